@@ -1,0 +1,69 @@
+"""Every exception taskito raises, and what each one means to its reader.
+
+All of them derive from TaskitoError, except the two that are raised *inside* a
+running task from outside of it: those are BaseExceptions, so that a task's
+``except Exception`` cannot swallow the end of its own time.
+"""
+
+from __future__ import annotations
+
+
+class TaskitoError(Exception):
+    """The root of everything taskito raises at its callers."""
+
+
+class ConfigError(TaskitoError):
+    """A setting, an option or an installation is wrong; nothing was stored or started."""
+
+
+class StorageError(TaskitoError):
+    """The store refused a request for a reason that trying again will not change."""
+
+
+class StorageUnavailable(StorageError):
+    """The store cannot be reached or does not answer now; the same call may succeed later."""
+
+
+class SerializationError(TaskitoError):
+    """A value cannot be turned into bytes, or bytes into a value; the message names its path."""
+
+
+class PayloadTooLarge(TaskitoError):
+    """A payload or a result is larger than ``max_payload`` allows."""
+
+
+class JobNotFoundError(TaskitoError, KeyError):
+    """No job has this id: it never existed, was deleted, or was pruned after its result_ttl."""
+
+    def __str__(self) -> str:
+        # KeyError's own str() is the repr of its argument, which would quote a whole sentence.
+        return str(self.args[0]) if self.args else ""
+
+
+class TaskFailedError(TaskitoError):
+    """The job ended in the dead letter; carries what the task raised, as text."""
+
+    def __init__(self, message: str, *, type_name: str = "", remote_traceback: str | None = None) -> None:
+        super().__init__(message)
+        self.type_name = type_name  #: the remote exception's class name, e.g. ``ValueError``
+        self.remote_traceback = remote_traceback  #: its formatted traceback, if one was recorded
+
+
+class MaxRetriesExceededError(TaskFailedError):
+    """The job failed once more than its retries allowed."""
+
+
+class TaskTimeoutError(TaskitoError):
+    """The job's last attempt ran longer than its timeout."""
+
+
+class TaskCancelledError(TaskitoError):
+    """The job was cancelled before it could complete."""
+
+
+class SoftTimeoutError(BaseException):
+    """Raised inside a task whose ``soft_timeout`` has passed; raised again each second while ignored."""
+
+
+class WorkerShutdown(BaseException):
+    """Raised inside a task that its worker cannot wait for any longer; the job goes back, uncharged."""

@@ -1,0 +1,61 @@
+"""What a worker knows about an app without importing it: plain data that crosses a socket as JSON.
+
+The zygote (or a spawned child) imports the app and reports; the supervisor decides by it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from taskito_core.retry import RetryPolicy
+from taskito_core.storage import StorageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPolicy:
+    """How jobs of one task are treated unless the job itself says otherwise."""
+
+    name: str
+    queue: str
+    retry: RetryPolicy
+    timeout: float  #: hard limit in seconds; 0: none
+    soft_timeout: float | None = None  #: seconds; below ``timeout``; None: none
+
+
+@dataclass(frozen=True, slots=True)
+class AppReport:
+    """Everything the supervisor needs to know about an app."""
+
+    app: str  #: ``module:attribute`` as it was asked for
+    storage: StorageConfig
+    tasks: dict[str, TaskPolicy]
+    queues: tuple[str, ...]  #: every queue name the app's tasks use, and "default"; sorted
+    workers: int  #: the app's setting; 0: as many as there are CPUs
+    max_payload: int  #: bytes
+    modules: tuple[str, ...] = ()  #: modules that importing the app brought in from outside the libraries
+    threads: tuple[str, ...] = ()  #: names of threads the import left running: forking is unsafe then
+
+    def to_json(self) -> bytes:
+        return json.dumps(dataclasses.asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> AppReport:
+        raw = json.loads(text)
+        return cls(
+            app=raw["app"],
+            storage=StorageConfig(**raw["storage"]),
+            tasks={name: _policy(policy) for name, policy in raw["tasks"].items()},
+            queues=tuple(raw["queues"]),
+            workers=raw["workers"],
+            max_payload=raw["max_payload"],
+            modules=tuple(raw["modules"]),
+            threads=tuple(raw["threads"]),
+        )
+
+
+def _policy(raw: dict[str, object]) -> TaskPolicy:
+    retry = dict(raw.pop("retry"))  # type: ignore[call-overload]
+    delays = retry.pop("delays")
+    return TaskPolicy(retry=RetryPolicy(**retry, delays=None if delays is None else tuple(delays)), **raw)  # type: ignore[arg-type]

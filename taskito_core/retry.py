@@ -1,0 +1,136 @@
+"""How an attempt ends: the only place that knows about retries, crashes and their bounds.
+
+Pure: a claim, what happened to it and the task's policy in, an Outcome out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from taskito_core.job import (
+    Charge,
+    Claim,
+    Complete,
+    Dead,
+    DeadReason,
+    ErrorInfo,
+    ErrorKind,
+    Outcome,
+    Release,
+    Retry,
+)
+
+#: A job whose process died under it this often is not run again.
+MAX_CRASHES = 3
+#: A job that was taken away this often is not run again.
+MAX_INTERRUPTIONS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a failed attempt is tried again, and how long after."""
+
+    max_retries: int = 3  #: retries after the first attempt; 0: none
+    backoff: float = 1.0  #: seconds before the first retry; doubles with each
+    delays: tuple[float, ...] | None = None  #: explicit seconds per retry; the last one repeats
+    max_delay: float = 300.0  #: no delay is longer, in seconds
+    jitter: bool = True  #: add up to a quarter of the delay, so that a failed batch does not return as one
+
+    def delay(self, retry_count: int, chance: float) -> float:
+        """Seconds to wait before retry number ``retry_count + 1``; ``chance`` in [0, 1) decides the jitter.
+
+        ``min(max_delay, backoff * 2 ** retry_count)``, or ``delays[retry_count]``, plus jitter.
+        """
+        if self.delays is not None:
+            base = self.delays[min(retry_count, len(self.delays) - 1)] if self.delays else 0.0
+        else:
+            # Beyond 2**63 the power only costs digits: max_delay has long won.
+            base = min(self.max_delay, self.backoff * 2.0 ** min(retry_count, 63))
+        return base * (1.0 + 0.25 * chance) if self.jitter else base
+
+
+class Returned(NamedTuple):
+    """The task returned; the value is already serialised."""
+
+    result: bytes
+
+
+class Raised(NamedTuple):
+    """The task raised, or overran a limit: a failed attempt."""
+
+    error: ErrorInfo
+    retryable: bool
+
+
+class Crashed(NamedTuple):
+    """The process died under the job."""
+
+    error: ErrorInfo
+
+
+class Lost(NamedTuple):
+    """The job was taken away, or its result was, through no fault of its own."""
+
+    error: ErrorInfo
+
+
+class HandedBack(NamedTuple):
+    """The job did not run, or was interrupted on purpose; ``lane`` as in Release."""
+
+    lane: str | None = None
+
+
+Result = Returned | Raised | Crashed | Lost | HandedBack
+
+
+def decide(claim: Claim, result: Result, policy: RetryPolicy, chance: float, started_at: int | None) -> Outcome:
+    """Choose how this attempt ends.
+
+    ``chance`` in [0, 1) is the jitter's random number; ``started_at`` is when the attempt
+    really started (store's clock, milliseconds), None if it did not or nobody knows.
+    """
+    match result:
+        case Returned(value):
+            return Complete(claim.id, claim.token, value, started_at)
+        case HandedBack(lane):
+            return Release(claim.id, claim.token, lane)
+        case Raised(error, retryable):
+            return _after_failure(claim, error, retryable, policy, chance, started_at)
+        case Crashed(error):
+            return _after_crash(claim, error, policy, chance, started_at)
+        case Lost(error):
+            return Retry(claim.id, claim.token, 0.0, Charge.INTERRUPTION, error, started_at)
+
+
+def refuse(claim: Claim) -> Dead | None:
+    """The dead letter for a claim that has been interrupted too often to be run again, or None.
+
+    Asked before every run: a rescue only counts, it never decides.
+    """
+    if claim.interruptions < MAX_INTERRUPTIONS:
+        return None
+    message = f"interrupted {claim.interruptions} times: the worker died or lost it each time it ran"
+    error = ErrorInfo(ErrorKind.INTERRUPTED, "Interrupted", message)
+    return Dead(claim.id, claim.token, DeadReason.INTERRUPTIONS, None, error, None)
+
+
+def _after_failure(
+    claim: Claim, error: ErrorInfo, retryable: bool, policy: RetryPolicy, chance: float, started_at: int | None
+) -> Outcome:
+    if not retryable:
+        return Dead(claim.id, claim.token, DeadReason.NOT_RETRYABLE, None, error, started_at)
+    allowed = policy.max_retries if claim.max_retries is None else claim.max_retries
+    if claim.retry_count >= allowed:
+        return Dead(claim.id, claim.token, DeadReason.RETRIES, None, error, started_at)
+    delay = policy.delay(claim.retry_count, chance)
+    return Retry(claim.id, claim.token, delay, Charge.RETRY, error, started_at)
+
+
+def _after_crash(
+    claim: Claim, error: ErrorInfo, policy: RetryPolicy, chance: float, started_at: int | None
+) -> Outcome:
+    if claim.crashes + 1 >= MAX_CRASHES:
+        return Dead(claim.id, claim.token, DeadReason.CRASHES, Charge.CRASH, error, started_at)
+    delay = policy.delay(claim.crashes, chance)
+    return Retry(claim.id, claim.token, delay, Charge.CRASH, error, started_at)
