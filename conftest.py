@@ -1,0 +1,118 @@
+"""Fixtures any test may use: databases on real servers, waiting without sleeping, and a check for leaks."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tools import leaks
+from tools.private_postgres import Server, private_postgres
+
+#: Every program a test starts inherits it, so that an orphan can be told from a stranger.
+os.environ.setdefault(leaks.MARK, uuid.uuid4().hex)
+
+_BACKENDS = ("sqlite", "postgres")
+
+
+class WaitUntil(Protocol):
+    def __call__(self, predicate: Callable[[], object], timeout: float = 30.0, message: str = "") -> None: ...
+
+
+def _wait_until(predicate: Callable[[], object], timeout: float = 30.0, message: str = "") -> None:
+    """Return once ``predicate()`` is true; fail after ``timeout`` seconds. Looks every 10 ms."""
+    deadline = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() > deadline:
+            name = message or getattr(predicate, "__name__", repr(predicate))
+            pytest.fail(f"not true within {timeout:g} s: {name}", pytrace=True)
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> WaitUntil:
+    """``wait_until(predicate, timeout=30.0)``: the only way to wait in a test."""
+    return _wait_until
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """The server of this test run. Do not stop it: others use it; see ``private_server``."""
+    with private_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def private_server() -> Iterator[Server]:
+    """A server of this test's own, to stop, crash and start again."""
+    with private_postgres(external=False) as server:
+        yield server
+
+
+@pytest.fixture
+def new_postgres_url(postgres_server: Server) -> Iterator[Callable[[], str]]:
+    """Makes URLs of fresh empty databases; dropped after the test, when nobody may be connected any more."""
+    urls: list[str] = []
+
+    def make() -> str:
+        urls.append(postgres_server.new_database("taskito_test"))
+        return urls[-1]
+
+    yield make
+    leftovers = []
+    for url in urls:
+        leftovers += leaks.settled(lambda url=url: postgres_server.connections(url))  # type: ignore[misc]
+        postgres_server.drop_database(url)
+    if leftovers:
+        pytest.fail("connections left open:\n  " + "\n  ".join(leftovers), pytrace=False)
+
+
+@pytest.fixture
+def postgres_url(new_postgres_url: Callable[[], str]) -> str:
+    """The URL of a fresh empty database."""
+    return new_postgres_url()
+
+
+@pytest.fixture
+def sqlite_path(tmp_path: Path) -> Path:
+    """A path where no database is yet."""
+    return tmp_path / "taskito.db"
+
+
+@pytest.fixture
+def sqlite_url(sqlite_path: Path) -> str:
+    return f"sqlite:///{sqlite_path}"
+
+
+@pytest.fixture(params=_BACKENDS)
+def backend_url(request: pytest.FixtureRequest) -> str:
+    """An empty store on each backend in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a process, a thread or an open descriptor behind.
+
+    Being autouse it is set up before, and torn down after, every other fixture of the test.
+    """
+    if _needs_postgres(request):
+        # Started now, the shared server is not taken for something this test left.
+        request.getfixturevalue("postgres_server")
+    before = leaks.snapshot()
+    yield
+    if left := leaks.settled(lambda: leaks.since(before)):
+        pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+def _needs_postgres(request: pytest.FixtureRequest) -> bool:
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and callspec.params.get("backend_url") == "sqlite":
+        return False
+    return any("postgres" in name or name == "backend_url" for name in request.fixturenames)

@@ -1,0 +1,1 @@
+"""Helpers for tests, examples and benchmarks; never part of a distribution."""
