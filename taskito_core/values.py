@@ -1,0 +1,131 @@
+"""Reading one value: each function takes text, TOML or Python and returns what it means.
+
+All raise ValueError or TypeError for what cannot be meant; the caller knows the name and the
+source of the value and says so.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MOST = 2**31 - 1  #: whole numbers end here, because the stores' smallest integer column does
+_CENTURY = (
+    100 * 366 * 86400.0
+)  #: seconds; a longer duration overflows the stores' milliseconds sooner or later
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|m|h|d|)")
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+def optional(convert: Callable[[object], T]) -> Callable[[object], T | None]:
+    """None, and the text ``none`` in any case, mean None; all else is ``convert``'s."""
+
+    def read(value: object) -> T | None:
+        if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+            return None
+        return convert(value)
+
+    return read
+
+
+def whole(least: int, most: int = MOST) -> Callable[[object], int]:
+    """Whole numbers from ``least`` to ``most``. True is not 1 here: it is a slip."""
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise TypeError(type(value).__name__)
+        number = int(value)
+        if not least <= number <= most:
+            raise ValueError(number)
+        return number
+
+    return read
+
+
+def duration(value: object) -> float:
+    """Seconds, 0 or more and finite; also a timedelta, or text with a unit: ``90``, ``1.5h``, ``250ms``."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    elif isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip().lower())
+        if match is None:
+            raise ValueError(value)
+        value = float(match[1]) * _UNITS[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(type(value).__name__)
+    seconds = float(value)
+    if not (math.isfinite(seconds) and 0.0 <= seconds <= _CENTURY):
+        raise ValueError(seconds)
+    return seconds
+
+
+def limit(value: object) -> float:
+    """A duration that bounds something; 0 and None both say that nothing bounds it."""
+    return optional(duration)(value) or 0.0
+
+
+def boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str | int):
+        raise TypeError(type(value).__name__)
+    word = str(value).strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError(value)
+    return word in _TRUE
+
+
+def anything(value: object) -> str:
+    """Any text, also an empty one: whoever uses it judges it."""
+    if not isinstance(value, str):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def text(value: object) -> str:
+    """Text that says something."""
+    found = anything(value).strip()
+    if not found:
+        raise ValueError(value)
+    return found
+
+
+def name(value: object) -> str:
+    """A word, compared in lower case."""
+    return text(value).lower()
+
+
+def path(value: object) -> str:
+    """A file's path as text."""
+    found = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if "\0" in anything(found):
+        raise ValueError(found)
+    if not anything(found).strip():
+        raise ValueError(found)
+    return anything(found)
+
+
+def choice(*allowed: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        found = name(value)
+        if found not in allowed:
+            raise ValueError(value)
+        return found
+
+    return read
+
+
+def names(value: object) -> tuple[str, ...]:
+    """A list of words: a sequence of text, or text with commas between. May be empty."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise TypeError(type(value).__name__)
+    return tuple(text(word) for word in value)
