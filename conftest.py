@@ -17,6 +17,10 @@ from tools.private_postgres import Server, private_postgres
 #: Every program a test starts inherits it, so that an orphan can be told from a stranger.
 os.environ.setdefault(leaks.MARK, uuid.uuid4().hex)
 
+# A developer's own settings must not decide what the tests see.
+for _name in [name for name in os.environ if name.startswith("TASKITO_") and "_TEST_" not in name]:
+    del os.environ[_name]
+
 _BACKENDS = ("sqlite", "postgres")
 
 

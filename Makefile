@@ -1,0 +1,61 @@
+# `make test` and `make demo` are all a newcomer needs: both work on a machine with only
+# Python 3.11 or newer, make and the package registries. Everything lives in .venv.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# make test PYTHON=python3.12 PYTEST_ARGS="-k fence" ; make demo BACKEND=postgres ; make bench BACKEND=all ONLY=drain,idle
+PYTHON ?=
+PYTEST_ARGS ?=
+BACKEND ?= sqlite
+ONLY ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+DISTRIBUTIONS := . plugins/taskito_sqlite plugins/taskito_postgres
+TYPED_EXTRAS := conftest.py tools benchmarks examples/stdlib_report
+
+# A benchmark of several backends starts its own server; the demo is given one.
+DEMO_SERVER_postgres := $(RUN) -m tools.private_postgres
+
+.PHONY: help demo test lint types faults bench build clean install
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+demo: $(STAMP)  ## measure the standard library with a worker; BACKEND=postgres for a private Postgres
+	@$(DEMO_SERVER_$(BACKEND)) $(RUN) examples/stdlib_report/demo.py --backend $(BACKEND)
+
+test: lint types  ## lint, types and every test except the long fault runs
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## ruff, formatting, and who may import whom
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+
+types: $(STAMP)  ## mypy --strict
+	$(RUN) -m mypy
+	$(RUN) -m mypy $(TYPED_EXTRAS)
+
+faults: $(STAMP)  ## the long fault runs: minutes of kills, outages and restarts
+	$(RUN) -m pytest -m faults $(PYTEST_ARGS)
+
+bench: $(STAMP)  ## measure against the bare store; JSON on stdout; BACKEND=postgres or all, ONLY=name,name
+	@$(RUN) -m benchmarks --backend $(BACKEND) --only "$(ONLY)"
+
+build: $(STAMP)  ## wheels and source distributions of all three, in dist/
+	@for directory in $(DISTRIBUTIONS); do $(RUN) -m build --outdir dist "$$directory" || exit 1; done
+
+install: $(STAMP)  ## only create .venv and install into it
+
+clean:  ## remove .venv and everything generated
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)) tools/make_venv.sh
+	@PYTHON="$(PYTHON)" sh tools/make_venv.sh $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(addprefix --editable ,$(DISTRIBUTIONS)) --group dev
+	@touch $@
