@@ -1,0 +1,40 @@
+"""The plugin's door: what it offers and how its storage is opened.
+
+``sqlite3`` is imported only when storage is asked for, because every ``import taskito`` loads this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from taskito_core.hookspecs import Offer, OfferKind, hookimpl
+
+from taskito_sqlite import location
+
+if TYPE_CHECKING:
+    from taskito_core.storage import Storage, StorageConfig
+
+
+@hookimpl
+def taskito_offers() -> Sequence[Offer]:
+    """One storage backend, for ``backend="sqlite"`` and ``sqlite://`` URLs."""
+    return (
+        Offer(
+            kind=OfferKind.STORAGE,
+            name="sqlite",
+            schemes=(location.SCHEME,),
+            check=location.check,
+            describe=location.describe,
+        ),
+    )
+
+
+@hookimpl
+def taskito_open_storage(config: StorageConfig) -> Storage | None:
+    """The storage for one database file. Does no I/O."""
+    if config.backend != "sqlite":
+        return None
+    from taskito_sqlite.storage import SqliteStorage
+
+    return SqliteStorage(config)
