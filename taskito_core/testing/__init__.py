@@ -1,0 +1,47 @@
+"""For tests of taskito and of its plugins: a storage in memory, a conformance suite, factories.
+
+Needs ``taskito-core[testing]``. Nothing in the runtime may import this package.
+"""
+
+import pytest
+
+# Before the first import of the suite: without it a third party sees bare AssertionErrors.
+pytest.register_assert_rewrite("taskito_core.testing.conformance")
+
+from taskito_core.testing.conformance import StorageConformance  # noqa: E402
+from taskito_core.testing.factories import (  # noqa: E402
+    claim,
+    complete,
+    dead,
+    enqueue_and_claim,
+    error_info,
+    make_job,
+    make_worker,
+    new_token,
+    release,
+    retry,
+    want,
+)
+from taskito_core.testing.memory import MemoryStorage  # noqa: E402
+from taskito_core.testing.opening import missing_methods, open_storage  # noqa: E402
+from taskito_core.testing.plugin import register_memory_plugin  # noqa: E402
+
+__all__ = [
+    "MemoryStorage",
+    "StorageConformance",
+    "claim",
+    "complete",
+    "dead",
+    "enqueue_and_claim",
+    "error_info",
+    "make_job",
+    "make_worker",
+    "missing_methods",
+    "new_token",
+    "open_storage",
+    "release",
+    "retry",
+    "want",
+]
+
+register_memory_plugin()

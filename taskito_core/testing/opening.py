@@ -1,0 +1,45 @@
+"""Open storage from a URL as a user's configuration would, and look at what came back."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+from taskito_core.hookspecs import OfferKind
+from taskito_core.plugins import load
+from taskito_core.storage import Storage, StorageConfig
+
+
+def open_storage(url: str, schema: str = "taskito", **options: Any) -> Storage:
+    """The storage that ``url`` names, through the plugins that are installed or registered.
+
+    ``options`` are further fields of ``StorageConfig``. Raises ConfigError if no plugin opens the URL.
+    """
+    plugins = load()
+    backend = plugins.find(OfferKind.STORAGE, url).name
+    config = StorageConfig(backend=backend, db_url=url, schema=schema, **options)
+    return plugins.open_storage(config)
+
+
+def contract_methods() -> list[str]:
+    """The names of the methods of the storage contract, in its order."""
+    return [name for name, value in vars(Storage).items() if inspect.isfunction(value) and name[0] != "_"]
+
+
+def missing_methods(storage: object) -> list[str]:
+    """The methods of the storage contract that this object does not have."""
+    return [name for name in contract_methods() if not callable(getattr(storage, name, None))]
+
+
+def unreachable_variant(url: str) -> str | None:
+    """``url`` with a port at which nothing listens; None if it names no server."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port is None:
+        return None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    user, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user}{at}127.0.0.1:{port}").geturl()

@@ -1,0 +1,48 @@
+"""Make ``memory://NAME`` openable in this process, as an installed backend's URL is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from taskito_core.errors import ConfigError
+from taskito_core.hookspecs import Offer, OfferKind, hookimpl
+from taskito_core.plugins import load
+from taskito_core.storage import Storage, StorageConfig
+from taskito_core.testing.memory import MemoryStorage
+
+
+class MemoryPlugin:
+    """What ``taskito_core.testing`` registers: not an entry point, so no program finds it by accident."""
+
+    @hookimpl
+    def taskito_offers(self) -> Sequence[Offer]:
+        return [
+            Offer(
+                kind=OfferKind.STORAGE,
+                name="memory",
+                schemes=("memory",),
+                check=_check,
+                describe=lambda config: config.db_url or "memory://",
+            )
+        ]
+
+    @hookimpl
+    def taskito_open_storage(self, config: StorageConfig) -> Storage | None:
+        return MemoryStorage(config) if config.backend == "memory" else None
+
+
+def _check(config: StorageConfig) -> None:
+    if config.db_url is None or not urlsplit(config.db_url).netloc:
+        raise ConfigError(f"the memory backend needs a db_url like memory://NAME, got {config.db_url!r}")
+
+
+_registered = False
+
+
+def register_memory_plugin() -> None:
+    """Register ``MemoryPlugin`` with this process's plugins, once."""
+    global _registered
+    if not _registered:
+        load().register(MemoryPlugin(), "memory")
+        _registered = True
