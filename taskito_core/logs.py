@@ -80,7 +80,7 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in vars(record).items():
             if name not in _STANDARD:
-                fields[name] = mask_text(value) if isinstance(value, str) else value
+                fields[name] = _masked(value)
         for name in JOB_FIELDS:
             if (found := getattr(record, name, None)) is not None:
                 fields[name] = found
@@ -88,7 +88,22 @@ class JsonFormatter(logging.Formatter):
             fields["exception"] = mask_text(self.formatException(record.exc_info))
         if record.stack_info:
             fields["stack"] = mask_text(self.formatStack(record.stack_info))
-        return json.dumps(fields, default=lambda value: mask_text(repr(value)))
+        return json.dumps(fields)
+
+
+def _masked(value: object) -> object:
+    """What JSON can hold of a value, without the passwords in its texts."""
+    match value:
+        case str():
+            return mask_text(value)
+        case bool() | int() | float() | None:
+            return value
+        case list() | tuple():
+            return [_masked(one) for one in value]
+        case dict():
+            return {str(key): _masked(one) for key, one in value.items()}
+        case _:
+            return mask_text(repr(value))
 
 
 class _Handler(logging.StreamHandler[IO[str]]):

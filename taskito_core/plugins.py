@@ -11,7 +11,8 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import pluggy
@@ -175,25 +176,29 @@ class Plugins:
     def open_storage(self, config: StorageConfig) -> Storage:
         """The storage a config names. Does no I/O; raises ConfigError for what cannot be used."""
         config = self.normalise(config)
-        storage: Storage | None = self.hook.taskito_open_storage(config=config)
+        with _opening(OfferKind.STORAGE, config.backend):
+            storage: Storage | None = self.hook.taskito_open_storage(config=config)
         return _opened(storage, OfferKind.STORAGE, config.backend)
 
     def open_limiter(self, url: str, config: StorageConfig) -> RateLimiter:
         """The rate limiter that a name or URL asks for; ConfigError if there is none."""
         self.find(OfferKind.LIMITER, url)
-        limiter: RateLimiter | None = self.hook.taskito_open_limiter(url=url, config=config)
+        with _opening(OfferKind.LIMITER, url):
+            limiter: RateLimiter | None = self.hook.taskito_open_limiter(url=url, config=config)
         return _opened(limiter, OfferKind.LIMITER, url)
 
     def open_breaker(self, url: str, config: StorageConfig) -> CircuitBreaker:
         """The circuit breaker that a name or URL asks for; ConfigError if there is none."""
         self.find(OfferKind.BREAKER, url)
-        breaker: CircuitBreaker | None = self.hook.taskito_open_breaker(url=url, config=config)
+        with _opening(OfferKind.BREAKER, url):
+            breaker: CircuitBreaker | None = self.hook.taskito_open_breaker(url=url, config=config)
         return _opened(breaker, OfferKind.BREAKER, url)
 
     def open_metrics(self, url: str, config: StorageConfig) -> Metrics:
         """The metrics sink that a name or URL asks for; ConfigError if there is none."""
         self.find(OfferKind.METRICS, url)
-        metrics: Metrics | None = self.hook.taskito_open_metrics(url=url, config=config)
+        with _opening(OfferKind.METRICS, url):
+            metrics: Metrics | None = self.hook.taskito_open_metrics(url=url, config=config)
         return _opened(metrics, OfferKind.METRICS, url)
 
     def _offered(self, kind: OfferKind) -> Iterable[Offer]:
@@ -281,6 +286,17 @@ class Plugins:
 
 def _words(offer: Offer) -> set[str]:
     return {offer.name, *offer.aliases}
+
+
+@contextmanager
+def _opening(kind: OfferKind, asked: str) -> Iterator[None]:
+    """Plugins import their driver when they open something: a missing one is a matter of installation."""
+    try:
+        yield
+    except ImportError as exc:
+        raise ConfigError(
+            f"the {_WORDS[kind]} {mask_url(asked)!r} cannot be opened because an import failed: {exc}"
+        ) from exc
 
 
 def _opened(thing: T | None, kind: OfferKind, asked: str) -> T:
