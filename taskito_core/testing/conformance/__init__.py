@@ -4,14 +4,52 @@ Every topic is a mixin in a file of its own; the public name is the union of all
 so nobody can forget one. Names of tests are part of the public interface.
 """
 
+from taskito_core.testing.conformance.atomicity import Atomicity
+from taskito_core.testing.conformance.await_finished import AwaitFinished
 from taskito_core.testing.conformance.claim import Claiming
+from taskito_core.testing.conformance.counts import Counting
+from taskito_core.testing.conformance.crash import Crash
+from taskito_core.testing.conformance.errors import Errors
 from taskito_core.testing.conformance.fence import Fence
+from taskito_core.testing.conformance.fork import Forking
+from taskito_core.testing.conformance.heartbeat import Heartbeat
+from taskito_core.testing.conformance.lanes import Lanes
+from taskito_core.testing.conformance.listing import Listing
 from taskito_core.testing.conformance.moves import Moves
 from taskito_core.testing.conformance.order import Order
+from taskito_core.testing.conformance.prune import Pruning
+from taskito_core.testing.conformance.rescue import Rescue
+from taskito_core.testing.conformance.resend import Resending
+from taskito_core.testing.conformance.roundtrip import RoundTrip
+from taskito_core.testing.conformance.schema import Schema
+from taskito_core.testing.conformance.settle import Settling
 from taskito_core.testing.conformance.surface import Surface
+from taskito_core.testing.conformance.wakeups import Hearing
 
 __all__ = ["StorageConformance"]
 
 
-class StorageConformance(Surface, Moves, Fence, Order, Claiming):
+class StorageConformance(
+    Surface,
+    Schema,
+    RoundTrip,
+    Atomicity,
+    Moves,
+    Settling,
+    Fence,
+    Resending,
+    Order,
+    Claiming,
+    Lanes,
+    Heartbeat,
+    Rescue,
+    Hearing,
+    AwaitFinished,
+    Listing,
+    Counting,
+    Pruning,
+    Errors,
+    Forking,
+    Crash,
+):
     """Subclass it as ``TestSomething`` and define the fixture ``storage_url``: an EMPTY database per test."""

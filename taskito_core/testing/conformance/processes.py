@@ -40,8 +40,8 @@ class Actor:
         assert line, f"the process ended with {self._process.wait()} instead of answering"
         return json.loads(line)
 
-    def hear_all(self) -> list[Any]:
-        """Everything it says until it ends."""
+    def hear_rest(self) -> list[Any]:
+        """Everything else it said before its end."""
         said = []
         while line := self._heard.get(timeout=_PATIENCE):
             said.append(json.loads(line))
