@@ -22,7 +22,7 @@ class Summary(NamedTuple):
     """One task over a period. Durations are seconds; percentiles are within 2 % of exact."""
 
     task_name: str
-    count: int
+    total: int
     succeeded: int
     failed: int
     average: float

@@ -38,7 +38,7 @@ class SlotTable:
 
     @classmethod
     def create(cls, slots: int) -> SlotTable:
-        fd = _anonymous_file("taskito-slots")
+        fd = anonymous_file("taskito-slots")
         os.ftruncate(fd, slots * RECORD_SIZE)
         return cls(fd, slots)
 
@@ -86,7 +86,7 @@ class SlotTable:
                 return SlotRecord(seq, started, done, interrupt)
 
 
-def _anonymous_file(name: str) -> int:
+def anonymous_file(name: str) -> int:
     """A descriptor of shared memory that has no name anyone else could open."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create(name, os.MFD_CLOEXEC)

@@ -1,0 +1,331 @@
+"""What the worker wants from the store next: one request at a time, in the order that matters.
+
+Sits between the loop and the store thread. Knows when to look for jobs, when to beat, whom to rescue, and
+how to go on after the store was away. Decides nothing about jobs: that is the dispatcher's.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from taskito_core.errors import StorageError, StorageUnavailable
+from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind
+from taskito_core.plugins import Plugins
+from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
+from taskito_core.worker.dispatcher import Dispatcher
+from taskito_core.worker.lanes import Entry
+from taskito_core.worker.lifeline import Neighbours
+from taskito_core.worker.peers import BEAT_INTERVAL, PeerWatch
+from taskito_core.worker.store import Answer, StoreThread
+
+log = logging.getLogger("taskito.worker")
+
+#: Seconds between looks while nothing rings; the net under lost wakeups.
+FALLBACK_POLL = 5.0
+#: Seconds between two rounds of removing what has outlived its result_ttl, and jobs removed at once.
+PRUNE_INTERVAL = 60.0
+PRUNE_BATCH = 500
+#: Seconds between attempts while the store is away: doubling, from the first to the last.
+RETRY_FIRST, RETRY_LAST = 0.1, 2.0
+#: Seconds a claim the store knows and we do not must stay so, before it is handed back.
+STRAY_AFTER = BEAT_INTERVAL
+#: Outcomes sent with one exchange, at most.
+MAX_BATCH = 1000
+
+
+class TokenMint:
+    """Claim tokens: 31 random bits for this process's life, then a counter, in a signed 64-bit number.
+
+    Not a sequence of the store and not an attempt number: after a claim is lost in a crash of the
+    database, both of those would be issued again.
+    """
+
+    def __init__(self) -> None:
+        self._next = secrets.randbits(31) << 32
+
+    def draw(self) -> int:
+        self._next += 1
+        return self._next
+
+
+class StoreDesk:
+    """The worker's business with the store."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        worker: WorkerInfo,
+        dispatcher: Dispatcher,
+        plugins: Plugins,
+        post: Callable[[Answer], None],
+        woken: Callable[[], None],
+        neighbours: Neighbours,
+        on_disowned: Callable[[Sequence[int]], None],
+        rename: Callable[[str], None],
+    ) -> None:
+        self.worker = worker
+        self._storage = storage
+        self._dispatcher = dispatcher
+        self._plugins = plugins
+        self._thread = StoreThread(storage, post, woken)
+        self._neighbours = neighbours
+        self._on_disowned = on_disowned
+        self._rename = rename  #: tells the lifeline under which id it is known from now on
+        self._tokens = TokenMint()
+        self._peers = PeerWatch()
+        self._batch: list[Entry] = []  #: outcomes inside the exchange under way
+        self._bisected: list[list[Entry]] = []  #: parts of a batch that the store refused as a whole
+        self._strays: dict[tuple[str, int], float] = {}
+        self._suspects: dict[str, int] = {}
+        self._queue_turn = 0
+        self._wanted = 0
+        self._look = True
+        self._look_at = 0.0
+        self._beat_at = 0.0
+        self._prune_at = 0.0
+        self._retry_at = 0.0
+        self._retry_delay = RETRY_FIRST
+        self._busy = False
+        self._leaving = False
+        self.failing_since: float | None = None  #: None: the last request was answered
+        self.registered = False
+        self.fatal: Exception | None = None  #: the store refused to have us at all
+        self.left = False  #: unregistered, in good order
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        return self._thread.stop(timeout)
+
+    # ---- what to do next ----
+
+    def woken(self) -> None:
+        """Something may have arrived."""
+        self._look = True
+
+    def turn(self, now: float) -> None:
+        """Send the next request, if there is one and the last was answered."""
+        if self._busy or now < self._retry_at or self.left or self.fatal is not None:
+            return
+        if not self.registered:
+            self._request("register", self._register)
+        elif self._leaving and self._dispatcher.idle():
+            self._request("unregister", lambda: self._storage.unregister(self.worker.id))
+        elif now >= self._beat_at:
+            self._heartbeat(now)
+        elif self._suspects:
+            suspects, self._suspects = self._suspects, {}
+            self._request("rescue", lambda: self._storage.rescue(suspects))
+        elif self._exchange_is_due(now):
+            self._exchange(now)
+        elif now >= self._prune_at and not self._dispatcher.draining:
+            self._request("prune", lambda: self._storage.prune(PRUNE_BATCH))
+
+    def next_deadline(self) -> float:
+        """When ``turn`` has something to do next without an event; infinity: never."""
+        if self._busy or self.left or self.fatal is not None:
+            return float("inf")
+        if not self.registered or self._dispatcher.unrecorded or self._bisected or self._leaving:
+            return self._retry_at
+        due = self._beat_at
+        if not self._dispatcher.draining:
+            due = min(due, self._prune_at)
+            # A look that is due already waits for a free child, and that is an event.
+            due = due if self._look else min(due, self._look_at)
+        return max(self._retry_at, due)
+
+    def leave(self) -> None:
+        """Nothing is in custody any more: unregister."""
+        self._leaving = True
+
+    def peer_gone(self) -> None:
+        """A peer on this host is gone: look at once what the store knows of it."""
+        self._beat_at = 0.0
+
+    # ---- requests ----
+
+    def _request(self, name: str, function: Callable[[], object]) -> None:
+        self._busy = True
+        self._thread.request(name, function)
+
+    def _register(self) -> object:
+        self._storage.register(self.worker)
+        self._thread.listen(self.worker.id, self.worker.queues)
+        return None
+
+    def _heartbeat(self, now: float) -> None:
+        self._beat_at = now + BEAT_INTERVAL
+        running = self._dispatcher.holding()
+        self._request("heartbeat", lambda: self._storage.heartbeat(self.worker.id, running))
+
+    def _exchange_is_due(self, now: float) -> bool:
+        if self._dispatcher.unrecorded or self._bisected:
+            return True
+        if now >= self._look_at:
+            self._look = True
+        return self._look and self._dispatcher.want() > 0
+
+    def _exchange(self, now: float) -> None:
+        if self._bisected:
+            batch, want = self._bisected.pop(0), None
+        else:
+            batch, want = self._dispatcher.take_outbox(), self._next_want()
+            if len(batch) > MAX_BATCH:
+                self._dispatcher.unsettled(batch[MAX_BATCH:])
+                batch = batch[:MAX_BATCH]
+        self._batch = batch
+        self._wanted = want.limit if want else 0
+        outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
+        worker_id = self.worker.id
+        self._request("exchange", lambda: self._storage.exchange(worker_id, outcomes, want))
+
+    def _next_want(self) -> Want | None:
+        limit = self._dispatcher.want() if self._look else 0
+        if limit <= 0:
+            return None
+        # Every queue is the first one in its turn: a full one must not starve the others.
+        queues = self.worker.queues
+        self._queue_turn = (self._queue_turn + 1) % len(queues)
+        queues = queues[self._queue_turn :] + queues[: self._queue_turn]
+        return Want(limit, queues, self.worker.tasks, self._tokens.draw())
+
+    # ---- answers ----
+
+    def answer(self, answer: Answer, now: float) -> None:
+        """Take in what came of the request under way."""
+        self._busy = False
+        if answer.error is not None:
+            self._failed(answer, answer.error, now)
+            return
+        if self.failing_since is not None:
+            log.warning("the store answers again after %.1f s", now - self.failing_since)
+        self.failing_since = None
+        self._retry_delay = RETRY_FIRST
+        match answer.name, answer.value:
+            case "register", _:
+                self.registered = True
+                self._plugins.observe("taskito_worker_started", worker=self.worker)
+            case "exchange", Exchange() as exchange:
+                self._exchanged(exchange, now)
+            case "heartbeat", Beat() as beat:
+                self._beaten(beat, now)
+            case "rescue", list() as rescued:
+                if rescued:
+                    log.warning("rescued %d jobs of dead workers: %s", len(rescued), ", ".join(rescued[:20]))
+                    self._look = True
+            case "prune", int() as pruned:
+                self._prune_at = now + (PRUNE_INTERVAL if pruned < PRUNE_BATCH else 0.1)
+            case "unregister", _:
+                self.left = True
+
+    def _exchanged(self, exchange: Exchange, now: float) -> None:
+        batch, self._batch = self._batch, []
+        for entry in self._dispatcher.settled(batch, exchange.recorded):
+            log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
+        self._report_finished(batch, exchange)
+        if not exchange.alive and self._wanted:
+            self._declared_dead()
+            return
+        self._dispatcher.claimed(exchange.claims, now)
+        if self._wanted and len(exchange.claims) < self._wanted:
+            self._look = False
+            self._look_at = now + FALLBACK_POLL
+            if exchange.next_due is not None:
+                due_in = max(0.0, (exchange.next_due - exchange.now) / 1000)
+                self._look_at = min(self._look_at, now + due_in)
+
+    def _report_finished(self, batch: list[Entry], exchange: Exchange) -> None:
+        if batch:
+            outcomes = [entry.outcome for entry in batch if entry.claim.id in exchange.recorded]
+            self._plugins.observe("taskito_jobs_finished", outcomes=outcomes)
+
+    def _beaten(self, beat: Beat, now: float) -> None:
+        if not beat.alive:
+            self._declared_dead()
+            return
+        self._release_strays(beat.unknown_to_me, now)
+        if beat.unknown_to_store:
+            self._disown(beat.unknown_to_store)
+        here = {peer.worker_id for peer in beat.peers if peer.host == self.worker.host}
+        self._suspects = self._peers.look(beat.peers, now, self._neighbours.watch(here))
+        for worker_id in self._suspects:
+            log.warning("worker %s is dead; what it ran is rescued", worker_id)
+            self._neighbours.bury(worker_id)
+
+    def _release_strays(self, unknown: Sequence[tuple[str, int]], now: float) -> None:
+        """A claim whose answer was lost can commit after we reconnected: the store says we run it."""
+        holding = set(self._dispatcher.holding())
+        seen = {pair: self._strays.get(pair, now) for pair in unknown if pair not in holding}
+        ripe = [pair for pair, since in seen.items() if now - since >= STRAY_AFTER * 0.9]
+        self._strays = {pair: since for pair, since in seen.items() if pair not in ripe}
+        for job_id, token in ripe:
+            log.warning("job %s was claimed by us without our knowing; it goes back", job_id)
+            self._dispatcher.release_stray(job_id, token)
+
+    def _declared_dead(self) -> None:
+        """Our lease ran out and a peer took what we had: end it here, and begin anew under a new id."""
+        log.error("the store holds this worker for dead: what it runs is ended, and it registers anew")
+        self._disown(frozenset(job_id for job_id, _ in self._dispatcher.holding()))
+        self.registered = False
+        self._strays.clear()
+        self.worker = replace(self.worker, id=new_worker_id())
+        self._rename(self.worker.id)
+
+    def _disown(self, job_ids: frozenset[str]) -> None:
+        if lanes := self._dispatcher.disown(job_ids):
+            self._on_disowned(lanes)
+
+    # ---- trouble ----
+
+    def _failed(self, answer: Answer, error: Exception, now: float) -> None:
+        batch, self._batch = self._batch, []
+        if isinstance(error, StorageUnavailable):
+            if self.failing_since is None:
+                self.failing_since = now
+                log.warning("the store does not answer: %s; running jobs go on, results are kept", error)
+        elif answer.name == "exchange" and batch:
+            self._refused(batch, error)
+            return
+        elif not self.registered:
+            self.fatal = error
+            return
+        else:
+            log.error("the store refused %s: %s", answer.name, error)
+        self._dispatcher.unsettled(batch)
+        self._retry_at = now + self._retry_delay
+        self._retry_delay = min(RETRY_LAST, self._retry_delay * 2)
+        if answer.name == "heartbeat":
+            self._beat_at = now
+        elif answer.name == "prune":
+            self._prune_at = now + PRUNE_INTERVAL
+
+    def _refused(self, batch: list[Entry], error: Exception) -> None:
+        """One outcome of this batch cannot be stored as it is: find it by halving, so that the rest can."""
+        if not isinstance(error, StorageError):
+            log.exception("an exchange failed", exc_info=error)
+        if len(batch) > 1:
+            half = len(batch) // 2
+            self._bisected[:0] = [batch[:half], batch[half:]]
+            return
+        [entry] = batch
+        claim = entry.claim
+        if isinstance(entry.outcome, Dead) and entry.outcome.reason is DeadReason.REJECTED:
+            log.error("job %s can be recorded neither with its outcome nor without: %s", claim.id, error)
+            self._dispatcher.settled(batch, frozenset({claim.id}))
+            return
+        log.error("the outcome of job %s cannot be stored: %s", claim.id, error)
+        info = ErrorInfo(
+            ErrorKind.REJECTED, type(error).__name__, f"its outcome could not be stored: {error}"
+        )
+        entry.outcome = Dead(claim.id, claim.token, DeadReason.REJECTED, None, info, None)
+        self._bisected.insert(0, batch)
+
+
+def new_worker_id() -> str:
+    """Tells a person where it runs, and is never used twice."""
+    return f"{socket.gethostname()}-{secrets.token_hex(6)}"

@@ -1,0 +1,373 @@
+"""Who gets which job, what comes of it, and how much to claim: the worker's state machine.
+
+Pure: events and monotonic times come in, entries and numbers go out; no clock is read, nothing is
+sent, stored or slept on here. A claim is in exactly one place from ``claimed`` until ``settled``:
+the buffer, one lane's outstanding jobs, or the outbox of decided outcomes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from taskito_core.job import Claim, ErrorInfo, ErrorKind, Outcome, Release
+from taskito_core.report import TaskPolicy
+from taskito_core.retry import (
+    Crashed,
+    HandedBack,
+    Lost,
+    Raised,
+    Result,
+    RetryPolicy,
+    Returned,
+    decide,
+    refuse,
+)
+from taskito_core.worker.lanes import NEVER, Death, Entry, Lane
+from taskito_core.worker.pace import Pace
+from taskito_core.worker.wire import ResultKind, ResultMessage, WireError, unpack_error
+
+#: Expected seconds of work a child may hold at once: short jobs travel in batches, long ones alone.
+BUDGET = 0.005
+#: Jobs in one frame, however short they are.
+MAX_FRAME = 64
+#: Expected seconds of work per child that may wait in the buffer, so that no child waits for the store.
+LOOK_AHEAD = 0.05
+#: Jobs claimed by one exchange, at most.
+MAX_CLAIM = 500
+#: A child that holds several jobs and ended none for so long is asked for those it has not begun.
+RECALL_AFTER = 0.02
+#: A claim that waited so long for a child is handed back: another worker may have one free.
+BUFFER_PATIENCE = 1.0
+
+
+class Dispatcher:
+    """Custody of claims, from the store to a child and back."""
+
+    def __init__(self, tasks: Mapping[str, TaskPolicy], chance: Callable[[], float]) -> None:
+        self._tasks = tasks
+        self._chance = chance  #: random numbers in [0, 1) for the jitter
+        self._next_seq = 1
+        self._buffer: deque[Entry] = deque()
+        self._buffered_work = 0.0
+        self._outbox: list[Entry] = []
+        self._custody: dict[int, Entry] = {}
+        self.lanes: dict[int, Lane] = {}
+        self.pace = Pace()
+        self.draining = False
+        self.fenced = 0  #: outcomes that the store had given to somebody else
+        self.interrupted = 0  #: jobs that were broken off by a shutdown
+
+    # ---- lanes ----
+
+    def open_lane(self, lane_id: int, limit: int | None, now: float) -> None:
+        self.lanes[lane_id] = Lane(lane_id, limit, now)
+
+    def close_lane(self, lane_id: int) -> None:
+        """Give this lane nothing more; what it holds it may end or hand back."""
+        self.lanes[lane_id].closing = True
+
+    def lose_lane(self, lane_id: int, death: Death, now: float) -> None:
+        """The child is gone and everything it wrote was read: account for all it held."""
+        lane = self.lanes.pop(lane_id, None)
+        if lane is None:
+            return
+        unheard = death.done - lane.received
+        back: list[Entry] = []
+        for entry in lane.outstanding.values():
+            if unheard > 0:
+                # It ended this job and its result died with it. Not the job's fault.
+                unheard -= 1
+                self._decide(entry, Lost(_lost(death.error)), None)
+            elif entry.seq == death.timed_out:
+                self._decide(entry, Raised(_overdue(entry, death.error), retryable=True), None)
+            elif entry.seq == death.running:
+                self._decide_interrupted(entry, death)
+            else:
+                back.append(entry)
+        self._back_to_buffer(back)
+
+    # ---- the store's side ----
+
+    def want(self) -> int:
+        """How many jobs to claim now."""
+        if self.draining or not self.lanes:
+            return 0
+        open_lanes = [lane for lane in self.lanes.values() if lane.room() > 0 or lane.outstanding]
+        if not open_lanes:
+            return 0
+        free = sum(1 for lane in open_lanes if self._accepts(lane))
+        spare = LOOK_AHEAD * len(open_lanes) - self._buffered_work
+        ahead = int(spare / self.pace.mean) if spare > 0 else 0
+        return max(0, min(MAX_CLAIM - len(self._buffer), free + ahead - len(self._buffer)))
+
+    def claimed(self, claims: Iterable[Claim], now: float) -> None:
+        """These claims are ours from now on."""
+        for claim in claims:
+            policy = self._tasks.get(claim.task_name)
+            seq = self._next_seq
+            self._next_seq += 1
+            entry = Entry(seq, claim, policy or _STRANGER, now, 0.0)
+            self._custody[seq] = entry
+            if policy is None:
+                # Some other app's, or another version's: off to a lane we do not serve.
+                self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
+            elif (refusal := refuse(claim)) is not None:
+                self._outcome(entry, refusal)
+            elif self.draining:
+                self._outcome(entry, Release(claim.id, claim.token))
+            else:
+                self._push(entry)
+
+    def take_outbox(self) -> list[Entry]:
+        """Everything decided and not yet recorded. ``settled`` or ``unsettled`` must follow."""
+        batch, self._outbox = self._outbox, []
+        return batch
+
+    def settled(self, batch: Sequence[Entry], recorded: frozenset[str]) -> list[Entry]:
+        """This batch reached the store; returns the entries it had given to somebody else."""
+        custody = self._custody
+        fenced = [entry for entry in batch if entry.claim.id not in recorded]
+        for entry in batch:
+            custody.pop(entry.seq, None)
+        fenced = [entry for entry in fenced if not isinstance(entry.outcome, Release)]
+        self.fenced += len(fenced)
+        return fenced
+
+    def unsettled(self, batch: list[Entry]) -> None:
+        """The store did not answer: this batch has to be sent again, before anything newer."""
+        self._outbox[:0] = batch
+
+    @property
+    def unrecorded(self) -> int:
+        """How many outcomes wait to be recorded."""
+        return len(self._outbox)
+
+    def holding(self) -> list[tuple[str, int]]:
+        """(job id, token) of every claim in custody, for the heartbeat."""
+        return [(entry.claim.id, entry.claim.token) for entry in self._custody.values()]
+
+    def idle(self) -> bool:
+        """True if no claim is in custody."""
+        return not self._custody
+
+    # ---- the children's side ----
+
+    def assign(self, now: float) -> list[tuple[Lane, list[Entry]]]:
+        """Bind buffered jobs to the lanes that are free now: (lane, jobs of one frame)."""
+        if not self._buffer:
+            return []
+        ready = [lane for lane in self.lanes.values() if self._accepts(lane)]
+        ready.sort(key=lambda lane: lane.work)
+        frames = []
+        for position, lane in enumerate(ready):
+            # An even share, so that a short backlog does not fill one child while others are idle.
+            share = -(-len(self._buffer) // (len(ready) - position))
+            if frame := self._fill(lane, min(share, MAX_FRAME, lane.room()), now):
+                frames.append((lane, frame))
+        return frames
+
+    def results(self, lane_id: int, messages: Sequence[ResultMessage], now: float) -> None:
+        """A child reported ended runs. One that it does not hold is counted, and otherwise ignored."""
+        lane = self.lanes.get(lane_id)
+        if lane is None:
+            return
+        lane.received += len(messages)
+        lane.progress = now
+        for message in messages:
+            entry = lane.take_back(message.seq)
+            if entry is None:
+                continue
+            self.pace.learn(entry.claim.task_name, message.ran)
+            started = entry.claim.claimed_at + int((message.started - entry.claimed) * 1000)
+            self._decide(entry, self._read(entry, message), max(started, entry.claim.claimed_at))
+
+    def returned(self, lane_id: int, seqs: Iterable[int], now: float) -> None:
+        """A child handed back jobs it has not begun."""
+        lane = self.lanes.get(lane_id)
+        if lane is None:
+            return
+        lane.recalled = False
+        lane.progress = now
+        back = [entry for seq in seqs if (entry := lane.take_back(seq)) is not None]
+        lane.sent -= len(back)
+        self._back_to_buffer(back)
+
+    def recalls(self, now: float) -> list[Lane]:
+        """Lanes whose unbegun jobs should be asked back now; each is named once."""
+        stuck = [lane for lane in self.lanes.values() if self._recall_at(lane) <= now]
+        for lane in stuck:
+            lane.recalled = True
+        return stuck
+
+    def next_recall(self) -> float:
+        """When ``recalls`` may name a lane next; infinity: never as things stand."""
+        return min((self._recall_at(lane) for lane in self.lanes.values()), default=NEVER)
+
+    def return_stale(self, now: float) -> None:
+        """Hand back what has waited in the buffer for too long."""
+        while self._buffer and self._buffer[0].claimed + BUFFER_PATIENCE <= now:
+            entry = self._buffer.popleft()
+            self._buffered_work = self._buffered_work - entry.work if self._buffer else 0.0
+            self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+
+    def next_stale(self) -> float:
+        """When ``return_stale`` has something to do next; infinity: never as things stand."""
+        return self._buffer[0].claimed + BUFFER_PATIENCE if self._buffer else NEVER
+
+    def next_check(self) -> float:
+        """When some lane has to be looked at with ``overdue`` next; infinity: never as things stand."""
+        return min((lane.check_at for lane in self.lanes.values()), default=NEVER)
+
+    def overdue(self, lane_id: int, running: int, started: float, now: float) -> bool:
+        """Has the job this child is inside of (``running`` since ``started``) passed its hard limit?
+
+        If not, the lane's next look is set to the earliest moment at which that may change.
+        """
+        lane = self.lanes[lane_id]
+        lane.check_at = NEVER
+        for entry in lane.outstanding.values():
+            if not entry.timeout:
+                continue
+            deadline = (started if entry.seq == running else now) + entry.timeout
+            if deadline <= now:
+                return True
+            lane.check_at = min(lane.check_at, deadline)
+        return False
+
+    # ---- endings ----
+
+    def drain(self) -> list[Lane]:
+        """Claim and begin nothing more; the lanes whose unbegun jobs should be asked back."""
+        self.draining = True
+        self._back_to_buffer([])
+        for lane in self.lanes.values():
+            lane.recalled = True
+        return [lane for lane in self.lanes.values() if lane.outstanding]
+
+    def disown(self, job_ids: Iterable[str]) -> list[int]:
+        """The store gave these jobs to somebody else; the lanes that still run one of them."""
+        gone = set(job_ids)
+        for entry in [entry for entry in self._buffer if entry.claim.id in gone]:
+            self._buffer.remove(entry)
+            self._buffered_work -= entry.work
+            self._custody.pop(entry.seq, None)
+        return [
+            lane.id
+            for lane in self.lanes.values()
+            if any(entry.claim.id in gone for entry in lane.outstanding.values())
+        ]
+
+    def release_stray(self, job_id: str, token: int) -> None:
+        """Hand back a claim that the store says is ours and that never reached us."""
+        claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0)
+        entry = Entry(self._next_seq, claim, _STRANGER, 0.0, 0.0)
+        self._next_seq += 1
+        self._custody[entry.seq] = entry
+        self._outcome(entry, Release(job_id, token))
+
+    def worn_out(self) -> list[Lane]:
+        """Lanes that have had all the jobs they may have; each is named once."""
+        worn = [
+            lane
+            for lane in self.lanes.values()
+            if lane.limit is not None and lane.sent >= lane.limit and not lane.worn_out
+        ]
+        for lane in worn:
+            lane.worn_out = True
+        return worn
+
+    # ---- inside ----
+
+    def _accepts(self, lane: Lane) -> bool:
+        return lane.room() > 0 and (not lane.outstanding or lane.work <= BUDGET / 2)
+
+    def _fill(self, lane: Lane, most: int, now: float) -> list[Entry]:
+        frame: list[Entry] = []
+        buffer, outstanding = self._buffer, lane.outstanding
+        if not outstanding:
+            lane.progress = now
+            lane.work = 0.0
+        while buffer and len(frame) < most:
+            entry = buffer[0]
+            if outstanding and lane.work + entry.work > BUDGET:
+                break
+            buffer.popleft()
+            self._buffered_work -= entry.work
+            lane.work += entry.work
+            outstanding[entry.seq] = entry
+            frame.append(entry)
+            if entry.timeout and now + entry.timeout < lane.check_at:
+                lane.check_at = now + entry.timeout
+        if not buffer:
+            self._buffered_work = 0.0
+        lane.sent += len(frame)
+        return frame
+
+    def _recall_at(self, lane: Lane) -> float:
+        if lane.recalled or len(lane.outstanding) < 2:
+            return NEVER
+        return lane.progress + RECALL_AFTER
+
+    def _push(self, entry: Entry) -> None:
+        entry.work = self.pace.expected(entry.claim.task_name)
+        self._buffer.append(entry)
+        self._buffered_work += entry.work
+
+    def _back_to_buffer(self, entries: list[Entry]) -> None:
+        """To the front, in their old order; while draining the whole buffer goes back to the store."""
+        for entry in reversed(entries):
+            entry.work = self.pace.expected(entry.claim.task_name)
+            self._buffer.appendleft(entry)
+            self._buffered_work += entry.work
+        if self.draining:
+            for entry in self._buffer:
+                self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+            self._buffer.clear()
+            self._buffered_work = 0.0
+
+    def _read(self, entry: Entry, message: ResultMessage) -> Result:
+        try:
+            return self._understand(entry, message)
+        except WireError as exc:
+            return Crashed(ErrorInfo(ErrorKind.CRASH, "ProtocolError", f"its process sent {exc}"))
+
+    def _understand(self, entry: Entry, message: ResultMessage) -> Result:
+        match message.kind:
+            case ResultKind.RETURNED:
+                return Returned(message.body)
+            case ResultKind.RAISED | ResultKind.TIMED_OUT:
+                return Raised(*unpack_error(message.body))
+            case ResultKind.INTERRUPTED:
+                self.interrupted += 1
+                return HandedBack()
+            case ResultKind.UNKNOWN_TASK:
+                return HandedBack(lane=entry.claim.task_name)
+
+    def _decide_interrupted(self, entry: Entry, death: Death) -> None:
+        if death.ours:
+            self.interrupted += self.draining
+            self._decide(entry, HandedBack(), None)
+        else:
+            self._decide(entry, Crashed(death.error), None)
+
+    def _decide(self, entry: Entry, result: Result, started_at: int | None) -> None:
+        self._outcome(entry, decide(entry.claim, result, entry.policy.retry, self._chance(), started_at))
+
+    def _outcome(self, entry: Entry, outcome: Outcome) -> None:
+        entry.outcome = outcome
+        self._outbox.append(entry)
+
+
+#: Stands in for the policy of a task this app does not have; such a claim is never run.
+_STRANGER = TaskPolicy("", "", RetryPolicy(), 0.0)
+
+
+def _lost(error: ErrorInfo) -> ErrorInfo:
+    message = f"the job ended but its result was lost with the process: {error.message}"
+    return ErrorInfo(ErrorKind.INTERRUPTED, "ResultLost", message, error.traceback)
+
+
+def _overdue(entry: Entry, error: ErrorInfo) -> ErrorInfo:
+    message = f"still running after its timeout of {entry.timeout:g} s; its process was killed"
+    return ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message, error.traceback)

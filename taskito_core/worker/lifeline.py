@@ -1,0 +1,115 @@
+"""How workers on one host learn at once that another is gone, without asking the store.
+
+Each worker makes a FIFO and holds its write end, as do its zygote and children by inheritance. Its
+peers hold the read end: when the last of those processes is gone, however it died, the kernel
+reports end of file. So "gone" means supervisor *and* children: nothing of it can still run a job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+_SAFE = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def runtime_directory() -> Path:
+    """This user's own directory for lifelines, mode 0700. Raises OSError if somebody else owns the name."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    path = Path(base) / f"taskito-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise OSError(f"{path} is not a directory of this user")
+    return path
+
+
+def _path(worker_id: str) -> Path:
+    return runtime_directory() / f"{_SAFE.sub('_', worker_id)}.alive"
+
+
+class Lifeline:
+    """Our own: open as long as this process or a child of it lives."""
+
+    def __init__(self, worker_id: str) -> None:
+        self._path = _path(worker_id)
+        os.mkfifo(self._path, 0o600)
+        # Opened for both: for writing alone, it would wait for a reader.
+        self.fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def rename(self, worker_id: str) -> None:
+        """The worker goes on under a new id; those who hold it open do not notice."""
+        path = _path(worker_id)
+        self._path.rename(path)
+        self._path = path
+
+    def close(self) -> None:
+        """The end of an orderly shutdown."""
+        self._path.unlink(missing_ok=True)
+        os.close(self.fd)
+
+
+class Neighbours:
+    """The lifelines of the other workers on this host, watched by the loop's selector."""
+
+    def __init__(self, selector: selectors.BaseSelector, on_gone: Callable[[], None]) -> None:
+        self._selector = selector
+        self._on_gone = on_gone
+        self._lines: dict[str, int] = {}  #: worker id: descriptor of the read end
+        self._gone: set[str] = set()
+
+    def watch(self, worker_ids: set[str]) -> frozenset[str]:
+        """Watch exactly these; the ones known to be gone with all their processes.
+
+        One without a lifeline here (another user's, another container's) is not judged.
+        """
+        for worker_id in self._lines.keys() - worker_ids:
+            self._drop(worker_id)
+        for worker_id in worker_ids - self._lines.keys() - self._gone:
+            self._add(worker_id)
+        self._gone &= worker_ids
+        return frozenset(self._gone)
+
+    def bury(self, worker_id: str) -> None:
+        """Forget a worker that was declared dead, and remove what it left."""
+        self._drop(worker_id)
+        self._gone.discard(worker_id)
+        with contextlib.suppress(OSError):
+            _path(worker_id).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        for worker_id in list(self._lines):
+            self._drop(worker_id)
+
+    def _add(self, worker_id: str) -> None:
+        try:
+            fd = os.open(_path(worker_id), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        self._lines[worker_id] = fd
+        # With no writer left when we opened it, the selector would stay silent: look once by hand.
+        if not self._ended(worker_id):
+            self._selector.register(fd, selectors.EVENT_READ, lambda _: self._ended(worker_id))
+
+    def _ended(self, worker_id: str) -> bool:
+        try:
+            if os.read(self._lines[worker_id], 1):
+                return False
+        except BlockingIOError:
+            return False
+        self._drop(worker_id)
+        self._gone.add(worker_id)
+        self._on_gone()
+        return True
+
+    def _drop(self, worker_id: str) -> None:
+        if (fd := self._lines.pop(worker_id, None)) is not None:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(fd)
+            os.close(fd)

@@ -1,0 +1,332 @@
+"""The worker's loop: events in from the pool, the store and signals; jobs and outcomes out.
+
+One thread, never blocked: it only waits in the selector. The same loop runs children
+(``taskito worker``) and threads (``queue.run_worker()``); which, is the pool's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import taskito_core
+from taskito_core.errors import ConfigError
+from taskito_core.plugins import Plugins
+from taskito_core.report import AppReport
+from taskito_core.storage import WorkerInfo
+from taskito_core.worker.desk import StoreDesk
+from taskito_core.worker.dispatcher import Dispatcher
+from taskito_core.worker.lanes import Death
+from taskito_core.worker.lifeline import Lifeline, Neighbours
+from taskito_core.worker.mailbox import Mailbox
+from taskito_core.worker.pool import Pool
+from taskito_core.worker.shutdown import ExitCode, Phase, Shutdown
+from taskito_core.worker.signals import SignalPipe
+from taskito_core.worker.store import Answer
+from taskito_core.worker.wire import ResultMessage
+
+log = logging.getLogger("taskito.worker")
+
+#: Seconds between two WorkerShutdowns for a job that ignores them.
+INTERRUPT_AGAIN = 1.0
+#: Seconds the store thread gets to close its connections at the very end.
+STOP_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopOptions:
+    """What a worker is asked to do; durations in seconds."""
+
+    queues: tuple[str, ...] | None = None  #: None: every queue the app names
+    graceful_timeout: float = 25.0
+    boot_timeout: float = 60.0
+
+
+class WorkerLoop:
+    """One worker, from boot to exit code. Implements PoolEvents."""
+
+    def __init__(
+        self,
+        options: LoopOptions,
+        plugins: Plugins,
+        selector: selectors.BaseSelector,
+        worker_id: str,
+        rename: Callable[[str], None],
+    ) -> None:
+        self._options = options
+        self._plugins = plugins
+        self._selector = selector
+        self._worker_id = worker_id
+        self._rename = rename
+        self._mail: Mailbox[Answer | None] = Mailbox()  #: None: a wakeup
+        self._shutdown = Shutdown(options.graceful_timeout)
+        self._acted = Phase.RUNNING  #: the last phase whose beginning was acted upon
+        self._interrupt_at = float("inf")
+        self._born = time.monotonic()
+        self._pool: Pool | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._desk: StoreDesk | None = None
+        self._failure: ExitCode | None = None
+        self.failure: str | None = None  #: why the worker could not start or go on, for people
+        self._neighbours = Neighbours(selector, self._neighbour_gone)
+        selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
+
+    def run(self, pool: Pool, signals: SignalPipe | None = None) -> int:
+        """Run until drained, stopped or failed; the exit code."""
+        self._pool = pool
+        if signals is not None:
+            self._selector.register(signals, selectors.EVENT_READ, lambda _: self._heed(signals.drain()))
+        pool.start()
+        try:
+            while not self._finished():
+                self._turn(pool)
+        finally:
+            pool.close()
+            self._close()
+        return self._exit_code()
+
+    def request_shutdown(self) -> None:
+        """Begin to drain. From any thread."""
+        self._mail.post(Answer("shutdown", None, None))
+
+    # ---- one turn ----
+
+    def _turn(self, pool: Pool) -> None:
+        """Wait for something, take it in, then give out what follows from it."""
+        for key, mask in self._selector.select(self._until_next(pool)):
+            key.data(mask)
+        now = time.monotonic()
+        pool.tick(now)
+        self._shut_down(pool, now)
+        if self._dispatcher is not None and self._desk is not None:
+            self._give_out(pool, self._dispatcher, now)
+            self._desk.turn(now)
+
+    def _give_out(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
+        for lane, frame in dispatcher.assign(now):
+            pool.send(lane.id, frame)
+        for lane in dispatcher.worn_out():
+            pool.worn_out(lane.id)
+        for lane in dispatcher.recalls(now):
+            pool.recall(lane.id)
+        if dispatcher.next_check() <= now:
+            self._stop_overdue(pool, dispatcher, now)
+        dispatcher.return_stale(now)
+
+    def _stop_overdue(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
+        for lane in list(dispatcher.lanes.values()):
+            if lane.check_at <= now and dispatcher.overdue(lane.id, *pool.running(lane.id), now):
+                pool.stop_overdue(lane.id)
+                # Should it end in time after all, it must be looked at again.
+                lane.check_at = now + 1.0
+
+    def _until_next(self, pool: Pool) -> float | None:
+        """Seconds until something is due; None: until an event."""
+        due = min(pool.next_deadline(), self._shutdown.deadline, self._interrupt_at)
+        if self._shutdown.phase > Phase.RUNNING:
+            due = min(due, self._shutdown.flush_by)
+        if self._dispatcher is not None and self._desk is not None:
+            dispatcher = self._dispatcher
+            due = min(due, dispatcher.next_recall(), dispatcher.next_check(), dispatcher.next_stale())
+            due = min(due, self._desk.next_deadline())
+            if self._booting(self._desk):
+                due = min(due, self._born + self._options.boot_timeout)
+        return None if due == float("inf") else max(0.0, due - time.monotonic())
+
+    # ---- events ----
+
+    def _heed(self, signums: Sequence[int]) -> None:
+        now = time.monotonic()
+        for signum in signums:
+            if signum == signal.SIGCHLD:
+                self._the_pool.child_event()
+            elif signum == signal.SIGHUP and os.isatty(0):
+                log.info("the terminal is gone: draining")
+                self._shutdown.signal(signum, now)
+            elif signum != signal.SIGHUP:
+                if signum == signal.SIGQUIT:
+                    self._the_pool.dump_stacks()
+                self._shutdown.signal(signum, now)
+
+    def _take_mail(self, mask: int) -> None:
+        now = time.monotonic()
+        for item in self._mail.take():
+            if item is not None and item.name == "shutdown":
+                self._shutdown.request(now)
+            elif self._desk is None:
+                continue
+            elif item is None:
+                self._desk.woken()
+            else:
+                self._desk.answer(item, now)
+
+    def _neighbour_gone(self) -> None:
+        if self._desk is not None:
+            self._desk.peer_gone()
+
+    # ---- PoolEvents ----
+
+    def app_ready(self, report: AppReport, lanes: int) -> None:
+        if not report.tasks:
+            listed = ", ".join(report.modules) or "no modules of yours"
+            self._fail(ExitCode.APP_FAILED, f"{report.app} has no tasks; importing it brought in: {listed}")
+            return
+        try:
+            storage = self._plugins.open_storage(report.storage)
+        except ConfigError as exc:
+            self._fail(ExitCode.APP_FAILED, str(exc))
+            return
+        options = self._options
+        worker = WorkerInfo(
+            id=self._worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            app=report.app,
+            queues=options.queues or report.queues,
+            tasks=tuple(sorted(report.tasks)),
+            procs=lanes,
+            version=taskito_core.__version__,
+        )
+        log.info(
+            "worker %s: %s, %d procs, queues %s, %s",
+            worker.id,
+            report.app,
+            lanes,
+            ", ".join(worker.queues),
+            self._plugins.describe(report.storage),
+        )
+        self._dispatcher = Dispatcher(report.tasks, random.random)
+        self._desk = StoreDesk(
+            storage,
+            worker,
+            self._dispatcher,
+            self._plugins,
+            self._mail.post,
+            lambda: self._mail.post(None),
+            self._neighbours,
+            self._the_pool.disown,
+            self._rename,
+        )
+        self._desk.start()
+
+    def app_failed(self, message: str, traceback: str | None) -> None:
+        self._fail(ExitCode.APP_FAILED, f"the app cannot be loaded: {message}", traceback)
+
+    def lane_opened(self, lane_id: int, limit: int | None) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.open_lane(lane_id, limit, time.monotonic())
+
+    def lane_results(self, lane_id: int, results: Sequence[ResultMessage]) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.results(lane_id, results, time.monotonic())
+
+    def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.returned(lane_id, seqs, time.monotonic())
+
+    def lane_closing(self, lane_id: int) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.close_lane(lane_id)
+
+    def lane_lost(self, lane_id: int, death: Death) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.lose_lane(lane_id, death, time.monotonic())
+
+    # ---- shutdown ----
+
+    def _shut_down(self, pool: Pool, now: float) -> None:
+        """Act on the phase the worker has come to."""
+        if self._desk is not None and self._booting(self._desk):
+            self._check_boot(self._desk, now)
+        self._shutdown.tick(now)
+        phase = self._shutdown.phase
+        if phase >= Phase.DRAINING > self._acted:
+            log.info("draining: running jobs may end, nothing new is begun")
+            if self._dispatcher is not None:
+                self._dispatcher.drain()
+            pool.drain()
+        if phase >= Phase.INTERRUPTING > self._acted:
+            log.warning("running jobs are interrupted and go back")
+            self._interrupt_at = now
+        if phase >= Phase.KILLING > self._acted:
+            log.warning("what still runs is killed and goes back")
+            self._interrupt_at = float("inf")
+            pool.kill()
+        self._acted = phase
+        if now >= self._interrupt_at:
+            pool.interrupt()
+            self._interrupt_at = now + INTERRUPT_AGAIN
+        if phase >= Phase.DRAINING and self._desk is not None and self._all_settled(pool):
+            self._desk.leave()
+
+    def _booting(self, desk: StoreDesk) -> bool:
+        """Not registered for the first time yet."""
+        return not desk.registered and desk.worker.id == self._worker_id
+
+    def _check_boot(self, desk: StoreDesk, now: float) -> None:
+        if desk.fatal is not None:
+            self._fail(ExitCode.INTERNAL_ERROR, f"the store cannot be used: {desk.fatal}")
+        elif now >= self._born + self._options.boot_timeout:
+            waited = self._options.boot_timeout
+            self._fail(ExitCode.STORE_UNREACHABLE, f"the store did not answer within {waited:g} s")
+
+    def _all_settled(self, pool: Pool) -> bool:
+        return pool.empty() and (self._dispatcher is None or self._dispatcher.idle())
+
+    def _finished(self) -> bool:
+        if self._failure is not None:
+            return True
+        if self._shutdown.phase is Phase.RUNNING:
+            return False
+        if time.monotonic() >= self._shutdown.flush_by:
+            return True
+        if self._desk is None or not (self._desk.registered or self._desk.left):
+            # Nothing was ever claimed, so there is nothing to wait for.
+            return True
+        return self._desk.left
+
+    def _fail(self, code: ExitCode, message: str, traceback: str | None = None) -> None:
+        if self._failure is None:
+            self._failure, self.failure = code, message
+            log.critical("%s%s", f"{traceback.rstrip()}\n" if traceback else "", message)
+
+    def _close(self) -> None:
+        if self._desk is not None and not self._desk.stop(STOP_TIMEOUT):
+            log.warning("the store did not let go within %g s", STOP_TIMEOUT)
+        self._neighbours.close()
+        self._selector.unregister(self._mail)
+        self._mail.close()
+
+    def _exit_code(self) -> int:
+        if self._failure is not None:
+            return self._failure
+        dispatcher = self._dispatcher
+        held = len(dispatcher.holding()) if dispatcher else 0
+        interrupted = dispatcher.interrupted if dispatcher else 0
+        if held:
+            log.error("%d jobs could not be settled before the end; another worker will rescue them", held)
+        code = self._shutdown.exit_code(interrupted, held)
+        log.info("worker %s is done", self._worker_id)
+        return code
+
+    @property
+    def _the_pool(self) -> Pool:
+        assert self._pool is not None
+        return self._pool
+
+
+def open_lifeline(worker_id: str) -> tuple[Lifeline | None, Callable[[str], None]]:
+    """The worker's lifeline, and how to rename it; None where it cannot be had (the lease still holds)."""
+    try:
+        lifeline = Lifeline(worker_id)
+    except OSError as exc:
+        log.warning("no lifeline (%s): if this worker dies, its jobs wait for the lease to run out", exc)
+        return None, lambda _: None
+    return lifeline, lifeline.rename

@@ -1,0 +1,114 @@
+"""The seam between the loop and whatever runs the jobs: child processes or threads.
+
+A pool offers *lanes* that run one job at a time each; it reports through PoolEvents, always on
+the loop's thread. Nothing in it blocks. Times are ``time.monotonic()`` seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from taskito_core.report import AppReport
+from taskito_core.worker.lanes import Death, Entry
+from taskito_core.worker.wire import ResultMessage
+
+
+class PoolEvents(Protocol):
+    """What a pool tells the loop."""
+
+    def app_ready(self, report: AppReport, lanes: int) -> None:
+        """The app is imported, and ``lanes`` lanes will open; comes once, before the first of them."""
+        ...
+
+    def app_failed(self, message: str, traceback: str | None) -> None:
+        """The app cannot be imported; nothing will run."""
+        ...
+
+    def lane_opened(self, lane_id: int, limit: int | None) -> None:
+        """A new lane takes jobs, ``limit`` of them in all (None: without bound)."""
+        ...
+
+    def lane_results(self, lane_id: int, results: Sequence[ResultMessage]) -> None: ...
+
+    def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None: ...
+
+    def lane_closing(self, lane_id: int) -> None:
+        """Give this lane nothing more; it ends by itself."""
+        ...
+
+    def lane_lost(self, lane_id: int, death: Death) -> None:
+        """The lane is gone, and everything it had to say was reported before."""
+        ...
+
+
+class Pool(Protocol):
+    """What the loop asks of a pool."""
+
+    #: False: a job that overruns its limit cannot be stopped, only failed once it returns.
+    can_kill: bool
+
+    def start(self) -> None:
+        """Load the app, then keep the wanted number of lanes open."""
+        ...
+
+    def send(self, lane_id: int, entries: Sequence[Entry]) -> None:
+        """Hand jobs to a lane, to run in this order after what it has."""
+        ...
+
+    def recall(self, lane_id: int) -> None:
+        """Ask a lane for what it has not begun; ``lane_returned`` answers."""
+        ...
+
+    def running(self, lane_id: int) -> tuple[int, float]:
+        """(seq, start) of the job the lane is inside of now; seq 0: none."""
+        ...
+
+    def stop_overdue(self, lane_id: int) -> None:
+        """End the job this lane is inside of: its hard limit has passed. ``lane_lost`` follows, unless
+        the job ended in time after all."""
+        ...
+
+    def disown(self, lane_ids: Iterable[int]) -> None:
+        """These lanes run jobs that are no longer ours: end them, whatever it costs."""
+        ...
+
+    def interrupt(self) -> None:
+        """Raise WorkerShutdown in every running job."""
+        ...
+
+    def drain(self) -> None:
+        """Open no more lanes; each lane ends when its current job has, and hands back the rest."""
+        ...
+
+    def kill(self) -> None:
+        """End every lane now; their deaths are ours."""
+        ...
+
+    def dump_stacks(self) -> None:
+        """Have every lane's stack written to the log, soon."""
+        ...
+
+    def worn_out(self, lane_id: int) -> None:
+        """This lane has had all the jobs it may have: open another, then end it."""
+        ...
+
+    def child_event(self) -> None:
+        """SIGCHLD came."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        ...
+
+    def next_deadline(self) -> float:
+        """When ``tick`` has something to do next; infinity: never as things stand."""
+        ...
+
+    def empty(self) -> bool:
+        """True once every lane has ended."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is left. Called last, after ``empty`` or ``kill``."""
+        ...

@@ -1,0 +1,250 @@
+"""The in-process worker: the same loop with threads instead of children.
+
+For notebooks, tests and small apps: tasks may be defined anywhere, and nothing is imported twice. A thread
+cannot be killed, so a job that overruns its timeout is failed when it returns, and never retried beside
+itself; a crash takes the whole process.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from taskito_core.app import report
+from taskito_core.cpus import available_cpus
+from taskito_core.errors import ConfigError
+from taskito_core.job import ErrorInfo, ErrorKind
+from taskito_core.worker.desk import new_worker_id
+from taskito_core.worker.lanes import NEVER, Death, Entry
+from taskito_core.worker.loop import LoopOptions, WorkerLoop
+from taskito_core.worker.mailbox import Mailbox
+from taskito_core.worker.pool import PoolEvents
+from taskito_core.worker.run import Runner
+from taskito_core.worker.signals import SignalPipe
+from taskito_core.worker.wire import ResultKind, ResultMessage, pack_error
+
+if TYPE_CHECKING:
+    from taskito_core.queue import Queue
+
+log = logging.getLogger("taskito.worker")
+
+_STOPPED_BY_US = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", "the worker could not wait for it")
+#: Seconds ``close`` waits for each thread whose lane has ended: it is at its last instructions.
+_JOIN_TIMEOUT = 5.0
+
+
+class _Ended(NamedTuple):
+    """The thread of this lane is about to end."""
+
+    lane_id: int
+
+
+_Mail = tuple[int, ResultMessage] | _Ended
+
+
+class _Lane:
+    """One thread and the jobs it has not begun."""
+
+    def __init__(
+        self, lane_id: int, runner: Runner, mail: Mailbox[tuple[int, ResultMessage] | _Ended]
+    ) -> None:
+        self._id = lane_id
+        self._runner = runner
+        self._mail = mail
+        self._waiting: collections.deque[Entry] = collections.deque()
+        self._news = threading.Semaphore(0)
+        self._draining = False
+        self.running = (0, 0.0)  #: seq and start of the job it is inside of
+        self.thread = threading.Thread(target=self._run, name=f"taskito-{lane_id}", daemon=True)
+
+    def give(self, entries: Sequence[Entry]) -> None:
+        self._waiting.extend(entries)
+        self._news.release()
+
+    def take_back(self) -> list[int]:
+        """The seqs of what it has not begun; popping from a deque is what makes each either's own."""
+        seqs: list[int] = []
+        while (entry := self._next()) is not None:
+            seqs.append(entry.seq)
+        return seqs
+
+    def drain(self) -> None:
+        self._draining = True
+        self._news.release()
+
+    def _next(self) -> Entry | None:
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def _run(self) -> None:
+        try:
+            while not self._draining:
+                self._news.acquire()
+                while not self._draining and (entry := self._next()) is not None:
+                    self._mail.post((self._id, self._run_one(entry)))
+            self._runner.close()
+        finally:
+            self._mail.post(_Ended(self._id))
+
+    def _run_one(self, entry: Entry) -> ResultMessage:
+        started = time.monotonic()
+        self.running = (entry.seq, started)
+        kind, body = self._runner.run(entry.message())
+        ran = time.monotonic() - started
+        self.running = (0, 0.0)
+        if entry.timeout and ran > entry.timeout:
+            message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
+            error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
+            kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
+        return ResultMessage(entry.seq, kind, started, ran, body)
+
+
+class ThreadPool:
+    """A fixed number of threads, each one lane."""
+
+    can_kill = False
+
+    def __init__(
+        self, queue: Queue, threads: int, selector: selectors.BaseSelector, events: PoolEvents
+    ) -> None:
+        self._queue = queue
+        self._events = events
+        self._selector = selector
+        self._mail: Mailbox[_Mail] = Mailbox()
+        runner = Runner(queue)
+        self._lanes = {lane_id: _Lane(lane_id, runner, self._mail) for lane_id in range(1, threads + 1)}
+        self._all = list(self._lanes.values())
+        selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
+
+    def start(self) -> None:
+        self._events.app_ready(report(self._queue, "this process"), len(self._lanes))
+        for lane_id, lane in self._lanes.items():
+            lane.thread.start()
+            self._events.lane_opened(lane_id, None)
+
+    def send(self, lane_id: int, entries: Sequence[Entry]) -> None:
+        self._lanes[lane_id].give(entries)
+
+    def recall(self, lane_id: int) -> None:
+        self._events.lane_returned(lane_id, self._lanes[lane_id].take_back())
+
+    def running(self, lane_id: int) -> tuple[int, float]:
+        return self._lanes[lane_id].running
+
+    def stop_overdue(self, lane_id: int) -> None:
+        """It is failed when it returns."""
+
+    def disown(self, lane_ids: Iterable[int]) -> None:
+        for lane_id in lane_ids:
+            log.warning("thread %d goes on with a job that was given to another worker", lane_id)
+
+    def interrupt(self) -> None:
+        """Threads have no signals."""
+
+    def worn_out(self, lane_id: int) -> None:
+        """Lanes of threads have no limit."""
+
+    def drain(self) -> None:
+        for lane_id, lane in self._lanes.items():
+            self._events.lane_closing(lane_id)
+            self.recall(lane_id)
+            lane.drain()
+
+    def kill(self) -> None:
+        for lane_id, lane in list(self._lanes.items()):
+            seq, _ = lane.running
+            log.error("thread %d does not end; its job goes back while it still runs here", lane_id)
+            self._lose(lane_id, Death(_STOPPED_BY_US, seq, 0, ours=True))
+
+    def dump_stacks(self) -> None:
+        import faulthandler
+
+        faulthandler.dump_traceback(all_threads=True)
+
+    def child_event(self) -> None:
+        """There are no children."""
+
+    def tick(self, now: float) -> None:
+        """Threads need no care."""
+
+    def next_deadline(self) -> float:
+        return NEVER
+
+    def empty(self) -> bool:
+        return not self._lanes
+
+    def close(self) -> None:
+        for lane in self._all:
+            lane.drain()
+            if lane.running[0] == 0 and lane.thread.is_alive():
+                lane.thread.join(_JOIN_TIMEOUT)
+        self._selector.unregister(self._mail)
+        self._mail.close()
+
+    def _take_mail(self, mask: int) -> None:
+        results: dict[int, list[ResultMessage]] = {}
+        ended: list[int] = []
+        for item in self._mail.take():
+            if isinstance(item, _Ended):
+                ended.append(item.lane_id)
+            else:
+                lane_id, result = item
+                results.setdefault(lane_id, []).append(result)
+        for lane_id, batch in results.items():
+            self._events.lane_results(lane_id, batch)
+        for lane_id in ended:
+            self._lose(lane_id, Death(_STOPPED_BY_US, 0, 0, ours=True))
+
+    def _lose(self, lane_id: int, death: Death) -> None:
+        if self._lanes.pop(lane_id, None) is not None:
+            self._events.lane_lost(lane_id, death)
+
+
+def run_worker(
+    queue: Queue,
+    *,
+    queues: Sequence[str] | None = None,
+    threads: int | None = None,
+    graceful_timeout: float = 25.0,
+    boot_timeout: float = 60.0,
+) -> int:
+    """Run a worker with threads in this process until it is told to stop; the exit code.
+
+    In the main thread SIGINT and SIGTERM drain it, as they do ``taskito worker``; elsewhere only
+    ``queue.request_shutdown()`` does. Raises ConfigError if the worker cannot start at all.
+    """
+    if not queue.tasks:
+        raise ConfigError(
+            "this queue has no tasks: decorate a function with @queue.task before running a worker"
+        )
+    names = tuple(dict.fromkeys(queues)) if queues else None
+    count = threads or queue.settings.workers or available_cpus()
+    worker_id = new_worker_id()
+    options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
+    with selectors.DefaultSelector() as selector:
+        # No lifeline: this process may live on when its worker has ended, so "gone" would say nothing.
+        loop = WorkerLoop(options, queue.plugins, selector, worker_id, lambda _: None)
+        pool = ThreadPool(queue, count, selector, loop)
+        queue._attach_worker(loop)
+        try:
+            code = _run_with_signals(loop, pool)
+        finally:
+            queue._detach_worker(loop)
+    if loop.failure is not None:
+        raise ConfigError(loop.failure)
+    return code
+
+
+def _run_with_signals(loop: WorkerLoop, pool: ThreadPool) -> int:
+    if threading.current_thread() is not threading.main_thread():
+        return loop.run(pool)
+    with SignalPipe((signal.SIGINT, signal.SIGTERM)) as pipe:
+        return loop.run(pool, pipe)
