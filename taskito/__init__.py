@@ -1,0 +1,71 @@
+"""Background jobs in child processes, kept in a database you already have. What users import."""
+
+from __future__ import annotations
+
+from taskito_core import (
+    AttemptError,
+    ConfigError,
+    DeadLetter,
+    DeadReason,
+    ErrorKind,
+    JobNotFoundError,
+    JobStatus,
+    MaxRetriesExceededError,
+    PayloadTooLarge,
+    SerializationError,
+    SoftTimeoutError,
+    StorageError,
+    StorageUnavailable,
+    TaskCancelledError,
+    TaskFailedError,
+    TaskitoError,
+    TaskTimeoutError,
+    WorkerInfo,
+    WorkerShutdown,
+    __version__,
+)
+from taskito_core.context import JobContext, current_job
+from taskito_core.options import JobOptions, JobSpec, TaskOptions
+from taskito_core.queue import Queue
+from taskito_core.reading import ListPage, Stats
+from taskito_core.result import JobResult
+from taskito_core.serializers import JsonSerializer, PickleSerializer, Serializer
+from taskito_core.task import AsyncTask, Call, Task
+
+__all__ = [
+    "AsyncTask",
+    "AttemptError",
+    "Call",
+    "ConfigError",
+    "DeadLetter",
+    "DeadReason",
+    "ErrorKind",
+    "JobContext",
+    "JobNotFoundError",
+    "JobOptions",
+    "JobResult",
+    "JobSpec",
+    "JobStatus",
+    "JsonSerializer",
+    "ListPage",
+    "MaxRetriesExceededError",
+    "PayloadTooLarge",
+    "PickleSerializer",
+    "Queue",
+    "SerializationError",
+    "Serializer",
+    "SoftTimeoutError",
+    "Stats",
+    "StorageError",
+    "StorageUnavailable",
+    "Task",
+    "TaskCancelledError",
+    "TaskFailedError",
+    "TaskOptions",
+    "TaskTimeoutError",
+    "TaskitoError",
+    "WorkerInfo",
+    "WorkerShutdown",
+    "__version__",
+    "current_job",
+]

@@ -1,0 +1,58 @@
+"""The bridge from coroutines to blocking calls.
+
+asyncio is imported only when a coroutine of ours runs, so that programs without one do not pay for it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a short blocking call in one of the event loop's threads, in a copy of the context."""
+    import asyncio
+
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def in_own_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a call that may wait for long in a thread of its own.
+
+    The event loop's own threads are few, and a hundred waiting for results would let nobody else
+    enqueue. The thread is a daemon: a program that ends does not wait for it. Cancelling
+    the coroutine leaves the call running; whoever calls this tells it to stop.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def deliver(value: T | None, error: BaseException | None) -> None:
+        if future.done():  # the coroutine was cancelled meanwhile
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)  # type: ignore[arg-type]
+
+    def run() -> None:
+        value: T | None = None
+        error: BaseException | None = None
+        try:
+            value = context.run(function, *args, **kwargs)
+        except BaseException as exc:
+            error = exc
+        try:
+            loop.call_soon_threadsafe(deliver, value, error)
+        except RuntimeError:  # the loop is closed: nobody is there to be told
+            pass
+
+    threading.Thread(target=run, name=f"taskito-{function.__name__}", daemon=True).start()
+    return await future

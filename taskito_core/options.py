@@ -1,0 +1,242 @@
+"""The options of jobs and tasks: which there are, and whether a value makes sense.
+
+Everything is checked where it is said, so that nothing half-right is ever stored.
+Whatever is wrong is a ConfigError; an option that does not exist is a TypeError, as in any call.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Required, TypedDict
+
+from taskito_core import values
+from taskito_core.errors import ConfigError
+from taskito_core.serializers import Serializer
+from taskito_core.typed_json import is_plain
+
+Seconds = float | timedelta  #: a duration; a bare number is in seconds
+Errors = type[BaseException] | tuple[type[BaseException], ...]
+
+LONGEST_NAME = 255
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class JobOptions(TypedDict, total=False):
+    """What can be said about one job. What is left out is as its task says."""
+
+    queue: str
+    priority: int  #: higher is claimed first
+    delay: Seconds  #: not before this long after the insert, by the store's clock
+    eta: datetime  #: not before this moment; must know its time zone; instead of ``delay``
+    max_retries: int  #: retries after the first attempt; 0: none
+    timeout: Seconds | None  #: hard limit of an attempt; 0 or None: none
+    result_ttl: Seconds | None  #: how long a finished job is kept; None: for ever
+    metadata: Mapping[str, Any] | None  #: plain JSON values by name
+    tags: Sequence[str]
+    id: str  #: the job's id; enqueueing an id that is stored already changes nothing
+
+
+class JobSpec(JobOptions, total=False):
+    """One job of ``enqueue_many``, as a dictionary; ``task.spec(...)`` makes one."""
+
+    task_name: Required[str]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any] | None
+
+
+class TaskOptions(TypedDict, total=False):
+    """What ``@queue.task(...)`` can be told."""
+
+    name: str  #: default: the function's module and qualified name
+    max_retries: int  #: default: the queue's ``default_retry``
+    retry_backoff: Seconds  #: before the first retry; doubles with each; default 1
+    retry_delays: Sequence[Seconds] | None  #: explicit delays instead; the last one repeats
+    max_retry_delay: Seconds  #: default 300
+    retry_jitter: bool  #: add up to a quarter, so that a failed batch does not return as one; default True
+    retry_on: Errors  #: only these are retried; default: every exception
+    dont_retry_on: Errors  #: these are not, also if ``retry_on`` names them
+    timeout: Seconds | None  #: hard limit of an attempt; 0 or None: none; default: ``default_timeout``
+    soft_timeout: Seconds | None  #: raises SoftTimeoutError in the task; must be below ``timeout``
+    priority: int  #: default: the queue's ``default_priority``
+    queue: str  #: default ``default``
+    result_ttl: Seconds | None  #: default: the queue's ``result_ttl``
+    serializer: Serializer | None  #: default: the queue's
+
+
+def refuse_unknown(where: str, given: Collection[str], known: Collection[str]) -> None:
+    """Raise TypeError for the first option that does not exist, with the nearest that does."""
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{where} has no option {name!r}{hint} (options: {', '.join(sorted(known))})")
+
+
+def job_fields(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of NewJob that ``options`` speak about. Raises ConfigError and TypeError as said above."""
+    if not options:
+        return {}
+    refuse_unknown(where, options, JobOptions.__annotations__)
+    fields: dict[str, Any] = {}
+    for name, value in options.items():
+        # A wrapper that passes its own defaults on says None; only for these two it means something.
+        if value is not None or name in ("timeout", "result_ttl"):
+            field, read = _FIELDS[name]
+            fields[field] = read(name, value)
+    if "scheduled_at" in fields and "delay" in fields:
+        raise ConfigError(f"{where} was given both delay and eta; say one of them")
+    return fields
+
+
+# ---- one value ----
+
+
+def name(what: str, value: object) -> str:
+    """A name that people type, see in lists and grep for."""
+    if not isinstance(value, str) or not value or value.strip() != value or not value.isprintable():
+        raise ConfigError(
+            f"{what} must be text that can be printed, with no space at its ends, got {value!r}"
+        )
+    if len(value) > LONGEST_NAME:
+        raise ConfigError(f"{what} must have at most {LONGEST_NAME} characters, got {len(value)}")
+    return str(value)
+
+
+def queue_name(what: str, value: object) -> str:
+    if "," in (found := name(what, value)):
+        raise ConfigError(f"{what} must not have a comma, which separates queue names, got {value!r}")
+    return found
+
+
+def queue_names(what: str, value: object) -> tuple[str, ...]:
+    """A sequence of queue names, each once, in the order given."""
+    return tuple(dict.fromkeys(queue_name(what, one) for one in _sequence(what, value, "queue names")))
+
+
+def whole(what: str, value: object, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= values.MOST:
+        raise ConfigError(f"{what} must be a whole number from {least} to {values.MOST}, got {value!r}")
+    return int(value)
+
+
+def seconds(what: str, value: object) -> float:
+    """A finite duration of 0 or more."""
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return values.duration(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{what} must be a number of seconds of 0 or more, got {value!r}") from None
+
+
+def limit(what: str, value: object) -> float:
+    """A duration; None and 0 both say that there is no limit."""
+    return 0.0 if value is None else seconds(what, value)
+
+
+def optional_seconds(what: str, value: object) -> float | None:
+    return None if value is None else seconds(what, value)
+
+
+def _priority(what: str, value: object) -> int:
+    return whole(what, value, -values.MOST)
+
+
+def _moment(what: str, value: object) -> int:
+    """An aware datetime as epoch milliseconds, rounded up: a job must not start before its time."""
+    if not isinstance(value, datetime):
+        raise ConfigError(f"{what} must be a datetime, got {value!r}")
+    if value.utcoffset() is None:
+        raise ConfigError(
+            f"{what} must know its time zone, such as datetime.now(timezone.utc) does, got {value!r}"
+        )
+    return -((_EPOCH - value) // _MILLISECOND)
+
+
+def moment(what: str, value: datetime | None) -> int | None:
+    return None if value is None else _moment(what, value)
+
+
+def _metadata(what: str, value: object) -> str | None:
+    """A JSON object as text that every store's own JSON functions can read."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{what} must be a mapping of names to plain JSON values, got {value!r}")
+    found = dict(value)
+    problem = "only None, bool, int, float, str, and lists and dicts of them are allowed"
+    try:
+        if is_plain(found):
+            text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            text.encode()
+            if "\\u0000" not in text:
+                return text if found else None
+            problem = "a NUL character is not allowed"
+    except (ValueError, RecursionError) as exc:
+        problem = str(exc)
+    raise ConfigError(f"{what} {found!r:.200} cannot be stored: {problem}")
+
+
+def _tags(what: str, value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name("a tag", tag) for tag in _sequence(what, value, "tags")))
+
+
+def _sequence(what: str, value: object, of: str) -> Sequence[object]:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | set | frozenset):
+        raise ConfigError(f"{what} must be a list of {of}, got {value!r}")
+    return list(value)
+
+
+_FIELDS = {
+    "queue": ("queue", queue_name),
+    "priority": ("priority", _priority),
+    "delay": ("delay", seconds),
+    "eta": ("scheduled_at", _moment),
+    "max_retries": ("max_retries", whole),
+    "timeout": ("timeout", limit),
+    "result_ttl": ("result_ttl", optional_seconds),
+    "metadata": ("metadata", _metadata),
+    "tags": ("tags", _tags),
+    "id": ("id", name),
+}
+
+
+# ---- of tasks only ----
+
+
+def priority(what: str, value: object) -> int:
+    return _priority(what, value)
+
+
+def boolean(what: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{what} must be True or False, got {value!r}")
+    return value
+
+
+def delays(what: str, value: object) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    found = tuple(seconds(what, one) for one in _sequence(what, value, "delays in seconds"))
+    if not found:
+        raise ConfigError(f"{what} must have at least one delay; for no retries say max_retries=0")
+    return found
+
+
+def error_types(what: str, value: object) -> tuple[type[BaseException], ...]:
+    """Exception classes: one, or any nesting of tuples and lists of them, as ``except`` takes."""
+    if isinstance(value, list | tuple):
+        return tuple(found for one in value for found in error_types(what, one))
+    if not (isinstance(value, type) and issubclass(value, BaseException)):
+        raise ConfigError(f"{what} must be an exception class or a tuple of them, got {value!r}")
+    return (value,)
+
+
+def serializer(what: str, value: object) -> Serializer:
+    if isinstance(value, type):
+        raise ConfigError(f"{what} must be an object, got a class; write {value.__name__}(...)")
+    if not isinstance(value, Serializer):
+        raise ConfigError(f"{what} must have the methods dumps and loads, got {value!r}")
+    return value

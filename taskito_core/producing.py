@@ -1,0 +1,134 @@
+"""Putting jobs into the store: one batch, one transaction, ids made here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from taskito_core import aio, options
+from taskito_core.errors import PayloadTooLarge, StorageUnavailable
+from taskito_core.job import Job, NewJob, new_id
+from taskito_core.options import JobOptions, JobSpec
+from taskito_core.reading import Reading
+from taskito_core.result import JobResult
+from taskito_core.serializers import Serializer, dump_call
+from taskito_core.task import Task, call_arguments
+
+if TYPE_CHECKING:
+    from taskito_core.config import Settings
+    from taskito_core.plugins import Plugins
+
+
+class Producing(Reading):
+    """What a producer needs of a queue."""
+
+    settings: Settings
+    plugins: Plugins
+    serializer: Serializer  #: of tasks that say nothing else
+    _tasks: dict[str, Task[..., Any]]
+
+    def enqueue(
+        self,
+        task_name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobResult[Any]:
+        """Store one job of a task, by the task's name; the task need not be known to this process.
+
+        Raises ConfigError for an option that makes no sense, SerializationError, PayloadTooLarge,
+        StorageUnavailable. After the last the job may be stored or not: with an ``id`` of your own
+        the call can be repeated, and the job is still there once.
+        """
+        [result] = self._submit([self._job_of(task_name, args, kwargs, options)])
+        return result
+
+    def enqueue_many(self, jobs: Iterable[JobSpec]) -> list[JobResult[Any]]:
+        """Store many jobs in one transaction: all of them, or none. Each has its own options.
+
+        ``queue.enqueue_many([{"task_name": "mail.send", "args": (1,), "priority": 5}, send.spec(2)])``.
+        Handles come in the order of ``jobs``. Raises as ``enqueue``.
+        """
+        return self._submit([self._job_of_spec(index, spec) for index, spec in enumerate(jobs)])
+
+    async def aenqueue(
+        self,
+        task_name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobResult[Any]:
+        return await aio.in_thread(self.enqueue, task_name, args, kwargs, **options)
+
+    async def aenqueue_many(self, jobs: Iterable[JobSpec]) -> list[JobResult[Any]]:
+        return await aio.in_thread(self.enqueue_many, jobs)
+
+    def serializer_of(self, task_name: str) -> Serializer:
+        task = self._tasks.get(task_name)
+        return self.serializer if task is None else task.serializer
+
+    def retries_used_up(self, job: Job) -> bool:
+        allowed = job.max_retries
+        if allowed is None:
+            task = self._tasks.get(job.task_name)
+            allowed = task.policy.retry.max_retries if task else self.settings.default_retry
+        return job.retry_count >= allowed
+
+    # ---- from a call to a row ----
+
+    def _job_of_spec(self, index: int, spec: JobSpec) -> NewJob:
+        where = f"job {index} of enqueue_many()"
+        if not isinstance(spec, Mapping):
+            raise TypeError(f"{where} must be a mapping such as task.spec(...) makes, got {spec!r:.200}")
+        said = dict(spec)
+        if "task_name" not in said:
+            raise TypeError(f"{where} has no task_name")
+        task_name, args, kwargs = said.pop("task_name"), said.pop("args", ()), said.pop("kwargs", None)
+        return self._job_of(task_name, args, kwargs, cast(JobOptions, said), where)
+
+    def _job_of(
+        self, task_name: object, args: object, kwargs: object, said: JobOptions, where: str = "enqueue()"
+    ) -> NewJob:
+        args, kwargs = call_arguments(args, kwargs)
+        task = self._tasks.get(task_name) if isinstance(task_name, str) else None
+        if task is not None:
+            return task._new_job(task._fields_with(said, where) if said else task._fields, args, kwargs)
+        fields = {
+            "task_name": options.name("task_name", task_name),
+            "priority": self.settings.default_priority,
+            "result_ttl": self.settings.result_ttl,
+            **options.job_fields(where, said),
+        }
+        return self._new_job(self.serializer, fields, args, kwargs)
+
+    def _new_job(
+        self,
+        serializer: Serializer,
+        fields: Mapping[str, Any],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+    ) -> NewJob:
+        payload = dump_call(serializer, args, kwargs)
+        if len(payload) > self.settings.max_payload:
+            raise PayloadTooLarge(
+                f"the arguments of task {fields['task_name']!r} take {len(payload)} bytes and max_payload is "
+                f"{self.settings.max_payload}; keep large things elsewhere and pass where they are"
+            )
+        if "id" in fields:
+            return NewJob(payload=payload, **fields)
+        return NewJob(id=new_id(), payload=payload, **fields)
+
+    def _submit(self, jobs: list[NewJob]) -> list[JobResult[Any]]:
+        if not jobs:
+            return []
+        storage = self.storage
+        try:
+            receipts = storage.enqueue(jobs)
+            stored = [job for job, receipt in zip(jobs, receipts, strict=True) if receipt.inserted]
+        except StorageUnavailable:
+            # The connection may just have grown old, or been lost while committing. The ids are ours,
+            # so sending the same batch again stores nothing twice.
+            receipts, stored = storage.enqueue(jobs), jobs
+        if stored:
+            self.plugins.observe("taskito_jobs_enqueued", jobs=stored)
+        return [JobResult(self, receipt.id) for receipt in receipts]

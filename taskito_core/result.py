@@ -1,0 +1,201 @@
+"""The handle of one job: where it is, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from taskito_core import aio
+from taskito_core.errors import (
+    ConfigError,
+    JobNotFoundError,
+    MaxRetriesExceededError,
+    TaskCancelledError,
+    TaskFailedError,
+    TaskitoError,
+    TaskTimeoutError,
+)
+from taskito_core.job import AttemptError, ErrorKind, Job, JobStatus
+
+if TYPE_CHECKING:
+    from taskito_core.reading import Reading
+
+R_co = TypeVar("R_co", covariant=True)
+
+#: Seconds after which a wait looks up, so that a thread whose coroutine was cancelled ends.
+_GLANCE = 5.0
+
+
+class JobResult(Generic[R_co]):
+    """One job, by its id. What can change is read from the store each time, until the job has finished.
+
+    Everything but ``id`` may raise JobNotFoundError (the job was pruned) and StorageUnavailable.
+    """
+
+    __slots__ = ("_job", "_reader", "id")
+
+    def __init__(self, reader: Reading, job_id: str, job: Job | None = None) -> None:
+        self.id = job_id
+        self._reader = reader
+        self._job = job
+
+    @property
+    def status(self) -> JobStatus:
+        return self._latest().status
+
+    @property
+    def error(self) -> str | None:
+        """``Type: message`` of the last failed attempt, if there was one."""
+        return self._latest().error
+
+    @property
+    def errors(self) -> list[AttemptError]:
+        """What went wrong in each failed attempt, oldest first."""
+        return self._reader.storage.errors(self.id)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was given when the job was enqueued; it never changes."""
+        return _read_metadata(self._known())
+
+    def refresh(self) -> JobResult[R_co]:
+        """Read the job anew; returns itself."""
+        found = self._reader.storage.get([self.id])
+        if not found:
+            self._job = None
+            raise JobNotFoundError(f"there is no job {self.id!r}: it never existed, or was pruned")
+        [self._job] = found
+        return self
+
+    async def arefresh(self) -> JobResult[R_co]:
+        return await aio.in_thread(self.refresh)
+
+    def result(self, timeout: float | None = 30.0) -> R_co:
+        """What the task returned; waits for it up to ``timeout`` seconds (None: for ever).
+
+        Returns the moment the job ends, and at once if it has. Raises TaskFailedError (its subclass
+        MaxRetriesExceededError if the retries were used up), TaskTimeoutError, TaskCancelledError,
+        JobNotFoundError, SerializationError, or the builtin TimeoutError when time is up, which
+        changes nothing about the job.
+        """
+        return self._result(timeout, None)
+
+    async def aresult(self, timeout: float | None = 30.0) -> R_co:
+        """``result`` without blocking the event loop."""
+        abandoned = threading.Event()
+        try:
+            return await aio.in_own_thread(self._result, timeout, abandoned)
+        finally:
+            abandoned.set()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The job as last read, in values that JSON can hold; times in epoch milliseconds."""
+        job = self._known()
+        return {
+            "id": job.id,
+            "task_name": job.task_name,
+            "queue": job.queue,
+            "status": str(job.status),
+            "error": job.error,
+            "priority": job.priority,
+            "retry_count": job.retry_count,
+            "max_retries": job.max_retries,
+            "crashes": job.crashes,
+            "interruptions": job.interruptions,
+            "timeout": job.timeout,
+            "result_ttl": job.result_ttl,
+            "worker": job.worker,
+            "created_at": job.created_at,
+            "scheduled_at": job.scheduled_at,
+            "claimed_at": job.claimed_at,
+            "started_at": job.started_at,
+            "completed_at": job.completed_at,
+            "metadata": _read_metadata(job),
+            "tags": list(job.tags),
+        }
+
+    def _known(self) -> Job:
+        """The job as last read."""
+        if self._job is None:
+            self.refresh()
+        assert self._job is not None
+        return self._job
+
+    def _latest(self) -> Job:
+        """The job as it is now. No move leads out of a finished state, so that is read only once."""
+        if self._job is None or not self._job.status.finished:
+            self.refresh()
+        return self._known()
+
+    def _result(self, timeout: float | None, abandoned: threading.Event | None) -> R_co:
+        job = self._finished(_deadline(timeout), timeout, abandoned)
+        if job.status is JobStatus.COMPLETE:
+            serializer = self._reader.serializer_of(job.task_name)
+            value: R_co = None if job.result is None else serializer.loads(job.result)  # type: ignore[assignment]
+            return value
+        if job.status is JobStatus.CANCELLED:
+            raise TaskCancelledError(
+                f"job {job.id} of task {job.task_name!r} was cancelled: {job.error or ''}"
+            )
+        raise self._failure(job)
+
+    def _finished(self, deadline: float, timeout: float | None, abandoned: threading.Event | None) -> Job:
+        while not (job := self._latest()).status.finished:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or (abandoned is not None and abandoned.is_set()):
+                raise TimeoutError(
+                    f"job {job.id} of task {job.task_name!r} is still {job.status} after {timeout} seconds"
+                )
+            self._reader.storage.await_finished(self.id, min(remaining, _GLANCE))
+        return job
+
+    def _failure(self, job: Job) -> TaskitoError:
+        """The exception that says why a dead job died."""
+        errors = self.errors
+        what = f"job {job.id} of task {job.task_name!r}"
+        if not errors:
+            return TaskFailedError(f"{what} failed: {job.error or 'no error was recorded'}")
+        last = errors[-1]
+        failure: TaskitoError
+        if last.kind is ErrorKind.TIMEOUT:
+            failure = TaskTimeoutError(f"{what} ran out of time: {last.message or last.type}")
+        else:
+            cls = TaskFailedError
+            if last.kind is ErrorKind.RAISED and self._reader.retries_used_up(job):
+                cls = MaxRetriesExceededError
+            said = f"{last.type}: {last.message}" if last.message else last.type
+            times = f" after {len(errors)} attempts" if len(errors) > 1 else ""
+            failure = cls(
+                f"{what} failed{times}: {said}", type_name=last.type, remote_traceback=last.traceback
+            )
+        if last.traceback:
+            failure.add_note(f"In the worker:\n{last.traceback}")
+        return failure
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobResult) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        seen = f" ({self._job.task_name}, {self._job.status} when last read)" if self._job else ""
+        return f"<JobResult {self.id}{seen}>"
+
+
+JobResult.__module__ = "taskito"
+
+
+def _read_metadata(job: Job) -> dict[str, Any]:
+    return json.loads(job.metadata) if job.metadata else {}
+
+
+def _deadline(timeout: float | None) -> float:
+    if timeout is None:
+        return math.inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ConfigError(f"timeout must be a number of seconds of 0 or more, or None, got {timeout!r}")
+    return time.monotonic() + timeout

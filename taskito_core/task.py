@@ -1,0 +1,232 @@
+"""A registered function: call it here, or ask for it to be called somewhere else."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
+
+from taskito_core import aio, options
+from taskito_core.errors import ConfigError
+from taskito_core.job import NewJob
+from taskito_core.options import JobOptions, JobSpec
+from taskito_core.report import TaskPolicy
+from taskito_core.result import JobResult
+from taskito_core.retry import RetryPolicy
+from taskito_core.serializers import Serializer
+
+if TYPE_CHECKING:
+    from taskito_core.config import Settings
+    from taskito_core.producing import Producing
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+Function = Callable[..., Any]
+
+
+class Call(Generic[P, R_co]):
+    """A task together with options: what ``task.using(...)`` returns. Immutable."""
+
+    _task: Task[P, R_co]
+    _said: JobOptions
+    _fields: dict[str, Any]  #: what a NewJob of this call is made of, all but its payload
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R_co]:
+        """Enqueue one call and return its handle; the job is stored when this returns.
+
+        Raises TypeError for arguments that the function does not take, SerializationError,
+        PayloadTooLarge, StorageUnavailable.
+        """
+        task = self._task
+        [result] = task._queue._submit([task._new_job(self._fields, args, kwargs)])
+        return result
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R_co]:
+        """``delay`` without blocking the event loop."""
+        return await aio.in_thread(self.delay, *args, **kwargs)
+
+    def map(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
+        """Enqueue one call per item, with the item as its only argument; all are stored, or none."""
+        task = self._task
+        return task._queue._submit([task._new_job(self._fields, (item,), {}) for item in items])
+
+    async def amap(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
+        return await aio.in_thread(self.map, items)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobResult[R_co]:
+        """``using(**options).delay(*args, **kwargs)``, untyped, for those who know it from elsewhere."""
+        args, kwargs = call_arguments(args, kwargs)
+        call = self.using(**options) if options else self
+        return call.delay(*args, **kwargs)
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobResult[R_co]:
+        return await aio.in_thread(self.apply_async, args, kwargs, **options)
+
+    def using(self, **options: Unpack[JobOptions]) -> Call[P, R_co]:
+        """The same call with other options; those said before stay unless said again."""
+        said = cast(JobOptions, {**self._said, **options})
+        return _bind(Call(), self._task, said, f"using() of task {self._task.name!r}")
+
+    def spec(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec:
+        """This call as one job of ``queue.enqueue_many``."""
+        return {**self._said, "task_name": self._task.name, "args": args, "kwargs": kwargs}
+
+    def __repr__(self) -> str:
+        return f"<{self._task.name} using {self._said!r}>"
+
+
+def _bind(call: Call[P, R_co], task: Task[P, R_co], said: JobOptions, where: str) -> Call[P, R_co]:
+    call._task, call._said = task, said
+    call._fields = task._fields_with(said, where)
+    return call
+
+
+class Task(Call[P, R_co]):
+    """What ``@queue.task`` makes of a function. Calling it just calls the function."""
+
+    def __init__(
+        self, queue: Producing, function: Callable[P, Any], name: str, given: Mapping[str, Any]
+    ) -> None:
+        self._queue = queue
+        self.name = name
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.policy = _policy(name, given, queue.settings)
+        self.serializer: Serializer = (
+            options.serializer("serializer", given["serializer"])
+            if given.get("serializer") is not None
+            else queue.serializer
+        )
+        self._retry_on = options.error_types("retry_on", given.get("retry_on") or ())
+        self._dont_retry_on = options.error_types("dont_retry_on", given.get("dont_retry_on") or ())
+        self._defaults = _defaults(self.policy, given, queue.settings)
+        _bind(self, self, {}, f"task {name!r}")
+        functools.update_wrapper(cast(Function, self), function, updated=())
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def is_retryable(self, error: BaseException) -> bool:
+        """May an attempt that raised this be tried again? ``dont_retry_on`` wins over ``retry_on``."""
+        if isinstance(error, self._dont_retry_on):
+            return False
+        return isinstance(error, self._retry_on) if self._retry_on else True
+
+    def _new_job(
+        self, fields: Mapping[str, Any], args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> NewJob:
+        if kwargs or not self._takes[0] <= len(args) <= self._takes[1]:
+            self._check_call(args, kwargs)
+        return self._queue._new_job(self.serializer, fields, args, kwargs)
+
+    def _fields_with(self, said: JobOptions, where: str) -> dict[str, Any]:
+        fields = options.job_fields(where, said)
+        soft, hard = self.policy.soft_timeout, fields.get("timeout", 0.0)
+        if soft is not None and 0.0 < hard <= soft:
+            raise ConfigError(f"{where}: timeout {hard:g} must be above the task's soft_timeout {soft:g}")
+        return {**self._defaults, **fields}
+
+    def _check_call(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        """Raise TypeError now for what would fail in every attempt."""
+        if self._signature is None:
+            return
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as exc:
+            raise TypeError(f"task {self.name!r} takes {self._signature}: {exc}") from None
+
+    @functools.cached_property
+    def _signature(self) -> inspect.Signature | None:
+        try:
+            return inspect.signature(self.function)
+        except (TypeError, ValueError):  # some functions written in C have none
+            return None
+
+    @functools.cached_property
+    def _takes(self) -> tuple[float, float]:
+        """How many positional arguments, from and to, are certainly right."""
+        least = most = 0.0
+        for parameter in self._signature.parameters.values() if self._signature else ():
+            required = parameter.default is parameter.empty
+            match parameter.kind:
+                case parameter.POSITIONAL_ONLY | parameter.POSITIONAL_OR_KEYWORD:
+                    least, most = least + required, most + 1
+                case parameter.VAR_POSITIONAL:
+                    most = float("inf")
+                case parameter.KEYWORD_ONLY if required:
+                    least = float("inf")
+                case _:
+                    pass
+        return least, most
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+
+class AsyncTask(Task[P, R_co]):
+    """A Task made of a coroutine function: calling it here gives the coroutine, its job the awaited value."""
+
+    def __call__(  # type: ignore[override]
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R_co]:
+        return cast("Coroutine[Any, Any, R_co]", self.function(*args, **kwargs))
+
+
+for _class in (Call, Task, AsyncTask):
+    _class.__module__ = "taskito"
+
+
+def call_arguments(args: object, kwargs: object) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Checked ``args`` and ``kwargs``; ConfigError for what cannot be passed with ``*`` and ``**``."""
+    if not isinstance(args, list | tuple):
+        raise ConfigError(f"args must be a list or a tuple of arguments, got {args!r:.200}")
+    if kwargs is None:
+        return args, {}
+    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
+        raise ConfigError(f"kwargs must be a mapping of argument names to values, got {kwargs!r:.200}")
+    return args, kwargs
+
+
+def _policy(name: str, given: Mapping[str, Any], settings: Settings) -> TaskPolicy:
+    hard = options.limit("timeout", given["timeout"]) if "timeout" in given else settings.default_timeout
+    soft = options.limit("soft_timeout", given.get("soft_timeout")) or None
+    if soft is not None and 0.0 < hard <= soft:
+        raise ConfigError(f"soft_timeout {soft:g} of task {name!r} must be below its timeout {hard:g}")
+    retries = given.get("max_retries")
+    return TaskPolicy(
+        name=name,
+        queue=options.queue_name("queue", given.get("queue", "default")),
+        retry=RetryPolicy(
+            max_retries=settings.default_retry if retries is None else options.whole("max_retries", retries),
+            backoff=options.seconds("retry_backoff", given.get("retry_backoff", 1.0)),
+            delays=options.delays("retry_delays", given.get("retry_delays")),
+            max_delay=options.seconds("max_retry_delay", given.get("max_retry_delay", 300.0)),
+            jitter=options.boolean("retry_jitter", given.get("retry_jitter", True)),
+        ),
+        timeout=hard,
+        soft_timeout=soft,
+    )
+
+
+def _defaults(policy: TaskPolicy, given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """What every job of this task says of itself. Retries and timeout are left to the worker's own policy."""
+    priority = given.get("priority")
+    return {
+        "task_name": policy.name,
+        "queue": policy.queue,
+        "priority": settings.default_priority if priority is None else options.priority("priority", priority),
+        "result_ttl": options.optional_seconds("result_ttl", given["result_ttl"])
+        if "result_ttl" in given
+        else settings.result_ttl,
+    }
