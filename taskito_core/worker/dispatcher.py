@@ -174,6 +174,7 @@ class Dispatcher:
             return
         lane.received += len(messages)
         lane.progress = now
+        lane.recalled = False
         for message in messages:
             entry = lane.take_back(message.seq)
             if entry is None:
@@ -182,15 +183,15 @@ class Dispatcher:
             started = entry.claim.claimed_at + int((message.started - entry.claimed) * 1000)
             self._decide(entry, self._read(entry, message), max(started, entry.claim.claimed_at))
 
-    def returned(self, lane_id: int, seqs: Iterable[int], now: float) -> None:
+    def returned(self, lane_id: int, seqs: Iterable[int]) -> None:
         """A child handed back jobs it has not begun."""
         lane = self.lanes.get(lane_id)
         if lane is None:
             return
-        lane.recalled = False
-        lane.progress = now
         back = [entry for seq in seqs if (entry := lane.take_back(seq)) is not None]
         lane.sent -= len(back)
+        # While it is inside of the job that held the others up, it gets nothing to put behind it.
+        lane.recalled = bool(lane.outstanding)
         self._back_to_buffer(back)
 
     def recalls(self, now: float) -> list[Lane]:

@@ -81,7 +81,7 @@ class Lane:
         self.received = 0  #: results that arrived; ended jobs beyond it were lost with the child
         self.progress = now  #: when it was last given work while empty, or ended a job
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
-        self.recalled = False
+        self.recalled = False  #: was asked for what it has not begun, and has ended no job since
         self.closing = False
         self.worn_out = False
 

@@ -229,7 +229,7 @@ class WorkerLoop:
 
     def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.returned(lane_id, seqs, time.monotonic())
+            self._dispatcher.returned(lane_id, seqs)
 
     def lane_closing(self, lane_id: int) -> None:
         if self._dispatcher is not None:
