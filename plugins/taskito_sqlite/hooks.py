@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from taskito_core.hookspecs import Offer, OfferKind, hookimpl
-
 from taskito_sqlite import location
 
 if TYPE_CHECKING:

@@ -44,11 +44,15 @@ def describe(config: StorageConfig) -> str:
 def _path_in(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() != SCHEME:
-        raise ConfigError(f"db_url for the sqlite backend must look like 'sqlite:///path', got scheme {scheme!r}")
+        raise ConfigError(
+            f"db_url for the sqlite backend must look like 'sqlite:///path', got scheme {scheme!r}"
+        )
     if not rest.startswith("/") or rest == "/":
         raise ConfigError(
             f"db_url must be 'sqlite:///relative/path' or 'sqlite:////absolute/path', got {url!r}"
         )
     if "?" in rest or "#" in rest:
-        raise ConfigError(f"a sqlite db_url takes no options; give a path with '?' or '#' as db_path, got {url!r}")
+        raise ConfigError(
+            f"a sqlite db_url takes no options; give a path with '?' or '#' as db_path, got {url!r}"
+        )
     return rest[1:]

@@ -1,0 +1,107 @@
+"""Choosing what a worker runs next, inside its write transaction.
+
+The claim index is walked loosely: per queue the lanes that hold jobs, per lane its priorities, then one probe
+for the due jobs of each. So a million future jobs of a higher priority cost one probe, not a million rows.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from taskito_core.job import Claim
+from taskito_core.storage import Want
+from taskito_sqlite import sql
+
+
+class Level(NamedTuple):
+    """The jobs of one queue and priority, and the wanted lanes they are in."""
+
+    queue: str
+    priority: int
+    lanes: list[str]
+
+
+def claim(
+    connection: sqlite3.Connection, worker_id: str, want: Want, now: int
+) -> tuple[list[Claim], int | None]:
+    """Up to ``want.limit`` claims, best first; and, if there were fewer, when the next job falls due."""
+    claims: list[Claim] = []
+    looked_at: list[Level] = []
+    for queue in want.queues:
+        for level in _levels(connection, queue, want.tasks):
+            if (room := want.limit - len(claims)) <= 0:
+                return claims, None
+            claims += _take(connection, level, worker_id, want.token, now, room)
+            looked_at.append(level)
+    if len(claims) >= want.limit:
+        return claims, None
+    return claims, _next_due(connection, looked_at)
+
+
+def _levels(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) -> Iterator[Level]:
+    """The queue's priorities from the highest down, each with its lanes."""
+    heads: dict[str, int] = {}
+    for lane in _lanes(connection, queue, tasks):
+        for (priority,) in connection.execute(sql.FIRST_PRIORITY, (queue, lane)).fetchall():
+            heads[lane] = priority
+    while heads:
+        best = max(heads.values())
+        lanes = [lane for lane, priority in heads.items() if priority == best]
+        yield Level(queue, best, lanes)
+        for lane in lanes:
+            found = connection.execute(sql.NEXT_PRIORITY, (queue, lane, best)).fetchone()
+            if found is None:
+                del heads[lane]
+            else:
+                heads[lane] = found[0]
+
+
+def _lanes(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) -> Iterator[str]:
+    yield ""
+    lane = ""
+    while found := connection.execute(sql.NEXT_LANE, (queue, lane)).fetchone():
+        [lane] = found
+        if lane in tasks:
+            yield lane
+
+
+def _take(
+    connection: sqlite3.Connection, level: Level, worker_id: str, token: int, now: int, room: int
+) -> list[Claim]:
+    if len(level.lanes) == 1:
+        return _take_from(connection, level, level.lanes[0], worker_id, token, now, room)
+    heads: list[tuple[int, str, str]] = []
+    for lane in level.lanes:
+        heads += connection.execute(sql.DUE_HEADS, (level.queue, lane, level.priority, now, room))
+    best = sorted(heads)[:room]
+    place = {job_id: index for index, (_, job_id, _) in enumerate(best)}
+    claims: list[Claim] = []
+    for lane in level.lanes:
+        # What is taken from a lane is a prefix of that lane, so its length is all we need.
+        if share := sum(1 for _, _, its_lane in best if its_lane == lane):
+            claims += _take_from(connection, level, lane, worker_id, token, now, share)
+    claims.sort(key=lambda claim: place[claim.id])
+    return claims
+
+
+def _take_from(
+    connection: sqlite3.Connection, level: Level, lane: str, worker_id: str, token: int, now: int, room: int
+) -> list[Claim]:
+    where = (level.queue, lane, level.priority, now, room, token)
+    claims = list(map(Claim._make, connection.execute(sql.DUE, where)))
+    if claims:
+        connection.execute(sql.CLAIM, (*where, worker_id))
+    return claims
+
+
+def _next_due(connection: sqlite3.Connection, looked_at: list[Level]) -> int | None:
+    """The earliest moment over what is left in these levels; all that was due has been taken."""
+    moments = []
+    for level in looked_at:
+        for lane in level.lanes:
+            found = connection.execute(sql.NEXT_DUE, (level.queue, lane, level.priority)).fetchone()
+            if found is not None:
+                moments.append(int(found[0]))
+    return min(moments, default=None)

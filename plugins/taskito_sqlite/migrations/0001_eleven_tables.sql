@@ -1,0 +1,211 @@
+-- Everything taskito keeps. Times: integer milliseconds since the epoch. Durations: seconds.
+-- Lists and maps are JSON text. Small columns come first in jobs, so that scans never touch payloads.
+
+CREATE TABLE jobs (
+  seq             INTEGER PRIMARY KEY,
+  id              TEXT    NOT NULL UNIQUE,
+  task_name       TEXT    NOT NULL,
+  queue           TEXT    NOT NULL,
+  status          TEXT    NOT NULL CHECK (status IN ('pending', 'running', 'complete', 'dead', 'cancelled')),
+  lane            TEXT    NOT NULL DEFAULT '',    -- '' or a task's name: only workers that know it look there
+  gate            TEXT,                           -- NULL: claimable; else why not ('parents', 'key')
+  priority        INTEGER NOT NULL,
+  scheduled_at    INTEGER NOT NULL,
+  token           INTEGER,                        -- the fence: on a live row exactly while it runs
+  worker          TEXT,
+  created_at      INTEGER NOT NULL,
+  claimed_at      INTEGER,
+  started_at      INTEGER,
+  completed_at    INTEGER,
+  expires_at      INTEGER,                        -- not started by then: cancelled
+  prune_at        INTEGER,                        -- finished and not wanted after this moment
+  retry_count     INTEGER NOT NULL DEFAULT 0,
+  crashes         INTEGER NOT NULL DEFAULT 0,
+  interruptions   INTEGER NOT NULL DEFAULT 0,
+  max_retries     INTEGER,
+  timeout         REAL,
+  result_ttl      REAL,
+  unique_key      TEXT,
+  concurrency_key TEXT,
+  slot            INTEGER,                        -- of concurrency_key, while it runs
+  cancel_at       INTEGER,                        -- when cancelling the running job was asked for
+  progress        REAL,
+  replay_of       TEXT,
+  awaited         TEXT,                           -- doorbells of those who wait for its end, one a line
+  error           TEXT,
+  tags            TEXT,
+  metadata        TEXT,
+  options         TEXT,
+  payload         BLOB    NOT NULL,
+  result          BLOB,
+  CHECK (CASE status WHEN 'running' THEN token IS NOT NULL WHEN 'pending' THEN token IS NULL ELSE 1 END)
+);
+-- What can be claimed, in the order of claiming. Gated jobs are not in it, however many there are.
+CREATE INDEX jobs_claim ON jobs (queue, lane, priority DESC, scheduled_at, id)
+  WHERE status = 'pending' AND gate IS NULL;
+CREATE INDEX jobs_gated ON jobs (queue, gate) WHERE status = 'pending' AND gate IS NOT NULL;
+-- Pending jobs that have failed before: counting them must not read every pending row.
+CREATE INDEX jobs_failed ON jobs (queue) WHERE status = 'pending' AND retry_count + crashes > 0;
+CREATE INDEX jobs_running ON jobs (worker, queue) WHERE status = 'running';
+-- Pages of finished jobs, and their number per queue, without touching a row.
+CREATE INDEX jobs_finished ON jobs (status, created_at, id, queue)
+  WHERE status IN ('complete', 'dead', 'cancelled');
+CREATE INDEX jobs_created ON jobs (created_at, id);
+CREATE INDEX jobs_prune ON jobs (prune_at) WHERE prune_at IS NOT NULL;
+CREATE INDEX jobs_expire ON jobs (expires_at) WHERE status = 'pending' AND expires_at IS NOT NULL;
+-- An outbox: finished jobs whose waiters are still to be told.
+CREATE INDEX jobs_awaited ON jobs (awaited)
+  WHERE awaited IS NOT NULL AND status IN ('complete', 'dead', 'cancelled');
+CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key)
+  WHERE unique_key IS NOT NULL AND status IN ('pending', 'running');
+CREATE INDEX jobs_keyed ON jobs (concurrency_key, status)
+  WHERE concurrency_key IS NOT NULL AND status IN ('pending', 'running');
+CREATE UNIQUE INDEX jobs_slot ON jobs (concurrency_key, slot)
+  WHERE status = 'running' AND slot IS NOT NULL;
+
+CREATE TABLE job_errors (
+  seq       INTEGER PRIMARY KEY,
+  job_id    TEXT    NOT NULL,
+  token     INTEGER NOT NULL,
+  attempt   INTEGER NOT NULL,
+  kind      TEXT    NOT NULL,
+  type      TEXT    NOT NULL,
+  message   TEXT    NOT NULL,
+  traceback TEXT,
+  worker    TEXT,
+  failed_at INTEGER NOT NULL,
+  UNIQUE (job_id, token)
+);
+
+CREATE TABLE dead_letter (
+  job_id        TEXT    PRIMARY KEY,
+  task_name     TEXT    NOT NULL,
+  queue         TEXT    NOT NULL,
+  reason        TEXT    NOT NULL,
+  error         TEXT    NOT NULL,
+  traceback     TEXT,
+  priority      INTEGER NOT NULL,
+  retry_count   INTEGER NOT NULL,
+  max_retries   INTEGER,
+  crashes       INTEGER NOT NULL,
+  interruptions INTEGER NOT NULL,
+  timeout       REAL,
+  result_ttl    REAL,
+  metadata      TEXT,
+  tags          TEXT,
+  options       TEXT,
+  created_at    INTEGER NOT NULL,
+  failed_at     INTEGER NOT NULL,
+  payload       BLOB    NOT NULL
+);
+CREATE INDEX dead_letter_page ON dead_letter (failed_at, job_id);
+
+CREATE TABLE job_dependencies (
+  job_id    TEXT NOT NULL,
+  parent_id TEXT NOT NULL,
+  PRIMARY KEY (job_id, parent_id)
+) WITHOUT ROWID;
+CREATE INDEX job_dependencies_parent ON job_dependencies (parent_id, job_id);
+
+CREATE TABLE replay_history (
+  seq          INTEGER PRIMARY KEY,
+  job_id       TEXT    NOT NULL,
+  replay_id    TEXT    NOT NULL UNIQUE,
+  replayed_at  INTEGER NOT NULL,
+  finished_at  INTEGER,
+  old_result   BLOB,
+  old_error    TEXT,
+  new_result   BLOB,
+  new_error    TEXT
+);
+CREATE INDEX replay_history_job ON replay_history (job_id);
+
+CREATE TABLE task_logs (
+  seq       INTEGER PRIMARY KEY,
+  job_id    TEXT    NOT NULL,
+  token     INTEGER,
+  task_name TEXT    NOT NULL,
+  level     TEXT    NOT NULL,
+  message   TEXT    NOT NULL,
+  extra     TEXT,
+  logged_at INTEGER NOT NULL
+);
+CREATE INDEX task_logs_job ON task_logs (job_id, seq);
+CREATE INDEX task_logs_task ON task_logs (task_name, logged_at);
+
+-- One row per task, queue and period: sums and a histogram, never a row per job.
+CREATE TABLE task_metrics (
+  task_name   TEXT    NOT NULL,
+  queue       TEXT    NOT NULL,
+  period      INTEGER NOT NULL,
+  succeeded   INTEGER NOT NULL DEFAULT 0,
+  failed      INTEGER NOT NULL DEFAULT 0,
+  waited_sum  REAL    NOT NULL DEFAULT 0,
+  ran_sum     REAL    NOT NULL DEFAULT 0,
+  ran_min     REAL,
+  ran_max     REAL,
+  peak_memory INTEGER NOT NULL DEFAULT 0,
+  histogram   BLOB,
+  PRIMARY KEY (task_name, period, queue)
+) WITHOUT ROWID;
+CREATE INDEX task_metrics_period ON task_metrics (period);
+
+CREATE TABLE periodic_tasks (
+  name       TEXT    PRIMARY KEY,
+  app        TEXT    NOT NULL,
+  task_name  TEXT    NOT NULL,
+  cron       TEXT    NOT NULL,
+  timezone   TEXT    NOT NULL,
+  catch_up   TEXT    NOT NULL,
+  queue      TEXT    NOT NULL,
+  payload    BLOB    NOT NULL,
+  options    TEXT,
+  enabled    INTEGER NOT NULL DEFAULT 1,
+  last_run   INTEGER,
+  next_run   INTEGER,
+  seen_at    INTEGER NOT NULL                     -- when a live worker last registered it
+);
+CREATE INDEX periodic_tasks_due ON periodic_tasks (next_run) WHERE enabled;
+
+CREATE TABLE rate_limits (
+  key        TEXT    PRIMARY KEY,
+  tokens     REAL    NOT NULL,
+  rate       REAL    NOT NULL,
+  burst      INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+);
+
+CREATE TABLE circuit_breakers (
+  task_name  TEXT    PRIMARY KEY,
+  state      TEXT    NOT NULL,
+  failures   TEXT    NOT NULL DEFAULT '[]',       -- moments of the failures inside the window
+  opened_at  INTEGER,
+  probe_at   INTEGER,
+  threshold  INTEGER NOT NULL,
+  "window"   REAL    NOT NULL,
+  cooldown   REAL    NOT NULL
+);
+
+CREATE TABLE workers (
+  worker_id  TEXT    PRIMARY KEY,
+  host       TEXT    NOT NULL,
+  pid        INTEGER NOT NULL,
+  app        TEXT    NOT NULL,
+  queues     TEXT    NOT NULL,
+  tasks      TEXT    NOT NULL,
+  procs      INTEGER NOT NULL,
+  version    TEXT    NOT NULL,
+  started_at INTEGER NOT NULL,
+  last_seen  INTEGER NOT NULL,
+  beat       INTEGER NOT NULL DEFAULT 0,
+  status     TEXT    NOT NULL DEFAULT 'alive' CHECK (status IN ('alive', 'stopped', 'dead')),
+  waiting    INTEGER NOT NULL DEFAULT 0,          -- it found too little to do: ring when a job arrives
+  doorbell   TEXT,                                -- path of its socket
+  listens    TEXT                                 -- queues whose jobs it wants to hear of
+);
+CREATE INDEX workers_alive ON workers (worker_id) WHERE status = 'alive';
+
+CREATE TABLE paused_queues (
+  queue     TEXT    PRIMARY KEY,
+  paused_at INTEGER NOT NULL
+);

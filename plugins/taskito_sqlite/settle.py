@@ -1,0 +1,137 @@
+"""Recording how attempts ended, inside the worker's write transaction.
+
+The token on the row is the fence: an outcome whose token is gone changes nothing. A finished row keeps
+its token and ``job_errors`` keeps every failed attempt's, so an outcome that is sent again is known.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from taskito_core.job import (
+    Charge,
+    Complete,
+    Dead,
+    DeadReason,
+    ErrorInfo,
+    ErrorKind,
+    JobStatus,
+    Outcome,
+    Release,
+    Retry,
+    clean_text,
+)
+from taskito_sqlite import sql
+from taskito_sqlite.errors import UNSTORABLE
+
+
+class Settled(NamedTuple):
+    recorded: frozenset[str]
+    queues: frozenset[str]  #: where jobs became pending again
+    awaited: frozenset[str]  #: doorbells of those who wait for a job that ended
+
+
+def settle(connection: sqlite3.Connection, outcomes: Sequence[Outcome], now: int) -> Settled:
+    """Record every outcome whose attempt is still on its row."""
+    if not outcomes:
+        return Settled(frozenset(), frozenset(), frozenset())
+    completes = [outcome for outcome in outcomes if type(outcome) is Complete]
+    recorded = _complete(connection, completes, now) if completes else set()
+    queues: set[str] = set()
+    if len(completes) != len(outcomes):
+        for outcome in outcomes:
+            match outcome:
+                case Retry():
+                    known, queue = _retry(connection, outcome, now)
+                case Dead():
+                    known, queue = _bury(connection, outcome, now), None
+                case Release():
+                    found = connection.execute(
+                        sql.RELEASE, {"id": outcome.job_id, "token": outcome.token, "lane": outcome.lane}
+                    ).fetchone()
+                    known, queue = found is not None, found and found[0]
+                case Complete():
+                    continue
+            if known:
+                recorded.add(outcome.job_id)
+            if queue is not None:
+                queues.add(queue)
+    return Settled(frozenset(recorded), frozenset(queues), tell_waiters(connection))
+
+
+def tell_waiters(connection: sqlite3.Connection) -> frozenset[str]:
+    """The doorbells to ring for jobs that have ended; they are forgotten with this transaction."""
+    rows = connection.execute(sql.AWAITED).fetchall()
+    if not rows:
+        return frozenset()
+    connection.execute(sql.TOLD)
+    return frozenset(bell for _, awaited in rows for bell in awaited.split("\n"))
+
+
+def _complete(connection: sqlite3.Connection, completes: list[Complete], now: int) -> set[str]:
+    try:
+        changed = connection.executemany(sql.COMPLETE, [(*outcome, now) for outcome in completes]).rowcount
+    except UNSTORABLE:
+        # One result that SQLite cannot keep must not fail the others for ever.
+        return {outcome.job_id for outcome in completes if _complete_one(connection, outcome, now)}
+    if changed == len(completes):
+        return {outcome.job_id for outcome in completes}
+    return _finished(
+        connection, {(outcome.job_id, outcome.token) for outcome in completes}, JobStatus.COMPLETE
+    )
+
+
+def _complete_one(connection: sqlite3.Connection, outcome: Complete, now: int) -> bool:
+    try:
+        connection.execute(sql.COMPLETE, (*outcome, now))
+    except UNSTORABLE as exc:
+        error = ErrorInfo(ErrorKind.REJECTED, type(exc).__name__, f"the result cannot be stored: {exc}")
+        reason = DeadReason.REJECTED
+        return _bury(connection, Dead(outcome.job_id, outcome.token, reason, None, error, None), now)
+    return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.COMPLETE))
+
+
+def _finished(connection: sqlite3.Connection, fences: set[tuple[str, int]], status: JobStatus) -> set[str]:
+    """The ids that ended in this state under these tokens, now or earlier."""
+    rows = connection.execute(sql.FINISHED_WITH, (json.dumps([job_id for job_id, _ in fences]),))
+    return {job_id for job_id, token, found in rows if found == status and (job_id, token) in fences}
+
+
+def _retry(connection: sqlite3.Connection, outcome: Retry, now: int) -> tuple[bool, str | None]:
+    values = _failure(outcome, now) | {"due": now + round(outcome.delay * 1000)}
+    connection.execute(sql.FAILED_ATTEMPT, values)
+    found = connection.execute(sql.RETRY, values).fetchone()
+    if found is not None:
+        return True, found[0]
+    return connection.execute(sql.RETRIED_WITH, values).fetchone() is not None, None
+
+
+def _bury(connection: sqlite3.Connection, outcome: Dead, now: int) -> bool:
+    values = _failure(outcome, now) | {"reason": outcome.reason}
+    connection.execute(sql.FAILED_ATTEMPT, values)
+    if connection.execute(sql.BURY, values).fetchone() is None:
+        return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.DEAD))
+    connection.execute(sql.DEAD_LETTER, values)
+    return True
+
+
+def _failure(outcome: Retry | Dead, now: int) -> dict[str, object]:
+    error = outcome.error
+    # Cleaned once more: a lone surrogate here would fail the whole batch.
+    return {
+        "id": outcome.job_id,
+        "token": outcome.token,
+        "now": now,
+        "started_at": outcome.started_at,
+        "kind": error.kind,
+        "type": clean_text(error.type),
+        "message": clean_text(error.message),
+        "traceback": None if error.traceback is None else clean_text(error.traceback),
+        "error": clean_text(error.summary),
+        "retry": outcome.charge is Charge.RETRY,
+        "crash": outcome.charge is Charge.CRASH,
+        "interruption": outcome.charge is Charge.INTERRUPTION,
+    }

@@ -1,0 +1,308 @@
+"""The Storage contract on one SQLite file: each method is one transaction, then the bells it has to ring."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from taskito_core.errors import ConfigError, StorageError
+from taskito_core.job import AttemptError, Job, NewJob, Outcome, Receipt
+from taskito_core.storage import (
+    Beat,
+    Capability,
+    CountReport,
+    DeadPage,
+    Exchange,
+    JobFilter,
+    Page,
+    Peer,
+    StorageConfig,
+    StorageInfo,
+    Want,
+    WorkerInfo,
+)
+from taskito_sqlite import checkpoint, claim, doorbell, location, look, migrate, produce, rescue, settle, sql
+from taskito_sqlite.connection import Database
+
+T = TypeVar("T")
+
+POOL_SIZE = 8
+
+
+class SqliteStorage:
+    """taskito's storage in one SQLite file."""
+
+    capabilities: frozenset[Capability] = frozenset({Capability.WAKEUPS})
+
+    def __init__(self, config: StorageConfig) -> None:
+        location.check(config)
+        self.path = location.database_path(config)
+        self.clock_shift = 0
+        self._auto_migrate = config.auto_migrate
+        self._database = Database(
+            self.path, pool_size=config.pool_size or POOL_SIZE, power_safe=config.durability == "power"
+        )
+        self._checkpoints = checkpoint.Policy(self._database)
+        self._waiting = doorbell.Waiters(self._database)
+        self._opening = threading.Lock()
+        self._current = False
+        #: Ears whose worker has yet to register: id -> (address, queues as JSON).
+        self._early_ears: dict[str, tuple[str | None, str]] = {}
+
+    # ---- life ----
+
+    def migrate(self) -> list[str]:
+        """As ``Storage.migrate``."""
+        return self._database.write(lambda connection: migrate.apply(connection, self.now()))
+
+    def pending_migrations(self) -> list[str]:
+        """As ``Storage.pending_migrations``; a file that does not exist is not made."""
+        return [migration.name for migration in migrate.pending(self._version())]
+
+    def migration_sql(self) -> str:
+        """As ``Storage.migration_sql``."""
+        return migrate.script()
+
+    def close(self) -> None:
+        """As ``Storage.close``."""
+        self._waiting.close()
+        self._current = False
+        self._database.close()
+
+    def info(self) -> StorageInfo:
+        """As ``Storage.info``."""
+        server = f"SQLite {sqlite3.sqlite_version}"
+        return StorageInfo("sqlite", self.path, server, self._version(), migrate.newest())
+
+    def now(self) -> int:
+        """As ``Storage.now``: the machine's clock, because only this machine uses the file."""
+        return time.time_ns() // 1_000_000 + self.clock_shift
+
+    # ---- produce ----
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+        """As ``Storage.enqueue``."""
+        if not jobs:
+            return []
+        queues = {job.queue for job in jobs}
+
+        def work(
+            insert: Callable[..., list[Receipt]], connection: sqlite3.Connection
+        ) -> tuple[list[Receipt], set[str]]:
+            return insert(connection, jobs, self.now()), self._listeners(connection, queues)
+
+        try:
+            receipts, bells = self._write(functools.partial(work, produce.insert))
+        except produce.SentBefore:
+            receipts, bells = self._write(functools.partial(work, produce.insert_again))
+        self._ring(bells)
+        return receipts
+
+    # ---- consume ----
+
+    def register(self, worker: WorkerInfo) -> None:
+        """As ``Storage.register``. From now on this object's connections do the checkpoints."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            address, listens = self._early_ears.get(worker.id, (None, None))
+            if connection.execute(sql.WORKER, (worker.id,)).fetchone() is not None:
+                raise StorageError(f"worker id {worker.id!r} was registered before: a worker needs a new one")
+            values = {
+                "id": worker.id,
+                "host": worker.host,
+                "pid": worker.pid,
+                "app": worker.app,
+                "queues": json.dumps(worker.queues),
+                "tasks": json.dumps(worker.tasks),
+                "procs": worker.procs,
+                "version": worker.version,
+                "now": self.now(),
+                "doorbell": address,
+                "listens": listens,
+            }
+            connection.execute(sql.REGISTER, values)
+
+        self._checkpoints.mine()
+        self._write(work, durable=False)
+        self._early_ears.pop(worker.id, None)
+
+    def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
+        """As ``Storage.exchange``.
+
+        One write transaction sees all of it: what was enqueued before is found, and who enqueues after
+        sees that this worker waits. So the second look that the contract asks for is the first one here.
+        A claim alone need not survive a power cut: nothing of what it started does either.
+        """
+        limit = 0 if want is None else want.limit
+
+        def work(connection: sqlite3.Connection) -> tuple[Exchange, set[str]]:
+            now = self.now()
+            settled = settle.settle(connection, outcomes, now)
+            bells = set(settled.awaited)
+            if settled.queues:
+                bells |= self._listeners(connection, settled.queues, but=worker_id)
+            alive, waiting = connection.execute(sql.WORKER, (worker_id,)).fetchone() or (False, False)
+            if not alive:
+                return Exchange(settled.recorded, [], None, now, False), bells
+            claims, next_due = [], None
+            if want is not None and limit > 0:
+                claims, next_due = claim.claim(connection, worker_id, want, now)
+            if waiting != (len(claims) < limit):
+                connection.execute(sql.SET_WAITING, (worker_id, not waiting))
+            return Exchange(settled.recorded, claims, next_due, now, True), bells
+
+        answer, bells = self._write(work, durable=bool(outcomes))
+        self._ring(bells)
+        if want is not None and not answer.claims:
+            self._checkpoints.idle()
+        return answer
+
+    def heartbeat(self, worker_id: str, running: Sequence[tuple[str, int]]) -> Beat:
+        """As ``Storage.heartbeat``."""
+        named = set(running)
+
+        def work(connection: sqlite3.Connection) -> Beat:
+            now = self.now()
+            alive = connection.execute(sql.HEARTBEAT, (worker_id, now)).rowcount == 1
+            peers = [Peer(*row) for row in connection.execute(sql.PEERS, (worker_id,))]
+            stored = [(row[0], row[1]) for row in connection.execute(sql.RUNS, (worker_id,))]
+            lost = frozenset(job_id for job_id, _ in named.difference(stored))
+            return Beat(alive, peers, [pair for pair in stored if pair not in named], lost, now)
+
+        return self._write(work, durable=False)
+
+    def rescue(self, suspects: Mapping[str, int]) -> list[str]:
+        """As ``Storage.rescue``."""
+
+        def work(connection: sqlite3.Connection) -> tuple[list[str], set[str]]:
+            rescued = rescue.rescue(connection, suspects, self.now())
+            return rescued.ids, self._listeners(connection, rescued.queues) if rescued.ids else set()
+
+        ids, bells = self._write(work)
+        self._ring(bells)
+        return ids
+
+    def unregister(self, worker_id: str) -> None:
+        """As ``Storage.unregister``."""
+
+        def work(connection: sqlite3.Connection) -> set[str]:
+            connection.execute(sql.UNREGISTER, (worker_id, self.now()))
+            queues = {row[0] for row in connection.execute(sql.RELEASE_ALL, (worker_id,)).fetchall()}
+            return self._listeners(connection, queues) if queues else set()
+
+        self._ring(self._write(work))
+        self._checkpoints.others()
+
+    def listen(self, worker_id: str, queues: Sequence[str]) -> doorbell.Ear:
+        """As ``Storage.listen``; the worker may register before or after."""
+        self._ready()
+        directory = doorbell.runtime_directory(self.path)
+        if directory is not None:
+            doorbell.sweep(directory)
+        ear = doorbell.Ear(self._database, doorbell.open_bell(directory))
+        listens = json.dumps(list(queues))
+        try:
+            found = self._write(
+                lambda connection: (
+                    connection.execute(sql.SET_DOORBELL, (worker_id, ear.address, listens)).rowcount
+                ),
+                durable=False,
+            )
+        except BaseException:
+            ear.close()
+            raise
+        if not found:
+            self._early_ears[worker_id] = (ear.address, listens)
+        return ear
+
+    def prune(self, limit: int) -> int:
+        """As ``Storage.prune``."""
+        return self._write(lambda connection: rescue.prune(connection, limit, self.now()), durable=False)
+
+    # ---- look ----
+
+    def get(self, ids: Sequence[str]) -> list[Job]:
+        """As ``Storage.get``."""
+        return self._read(lambda connection: look.get(connection, ids)) if ids else []
+
+    def await_finished(self, job_id: str, timeout: float) -> bool:
+        """As ``Storage.await_finished``."""
+        self._ready()
+        return self._waiting.wait(job_id, timeout)
+
+    def list_jobs(self, where: JobFilter, limit: int, cursor: str | None) -> Page:
+        """As ``Storage.list_jobs``."""
+        return self._read(lambda connection: look.list_jobs(connection, where, limit, cursor))
+
+    def counts(self, exact: bool = False) -> CountReport:
+        """As ``Storage.counts``."""
+        return self._read(lambda connection: look.counts(connection, exact))
+
+    def errors(self, job_id: str) -> list[AttemptError]:
+        """As ``Storage.errors``."""
+        return self._read(lambda connection: look.errors(connection, job_id))
+
+    def dead_letters(self, limit: int, cursor: str | None) -> DeadPage:
+        """As ``Storage.dead_letters``."""
+        return self._read(lambda connection: look.dead_letters(connection, limit, cursor))
+
+    def workers(self) -> list[WorkerInfo]:
+        """As ``Storage.workers``."""
+        return self._read(look.workers)
+
+    # ---- underneath ----
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._ready()
+        return self._database.read(work)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        self._ready()
+        return self._database.write(work, durable=durable)
+
+    def _ready(self) -> None:
+        """Before the first use: bring the schema up to date, or refuse one that is not."""
+        if self._current:
+            return
+        with self._opening:
+            todo = migrate.pending(self._version())
+            if todo and not self._auto_migrate:
+                raise ConfigError(
+                    f"the database {self.path} lacks {todo[-1].name}: run 'taskito migrate' (auto_migrate is off)"
+                )
+            if todo:
+                self.migrate()
+            self._current = True
+
+    def _version(self) -> int:
+        if not os.path.exists(self.path):
+            return 0
+        return self._database.read(migrate.version)
+
+    def _listeners(
+        self, connection: sqlite3.Connection, queues: Iterable[str], but: str | None = None
+    ) -> set[str]:
+        """The doorbells of the workers that wait for jobs on these queues."""
+        bells: set[str] = set()
+        last_seen = 0
+        for worker_id, waiting, address, listens, seen in connection.execute(sql.LISTENERS):
+            last_seen = max(last_seen, seen)
+            if waiting and address and worker_id != but and not _words(listens).isdisjoint(queues):
+                bells.add(address)
+        self._checkpoints.worker_seen(last_seen, self.now())
+        return bells
+
+    def _ring(self, bells: Iterable[str]) -> None:
+        if bells:
+            doorbell.ring(bells)
+
+
+@functools.lru_cache(maxsize=256)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
