@@ -17,16 +17,11 @@ from taskito_core.errors import ConfigError, StorageError
 from taskito_core.job import (
     AttemptError,
     Claim,
-    Complete,
-    Dead,
-    ErrorInfo,
-    ErrorKind,
     Job,
     JobStatus,
     NewJob,
     Outcome,
     Receipt,
-    Retry,
 )
 from taskito_core.storage import (
     Beat,
@@ -45,6 +40,7 @@ from taskito_core.storage import (
     WorkerStatus,
 )
 from taskito_core.testing import looking
+from taskito_core.testing.settling import interrupt, settle
 from taskito_core.testing.store import MemoryWakeups, Store, milliseconds, store_named, wall_clock
 
 _DAY = 24 * 60 * 60 * 1000
@@ -118,7 +114,7 @@ class MemoryStorage:
     def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
         with self._ready() as store:
             now = self.now()
-            recorded = frozenset(outcome.job_id for outcome in outcomes if _settle(store, outcome, now))
+            recorded = frozenset(outcome.job_id for outcome in outcomes if settle(store, outcome, now))
             alive = store.is_alive(worker_id)
             claims: list[Claim] = []
             next_due = None
@@ -159,7 +155,7 @@ class MemoryStorage:
                     store.waiting.discard(worker_id)
             lost = [job for job in store.running() if not store.is_alive(job.worker or "")]
             for job in lost:
-                _interrupt(store, job, now)
+                interrupt(store, job, now)
             return [job.id for job in lost]
 
     def unregister(self, worker_id: str) -> None:
@@ -326,78 +322,6 @@ def _claim(store: Store, job: Job, worker_id: str, token: int, now: int) -> Clai
         timeout=job.timeout,
         metadata=job.metadata,
         claimed_at=now,
-    )
-
-
-def _settle(store: Store, outcome: Outcome, now: int) -> bool:
-    """Record one outcome; True if it is in the store now, by this call or an earlier sending."""
-    job = store.jobs.get(outcome.job_id)
-    if job is None:
-        return False
-    if job.status is not JobStatus.RUNNING or job.token != outcome.token:
-        return _recorded_before(store, job, outcome)
-    if isinstance(outcome, Complete):
-        store.put(
-            job,
-            status=JobStatus.COMPLETE,
-            result=outcome.result,
-            started_at=outcome.started_at,
-            completed_at=now,
-        )
-    elif isinstance(outcome, Retry):
-        store.add_error(job, outcome.token, outcome.error, now)
-        store.put(
-            job,
-            status=JobStatus.PENDING,
-            token=None,
-            error=outcome.error.summary,
-            started_at=outcome.started_at,
-            scheduled_at=now + milliseconds(outcome.delay),
-            **store.charged(job, outcome.charge),
-        )
-    elif isinstance(outcome, Dead):
-        store.add_error(job, outcome.token, outcome.error, now)
-        dead = store.put(
-            job,
-            status=JobStatus.DEAD,
-            error=outcome.error.summary,
-            started_at=outcome.started_at,
-            completed_at=now,
-            **store.charged(job, outcome.charge),
-        )
-        store.bury(dead, outcome.reason, outcome.error, now)
-    else:
-        store.put(job, status=JobStatus.PENDING, token=None)
-        if outcome.lane is not None:
-            store.lanes[job.id] = outcome.lane
-    return True
-
-
-def _recorded_before(store: Store, job: Job, outcome: Outcome) -> bool:
-    """Whether this same outcome was sent and recorded before; any other one with its token is fenced."""
-    if isinstance(outcome, Complete):
-        return job.status is JobStatus.COMPLETE and job.token == outcome.token
-    if isinstance(outcome, Dead):
-        return job.status is JobStatus.DEAD and job.token == outcome.token
-    if isinstance(outcome, Retry):
-        # The kind tells a retry from what a rescue wrote about the same claim.
-        return any(
-            error.token == outcome.token and error.kind is outcome.error.kind
-            for error in store.errors.get(job.id, [])
-        )
-    return False
-
-
-def _interrupt(store: Store, job: Job, now: int) -> None:
-    """Take a running job from a worker that is gone."""
-    error = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerLost", f"worker {job.worker} is gone")
-    store.add_error(job, job.token or 0, error, now)
-    store.put(
-        job,
-        status=JobStatus.PENDING,
-        token=None,
-        error=error.summary,
-        interruptions=job.interruptions + 1,
     )
 
 

@@ -15,6 +15,7 @@ from taskito_core.testing.conformance.fork import Forking
 from taskito_core.testing.conformance.heartbeat import Heartbeat
 from taskito_core.testing.conformance.lanes import Lanes
 from taskito_core.testing.conformance.listing import Listing
+from taskito_core.testing.conformance.model import Model
 from taskito_core.testing.conformance.moves import Moves
 from taskito_core.testing.conformance.order import Order
 from taskito_core.testing.conformance.prune import Pruning
@@ -48,6 +49,7 @@ class StorageConformance(
     Listing,
     Counting,
     Pruning,
+    Model,
     Errors,
     Forking,
     Crash,
