@@ -163,7 +163,8 @@ class Plugins:
                 )
         config = dataclasses.replace(config, backend=offer.name)
         if offer.check is not None:
-            offer.check(config)
+            with _masking(config.db_url):
+                offer.check(config)
         return config
 
     def describe(self, config: StorageConfig) -> str:
@@ -286,6 +287,19 @@ class Plugins:
 
 def _words(offer: Offer) -> set[str]:
     return {offer.name, *offer.aliases}
+
+
+@contextmanager
+def _masking(url: str | None) -> Iterator[None]:
+    """A plugin that quotes the URL it refuses must not thereby show the password."""
+    try:
+        yield
+    except ConfigError as exc:
+        said = str(exc)
+        shown = mask_text(said.replace(url, mask_url(url)) if url else said)
+        if shown == said:
+            raise
+        raise ConfigError(shown) from None
 
 
 @contextmanager

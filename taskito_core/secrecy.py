@@ -32,8 +32,10 @@ def mask_url(url: str) -> str:
     """``url`` with every password replaced: in ``scheme://user:password@…``, in ``?password=…`` and in
     ``key=value`` connection strings, also where special characters were not escaped."""
     match = _URL.fullmatch(url.strip())
-    if match is None or _PAIR.match(url.strip()):
+    if _PAIR.match(url.strip()):
         return _PAIR.sub(_mask_pair, url)
+    if match is None:
+        return _mask_authority(url, "@" in url)  # not a URL, but perhaps it was to be one
     scheme, rest = match.groups()
     had_credentials = "@" in rest
     rest = _mask_query(rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -56,12 +57,23 @@ def import_app(app: str) -> Queue:
     except AppLoadError:
         raise
     except ConfigError as exc:
-        raise AppLoadError(f"cannot load {app!r}: {exc}") from exc
+        raise AppLoadError(f"cannot load {app!r}: {exc}{_place(exc)}") from exc
     except (Exception, SystemExit) as exc:
         lines = traceback.format_exception(exc.with_traceback(_inside_app(exc)))
         click.echo(mask_text("".join(lines)), err=True, nl=False)
         click.echo(f"Error: cannot load {app!r}: importing it failed as shown above", err=True)
         raise click.exceptions.Exit(APP) from None
+
+
+def _place(exc: BaseException) -> str:
+    """Where in the app a setting or an option is wrong: the last line of the traceback that is not ours."""
+    found = ""
+    package = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    for frame, line in traceback.walk_tb(exc.__traceback__):
+        name = frame.f_code.co_filename
+        if not name.startswith((package, "<")) and "importlib" not in name:
+            found = f" ({name}:{line})"
+    return found
 
 
 def _inside_app(exc: BaseException) -> Any:

@@ -1,0 +1,47 @@
+"""``taskito plugin list``: shows what is installed, also what is broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Run
+
+
+def test_plugins_are_listed_with_distribution_version_and_offers(taskito: Run) -> None:
+    done = taskito("plugin", "list")
+
+    lines = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
+    assert lines[0] == ["plugin", "distribution", "version", "offers"]
+    assert ["postgres", "taskito-postgres", "0.1.0", "storage postgres/postgresql"] in lines
+    assert ["sqlite", "taskito-sqlite", "0.1.0", "storage sqlite"] in lines
+
+
+def test_without_plugins_the_answer_is_empty_and_the_advice_on_stderr(taskito: Run) -> None:
+    done = taskito("plugin", "list", TASKITO_LOAD_PLUGINS="")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "pip install taskito-sqlite" in done.stderr
+    assert taskito("plugin", "list", "--json", TASKITO_LOAD_PLUGINS="").stdout == "[]\n"
+
+
+def test_a_broken_plugin_stops_commands_that_need_a_store_but_not_the_list(
+    taskito: Run, tmp_path: Path
+) -> None:
+    info = tmp_path / "lib" / "bad-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[taskito]\nbad = no_such_module\n")
+    path = str(tmp_path / "lib")
+
+    listed = taskito("plugin", "list", PYTHONPATH=path)
+    as_json = taskito("plugin", "list", "--json", PYTHONPATH=path)
+    used = taskito("info", PYTHONPATH=path)
+
+    assert listed.returncode == 0
+    assert "no_such_module" in listed.stderr
+    found = {one["name"]: one for one in json.loads(as_json.stdout)}
+    assert "no_such_module" in found["bad"]["problem"]
+    assert found["sqlite"]["problem"] is None
+    assert used.returncode == 2
+    assert "'bad' of bad 1.0" in used.stderr
