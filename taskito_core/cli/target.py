@@ -77,7 +77,7 @@ def _place(exc: BaseException) -> str:
 
 
 def _inside_app(exc: BaseException) -> Any:
-    """The traceback without our frames and the import system's, if the app has any of its own."""
+    """The traceback from the app's first frame on; None if nothing of the app ran, as in a SyntaxError."""
     ours = {__file__, sys.modules["taskito_core.app"].__file__}
     frame = exc.__traceback__
     while frame is not None:
@@ -85,7 +85,7 @@ def _inside_app(exc: BaseException) -> Any:
         if name not in ours and "importlib" not in name:
             return frame
         frame = frame.tb_next
-    return exc.__traceback__
+    return None
 
 
 @contextmanager
