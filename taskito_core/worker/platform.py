@@ -1,0 +1,73 @@
+"""What only some systems can do, behind functions that say whether it worked.
+
+Linux has prctl: a process can ask to die with its parent, and to inherit its grandchildren. Elsewhere
+these functions return False and the caller does without.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def die_with_parent(signum: signal.Signals = signal.SIGKILL) -> bool:
+    """Have the kernel send ``signum`` to this process when its parent is gone; False if it cannot.
+
+    Does nothing for a parent that is gone already: look at ``os.getppid()`` afterwards. Lost by fork.
+    The kernel watches the *thread* that made this process, or the main thread of a subreaper.
+    """
+    return _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def become_subreaper() -> bool:
+    """Have orphaned descendants re-parented to this process instead of to PID 1; False if not to be had."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def can_use_zygote() -> bool:
+    """Whether children forked by a zygote can become ours; asks for subreaping, which is harmless."""
+    return sys.platform.startswith("linux") and hasattr(os, "fork") and become_subreaper()
+
+
+def native_threads() -> int:
+    """How many threads the kernel sees in this process; 0 if it does not tell."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0
+
+
+def open_descriptors() -> list[int]:
+    """The numbers of this process's open descriptors, ascending; empty if the system does not tell."""
+    for directory in ("/proc/self/fd", "/dev/fd"):
+        try:
+            numbers = sorted(int(name) for name in os.listdir(directory))
+        except OSError:
+            continue
+        # The listing saw the descriptor it was made with.
+        return [fd for fd in numbers if _is_open(fd)]
+    return []
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _prctl(option: int, value: int) -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+        return bool(library.prctl(option, value, 0, 0, 0) == 0)
+    except (ImportError, OSError, AttributeError):
+        return False
