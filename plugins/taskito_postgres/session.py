@@ -1,0 +1,160 @@
+"""One connection: how it is opened, what is set on it, and how statements travel in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import conninfo
+from psycopg.rows import TupleRow
+
+from taskito_postgres import arrays
+
+Connection = psycopg.Connection[TupleRow]
+Cursor = psycopg.Cursor[TupleRow]
+Parameters = Mapping[str, Any]
+
+#: Seconds; used where the URL says nothing.
+CONNECT_TIMEOUT = 10
+#: A dead peer is noticed after about 25 seconds of silence, on idle connections too.
+_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a transaction needs to be set, for the session or, behind a pooler, for itself."""
+
+    schema: str
+    lazy_commit: bool = False  #: commits need not survive a power cut
+    hot: bool = False  #: the worker's own few statements, planned once and never by scanning a table
+
+    def values(self) -> dict[str, str]:
+        values = {
+            "search_path": f'"{self.schema}"',
+            "jit": "off",
+            "lock_timeout": "10s",
+            "idle_in_transaction_session_timeout": "60s",
+        }
+        if self.lazy_commit:
+            values["synchronous_commit"] = "off"
+        if self.hot:
+            # Below the heartbeat of 5 s. The statistics of a table that is empty one minute and full
+            # the next mislead the planner: leave it no choice but the indexes.
+            values |= {
+                "statement_timeout": "4s",
+                "plan_cache_mode": "force_generic_plan",
+                "enable_seqscan": "off",
+                "enable_hashjoin": "off",
+                "enable_mergejoin": "off",
+            }
+        return values
+
+    def statement(self, local: bool) -> bytes:
+        calls = (
+            f"set_config('{name}', '{value}', {str(local).lower()})" for name, value in self.values().items()
+        )
+        return f"SELECT {', '.join(calls)}".encode()
+
+
+def connect(url: str, settings: Settings) -> Connection:
+    """Open a connection in autocommit mode. Raises psycopg's errors."""
+    given = conninfo.conninfo_to_dict(url)
+    options: dict[str, Any] = {
+        **_KEEPALIVES,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "fallback_application_name": "taskito",
+        "client_encoding": "utf8",
+    }
+    connection: Connection = psycopg.connect(
+        url, autocommit=True, **{name: value for name, value in options.items() if name not in given}
+    )
+    try:
+        arrays.register(connection)
+        if is_pooled(connection):
+            connection.prepare_threshold = None
+        else:
+            connection.execute(settings.statement(local=False))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_pooled(connection: Connection) -> bool:
+    """True if a pooler sits in between: the process we logged in to is not the one that answers."""
+    if connection.prepare_threshold is None:
+        return True
+    row = connection.execute(b"SELECT pg_backend_pid()", prepare=False).fetchone()
+    return row is None or row[0] != connection.info.backend_pid
+
+
+class Turn:
+    """Statements on their way to the server together; one transaction from ``cut`` to ``cut``."""
+
+    __slots__ = ("_connection", "_pipeline", "_preamble")
+
+    def __init__(self, connection: Connection, pipeline: psycopg.Pipeline, preamble: bytes | None) -> None:
+        self._connection = connection
+        self._pipeline = pipeline
+        self._preamble = preamble
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._preamble is not None:
+            self._connection.execute(self._preamble)
+
+    def run(self, statement: bytes, parameters: Parameters) -> Cursor:
+        """Send a statement; its cursor holds the rows once the turn is over."""
+        cursor = self._connection.cursor(binary=True)
+        return cursor.execute(statement, parameters, prepare=True)
+
+    def cut(self) -> None:
+        """Commit what was sent so far; what follows is another transaction in the same round trip."""
+        self._pipeline.sync()
+        self._begin()
+
+    def commit_lazily(self) -> None:
+        """Let this transaction's commit return before it is on disk."""
+        self._connection.execute(b"SELECT set_config('synchronous_commit', 'off', true)", prepare=True)
+
+
+class Session:
+    """A connection in use, and what its transactions need to have set."""
+
+    __slots__ = ("_preamble", "connection")
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self.connection = connection
+        pooled = connection.prepare_threshold is None
+        self._preamble = settings.statement(local=True) if pooled else None
+
+    @contextmanager
+    def turn(self) -> Iterator[Turn]:
+        """Send statements without waiting for each: one round trip, and one transaction unless cut.
+
+        Leaving the block waits for all answers and commits; any error undoes what followed the last cut.
+        """
+        # No BEGIN and COMMIT are sent: up to its Sync a pipeline is one implicit transaction.
+        with self.connection.pipeline() as pipeline:
+            yield Turn(self.connection, pipeline, self._preamble)
+
+    def rows(self, statement: bytes, parameters: Parameters) -> list[TupleRow]:
+        """Run one statement in a transaction of its own. Not prepared: it is planned for these values."""
+        if self._preamble is None:
+            cursor = self.connection.cursor(binary=True)
+            return cursor.execute(statement, parameters, prepare=False).fetchall()
+        with self.connection.pipeline():
+            self.connection.execute(self._preamble)
+            cursor = self.connection.cursor(binary=True).execute(statement, parameters)
+        return cursor.fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """An explicit transaction, for work that has to look at answers in between."""
+        with self.connection.transaction():
+            if self._preamble is not None:
+                self.connection.execute(self._preamble)
+            yield
