@@ -5,10 +5,12 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# make test PYTHON=python3.12 PYTEST_ARGS="-k fence" ; make demo BACKEND=postgres ; make bench BACKEND=all ONLY=drain,idle
+# make test PYTHON=python3.12 PYTEST_ARGS="-k fence"; make demo BACKEND=postgres; make bench ONLY=drain,idle
 PYTHON ?=
 PYTEST_ARGS ?=
 BACKEND ?= sqlite
+# Benchmarks are of both unless somebody says otherwise.
+BENCH_BACKEND = $(if $(filter file,$(origin BACKEND)),all,$(BACKEND))
 ONLY ?=
 
 VENV := .venv
@@ -43,8 +45,8 @@ types: $(STAMP)  ## mypy --strict
 faults: $(STAMP)  ## the long fault runs: minutes of kills, outages and restarts
 	$(RUN) -m pytest -m faults $(PYTEST_ARGS)
 
-bench: $(STAMP)  ## measure against the bare store; JSON on stdout; BACKEND=postgres or all, ONLY=name,name
-	@$(RUN) -m benchmarks --backend $(BACKEND) --only "$(ONLY)"
+bench: $(STAMP)  ## measure against the bare store; JSON on stdout; BACKEND=sqlite, ONLY=name,name
+	@$(RUN) -m benchmarks --backend $(BENCH_BACKEND) --only "$(ONLY)"
 
 build: $(STAMP)  ## wheels and source distributions of all three, in dist/
 	@for directory in $(DISTRIBUTIONS); do $(RUN) -m build --outdir dist "$$directory" || exit 1; done

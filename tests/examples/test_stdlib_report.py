@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+Measure = Callable[[str], dict[str, Any]]
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "examples" / "stdlib_report"
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -62,13 +63,11 @@ def test_demo_measures_real_modules_and_buries_what_does_not_parse(library: Path
 
 
 @pytest.fixture(scope="module")
-def measure() -> Callable[[str], dict[str, Any]]:
+def measure() -> Measure:
     return runpy.run_path(str(DEMO / "measure.py"))["measure"]
 
 
-def test_measure_counts_decisions_functions_and_blocks(
-    measure: Callable[[str], dict[str, Any]], tmp_path: Path
-) -> None:
+def test_measure_counts_decisions_functions_and_blocks(measure: Measure, tmp_path: Path) -> None:
     source = tmp_path / "example.py"
     source.write_text(
         "class A:\n"
@@ -90,9 +89,7 @@ def test_measure_counts_decisions_functions_and_blocks(
     assert found["nesting"] == 4
 
 
-def test_measure_survives_expressions_deeper_than_the_stack(
-    measure: Callable[[str], dict[str, Any]], tmp_path: Path
-) -> None:
+def test_measure_survives_expressions_deeper_than_the_stack(measure: Measure, tmp_path: Path) -> None:
     source = tmp_path / "deep.py"
     source.write_text("x = " + "+".join(["1"] * 900) + "\n")
 

@@ -1,0 +1,169 @@
+"""Jobs per second: draining and enqueueing, each beside the bare store."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from statistics import median
+from typing import Any
+
+from benchmarks.app import register
+from benchmarks.stores import Backend, Store
+from benchmarks.workers import ROOT, BenchmarkFailed, until, worker
+from taskito_core import Complete, Outcome, Want, WorkerInfo, new_id
+
+REPETITIONS = 3
+BATCH = 100
+
+
+def drain(backend: Backend, scale: float) -> dict[str, Any]:
+    """No-op jobs through a worker of 2 processes, results stored, and through the bare loop."""
+    jobs = int(30_000 * scale)
+    bare, ours = [], []
+    for _ in range(REPETITIONS):
+        with backend.fresh() as store:
+            bare.append(jobs / _bare_drain(store, jobs))
+        with backend.fresh() as store:
+            ours.append(jobs / _worker_drain(store, jobs))
+    return {
+        "what": f"{jobs} no-op jobs, results stored, 2 processes; bare: exchange(), batch {BATCH}",
+        "jobs_per_second": round(median(ours)),
+        "bare_jobs_per_second": round(median(bare)),
+        "ratio": round(median(ours) / median(bare), 3),
+        "repetitions": [round(one) for one in ours],
+        "target": {"ratio": 0.6 if backend.name == "postgres" else 0.25},
+    }
+
+
+def _fill(store: Store, jobs: int) -> None:
+    queue = store.queue()
+    noop = register(queue).noop
+    for start in range(0, jobs, 5000):
+        queue.enqueue_many(noop.spec() for _ in range(min(5000, jobs - start)))
+    queue.close()
+
+
+def _bare_drain(store: Store, jobs: int) -> float:
+    """Seconds that the plugin's own claim and settle statements take, fused, from one process."""
+    _fill(store, jobs)
+    queue = store.queue()
+    storage, me = queue.storage, new_id()
+    storage.register(
+        WorkerInfo(
+            id=me,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            app="bench",
+            queues=("default",),
+            tasks=("noop",),
+            procs=0,
+            version="0",
+        )
+    )
+    settled, token = 0, int.from_bytes(os.urandom(3), "big") << 32
+    outcomes: list[Outcome] = []
+    started = time.perf_counter()
+    while settled < jobs:
+        token += 1
+        answer = storage.exchange(me, outcomes, Want(BATCH, ("default",), ("noop",), token))
+        settled += len(answer.recorded)
+        outcomes = [Complete(claim.id, claim.token, b"null", answer.now) for claim in answer.claims]
+        if not outcomes and settled < jobs:
+            raise BenchmarkFailed(f"the bare loop found {settled} of {jobs} jobs")
+    spent = time.perf_counter() - started
+    storage.unregister(me)
+    queue.close()
+    return spent
+
+
+def _worker_drain(store: Store, jobs: int) -> float:
+    """Seconds from the first start to the last recorded end by the store's clock, the boot left out."""
+    _fill(store, jobs)
+    with worker(store):
+        until(lambda: store.unfinished() == 0, f"draining {jobs} jobs", interval=0.25)
+    drained = store.drained()
+    if drained.complete != jobs:
+        raise BenchmarkFailed(f"{drained.complete} of {jobs} jobs completed")
+    return drained.seconds
+
+
+def enqueue(backend: Backend, scale: float) -> dict[str, Any]:
+    """One job per commit, and many in one, beside a plain table of the same durability."""
+    single, many = int(500 * scale) or 1, int(10_000 * scale) or 1
+    found: dict[str, list[float]] = {"single": [], "bare_single": [], "many": [], "bare_many": []}
+    with backend.fresh() as store:
+        queue = store.queue()
+        noop = register(queue).noop
+        noop.delay()
+        store.bare_rows(1, one_by_one=True)
+        for _ in range(REPETITIONS):
+            found["bare_single"].append(single / _seconds(lambda: store.bare_rows(single, one_by_one=True)))
+            found["single"].append(single / _seconds(lambda: [noop.delay() for _ in range(single)]))
+            found["bare_many"].append(many / _seconds(lambda: store.bare_rows(many, one_by_one=False)))
+            found["many"].append(
+                many / _seconds(lambda: queue.enqueue_many([noop.spec() for _ in range(many)]))
+            )
+        queue.close()
+    rate = {name: median(values) for name, values in found.items()}
+    bulk = "binary COPY" if backend.name == "postgres" else "executemany"
+    return {
+        "what": f"delay() beside one-row commits; enqueue_many of {many} beside {bulk} into a plain table",
+        "delay_per_second": round(rate["single"]),
+        "bare_insert_per_second": round(rate["bare_single"]),
+        "delay_ratio": round(rate["single"] / rate["bare_single"], 3),
+        "enqueue_many_per_second": round(rate["many"]),
+        "bare_bulk_per_second": round(rate["bare_many"]),
+        "enqueue_many_ratio": round(rate["many"] / rate["bare_many"], 3),
+    }
+
+
+def producers(backend: Backend, scale: float) -> dict[str, Any]:
+    """Jobs per second that 1, 4 and 16 processes enqueue together, one per commit."""
+    each = int(200 * scale) or 1
+    found = {}
+    for count in (1, 4, 16):
+        with backend.fresh() as store:
+            queue = store.queue()
+            register(queue).noop.delay()
+            queue.close()
+            found[str(count)] = round(_together(store, count, each))
+    return {"what": f"processes that call delay() {each} times each, jobs/s in all", "jobs_per_second": found}
+
+
+def _together(store: Store, count: int, each: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.producer", str(each)]
+    running = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **store.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(count)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise BenchmarkFailed("a producer did not start")
+    started = time.perf_counter()
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.close()
+    for process in running:
+        if process.wait(120):
+            raise BenchmarkFailed(f"a producer ended with exit code {process.returncode}")
+    spent = time.perf_counter() - started
+    for process in running:
+        assert process.stdout is not None
+        process.stdout.close()
+    return count * each / spent
+
+
+def _seconds(work: Any) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
