@@ -242,8 +242,7 @@ class ProcessPool:
     def _log_stacks(self) -> None:
         self._stacks_at = _NEVER
         for child in self._children.values():
-            stack = child.trace_text() or "none: it has not booted yet"
-            log.warning("stack of child %d (slot %d):\n%s", child.pid, child.slot, stack)
+            _log_stack(child)
 
     # ---- how children end ----
 
@@ -303,6 +302,8 @@ class ProcessPool:
         death = Death(error, record.seq, record.done, child.timed_out, child.killed)
         asked = child.killed or child.state is ChildState.CLOSING or bool(child.timed_out)
         useful = child.opened and (child.ended_jobs or record.seq or now - child.opened > USEFUL_AGE)
+        if self._stacks_at != _NEVER:
+            _log_stack(child)
         self._kills.pop(child.lane_id, None)
         self._nursery.forget(child)
         if child.opened:
@@ -312,6 +313,11 @@ class ProcessPool:
         elif not asked:
             delay = 0.0 if useful else self._nursery.backoff.failed(now)
             log.warning("child %d died: %s; replaced in %.1f s", child.pid, error.message, delay)
+
+
+def _log_stack(child: Child) -> None:
+    stack = child.trace_text() or "none: it has not booted yet"
+    log.warning("stack of child %d (slot %d):\n%s", child.pid, child.slot, stack)
 
 
 def _cause(status: int) -> str:

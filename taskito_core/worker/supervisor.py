@@ -81,5 +81,7 @@ def run_worker(options: WorkerOptions) -> int:
         try:
             return loop.run(pool, pipe)
         finally:
+            # What is left is the interpreter's own end: a late signal must not change the exit code.
+            signals.block()
             if lifeline is not None:
                 lifeline.close()

@@ -1,0 +1,170 @@
+"""Real workers in processes of their own, what they leave in the journal, and what of them is still there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TASKITO = Path(sys.executable).parent / "taskito"
+
+
+def wait_until(predicate: Callable[[], object], timeout: float = 30.0, message: str = "") -> None:
+    """Return once ``predicate()`` is true; fail after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true within {timeout:g} s: {message or predicate}")
+        time.sleep(0.01)
+
+
+def stat_fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the name: state, parent, group, session and so on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                yield int(entry.name), stat_fields(int(entry.name))
+
+
+def in_session(session: int) -> list[int]:
+    """Living processes of a session, zombies left out."""
+    return [pid for pid, fields in processes() if int(fields[3]) == session and fields[0] != "Z"]
+
+
+def children_of(pid: int) -> list[int]:
+    return [child for child, fields in processes() if int(fields[1]) == pid and fields[0] != "Z"]
+
+
+def title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
+class Worker:
+    """One ``taskito worker`` in its own session."""
+
+    def __init__(
+        self, url: str, directory: Path, *arguments: str, app: str = "faultapp:queue", **env: str
+    ) -> None:
+        self.directory = directory
+        self.journal = directory / "journal"
+        self.journal.touch()
+        self.log = directory / f"worker-{time.monotonic_ns()}.log"
+        self._arguments = [str(TASKITO), "worker", "--app", "faultapp:queue", *arguments]
+        self._env = {
+            **os.environ,
+            "TASKITO_DB_URL": url,
+            "JOURNAL": str(self.journal),
+            "PYTHONPATH": f"{directory}{os.pathsep}{HERE}",
+            "PYTHONWARNINGS": "error::DeprecationWarning",
+            **env,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Worker:
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self._arguments,
+                cwd=self.directory,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def signal(self, signum: signal.Signals) -> None:
+        os.kill(self.pid, signum)
+
+    def signal_group(self, signum: signal.Signals) -> None:
+        """To every process of the session, as a service manager does."""
+        for pid in in_session(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+
+    def wait(self, timeout: float = 40.0) -> int:
+        assert self.process is not None
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout} s\n{self.output()}") from None
+
+    def job_children(self) -> list[int]:
+        """The children that run jobs, by their titles."""
+        return sorted(pid for pid in children_of(self.pid) if "taskito: child" in title(pid))
+
+    def zygote(self) -> int:
+        [pid] = [pid for pid in children_of(self.pid) if "taskito: zygote" in title(pid)]
+        return pid
+
+    def ready(self, procs: int) -> Worker:
+        """Wait until so many children are up."""
+        wait_until(lambda: self.exited() or len(self.job_children()) >= procs, 60, f"{procs} children are up")
+        assert not self.exited(), self.output()
+        return self
+
+    def exited(self) -> bool:
+        assert self.process is not None
+        return self.process.poll() is not None
+
+    def nothing_left(self) -> None:
+        """No process of this worker is alive."""
+        wait_until(lambda: not in_session(self.pid), 10, "the session is empty")
+
+    def kill_everything(self) -> None:
+        """SIGKILL to all of it, and reap it."""
+        if self.process is None:
+            return
+        deadline = time.monotonic() + 20
+        while (left := in_session(self.pid)) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        self.process.wait(10)
+
+    # ---- the journal ----
+
+    def lines(self, word: str = "") -> list[list[str]]:
+        found = [line.split() for line in self.journal.read_text().splitlines()]
+        return [line for line in found if not word or line[0] == word]
+
+    def starts(self) -> Counter[str]:
+        """How often each job has begun."""
+        return Counter(line[1] for line in self.lines("start"))
+
+    def started(self, count: int, timeout: float = 30.0) -> None:
+        """Wait until so many starts are in the journal."""
+        wait_until(
+            lambda: len(self.lines("start")) >= count,
+            timeout,
+            f"{count} starts; log:\n{self.output()[-3000:]}",
+        )
+
+
+def finished(storage: object, ids: Sequence[str], timeout: float = 60.0) -> None:
+    """Wait until all of these jobs have ended."""
+    get = storage.get  # type: ignore[attr-defined]
+    wait_until(lambda: all(job.status.finished for job in get(ids)), timeout, "every job has ended")
