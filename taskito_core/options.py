@@ -221,7 +221,7 @@ def delays(what: str, value: object) -> tuple[float, ...] | None:
         return None
     found = tuple(seconds(what, one) for one in _sequence(what, value, "delays in seconds"))
     if not found:
-        raise ConfigError(f"{what} must have at least one delay; for no retries say max_retries=0")
+        raise ConfigError(f"{what} must have at least one delay, got []; for no retries say max_retries=0")
     return found
 
 

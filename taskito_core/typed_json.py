@@ -80,7 +80,7 @@ def tagged(value: object) -> object:
         return {"$enum": _enum(value)}
     if dataclasses.is_dataclass(kind):
         return {"$dataclass": _dataclass(value)}
-    raise UnfitValue(f"a {_type_name(kind)} has no form in JSON; {_advice(kind)}")
+    raise UnfitValue(f"type {_type_name(kind)} has no form in JSON; {_advice(kind)}")
 
 
 def untagged(read: dict[str, Any]) -> object:
@@ -190,7 +190,7 @@ def _zone_key(zone: tzinfo | None) -> str | None:
     if zoneinfo is not None and type(zone) is zoneinfo.ZoneInfo and (key := getattr(zone, "key", None)):
         return str(key)
     raise UnfitValue(
-        f"its time zone is a {_type_name(type(zone))}; use zoneinfo.ZoneInfo(name) or datetime.timezone"
+        f"its time zone is of type {_type_name(type(zone))}; use zoneinfo.ZoneInfo(name) or datetime.timezone"
     )
 
 
@@ -208,7 +208,7 @@ def _dataclass(value: Any) -> list[object]:
     names, derived = _fields_of(kind)
     if extra := vars(value).keys() - names - derived if hasattr(value, "__dict__") else None:
         raise UnfitValue(
-            f"a {_type_name(kind)} has attributes that are not fields, and would lose them: "
+            f"{_type_name(kind)} has attributes that are not fields, and would lose them: "
             f"{', '.join(sorted(extra))}; make them fields, or pass plain values"
         )
     written: dict[str, object] = {}
@@ -233,10 +233,10 @@ def _fields_of(kind: type) -> tuple[dict[str, None], frozenset[str]]:
         class_path(kind)
         object.__new__(kind)
     except LookupError as exc:
-        raise UnfitValue(f"a {_type_name(kind)}: {exc}; move it to a module") from None
+        raise UnfitValue(f"{_type_name(kind)}: {exc}; move it to a module") from None
     except TypeError:
         raise UnfitValue(
-            f"a {_type_name(kind)} is a dataclass on top of another type with a state of its own; "
+            f"{_type_name(kind)} is a dataclass on top of another type with a state of its own; "
             "pass a dict or a dataclass of plain values"
         ) from None
     derived = {
