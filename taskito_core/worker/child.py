@@ -6,6 +6,7 @@ job. The slot table says what is running; nothing a task does to this process ma
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import faulthandler
 import logging
@@ -139,12 +140,12 @@ class Child:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         faulthandler.unregister(signal.SIGUSR1)
         faulthandler.disable()
-        own = (self._ends.control.fileno(), self._ends.trace, self._ends.slots.fd, self._ends.lifeline)
-        for fd in (*own, *self._custody.descriptors()):
-            try:
+        ends = self._ends
+        for fd in (ends.control.fileno(), ends.trace, ends.lifeline, *self._custody.descriptors()):
+            with contextlib.suppress(OSError):
                 os.close(fd)
-            except OSError:
-                pass
+        with contextlib.suppress(OSError):
+            ends.slots.close()
 
     # ---- main thread ----
 
@@ -174,7 +175,7 @@ class Child:
         ended = monotonic()
         if self._alien:
             # The task forked, and its copy came back here instead of exiting. The job is not its own.
-            leave.at_once(0)
+            leave.as_a_copy(kind, body)
         self._done += 1
         self._slots.end(self._slot, self._done)
         self._interrupts.repair()

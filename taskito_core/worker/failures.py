@@ -63,15 +63,20 @@ def describe(exc: BaseException, kind: ErrorKind) -> ErrorInfo:
 def format_traceback(exc: BaseException) -> str:
     """The traceback as Python prints it, without our frames at its beginning and end."""
     record = traceback.TracebackException.from_exception(exc)
-    stack = record.stack
+    link: traceback.TracebackException | None = record
+    while link is not None:
+        _trim(link.stack)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "".join(record.format())
+
+
+def _trim(stack: traceback.StackSummary) -> None:
     first, last = 0, len(stack)
     while first < last and stack[first].filename.startswith(_MACHINERY):
         first += 1
     while last > first and stack[last - 1].filename.startswith(_MACHINERY[0]):
         last -= 1
-    if first < last:
-        stack[:] = stack[first:last]
-    return "".join(record.format())
+    stack[:] = stack[first:last]
 
 
 def boot_failure(exc: BaseException) -> bytes:

@@ -6,9 +6,11 @@ import atexit
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from taskito_core.worker import boot
+from taskito_core.worker.wire import ResultKind, unpack_error
 
 if TYPE_CHECKING:
     from taskito_core.queue import Queue
@@ -31,9 +33,26 @@ def at_once(code: int, message: str = "") -> NoReturn:
     os._exit(code)
 
 
+def as_a_copy(kind: ResultKind, body: bytes) -> NoReturn:
+    """The exit of a process that a task forked and that ran to the task's end, as a script's would be."""
+    if kind is ResultKind.RETURNED:
+        at_once(0)
+    error, _ = unpack_error(body) if body else (None, False)
+    if error is not None and error.type == SystemExit.__name__ and error.message in ("", "None"):
+        at_once(0)
+    if error is not None and error.type == SystemExit.__name__ and error.message.isdecimal():
+        at_once(int(error.message) & 0xFF)
+    at_once(1, error.traceback or error.summary if error is not None else "")
+
+
 def in_good_order(queue: Queue, runner: Runner) -> NoReturn:
     """Hooks, event loop, connections, threads, exit functions; then exit 0 whatever they did."""
-    for step in (lambda: queue.plugins.observe("taskito_child_stopping"), runner.close, queue.close):
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: queue.plugins.observe("taskito_child_stopping"),
+        runner.close,
+        queue.close,
+    )
+    for step in steps:
         try:
             step()
         except BaseException:

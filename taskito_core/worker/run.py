@@ -14,9 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito_core.context import JobContext, enter
-from taskito_core.errors import PayloadTooLarge
+from taskito_core.errors import PayloadTooLarge, SerializationError, TaskitoError
 from taskito_core.hookspecs import Returned
 from taskito_core.serializers import load_call
+from taskito_core.typed_json import UnfitValue
 from taskito_core.worker.failures import failure, rejection
 from taskito_core.worker.wire import JobMessage, ResultKind
 
@@ -62,7 +63,10 @@ class Runner:
             value = self._call(task, context, args, kwargs, guard)
         except BaseException as exc:
             return failure(exc, task.is_retryable)
-        return self._encoded(task, value)
+        try:
+            return ResultKind.RETURNED, self._encoded(task, value)
+        except BaseException as exc:
+            return rejection(exc)
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
@@ -110,13 +114,20 @@ class Runner:
         returned: Returned = hook(context=context, call=partial(function, *args, **kwargs))
         return returned.value
 
-    def _encoded(self, task: Task[Any, Any], value: object) -> tuple[ResultKind, bytes]:
+    def _encoded(self, task: Task[Any, Any], value: object) -> bytes:
+        serializer = task.serializer
         try:
-            body = task.serializer.dumps(value)
-            if len(body) > self._max_payload:
-                raise PayloadTooLarge(
-                    f"the result of task {task.name} is {len(body)} bytes, max_payload is {self._max_payload}"
-                )
-        except BaseException as exc:
-            return rejection(exc)
-        return ResultKind.RETURNED, body
+            body: object = serializer.dumps(value)
+        except UnfitValue as unfit:
+            raise SerializationError(f"cannot serialise result{unfit.path}: {unfit.problem}") from None
+        except TaskitoError:
+            raise
+        except Exception as exc:
+            problem = f"{type(exc).__name__}: {exc}"
+            raise SerializationError(f"{serializer!r} cannot serialise the result: {problem}") from exc
+        if not isinstance(body, bytes):
+            raise SerializationError(f"{serializer!r}.dumps must return bytes, got a {type(body).__name__}")
+        if len(body) > self._max_payload:
+            size = f"{len(body)} bytes, max_payload is {self._max_payload}"
+            raise PayloadTooLarge(f"the result of task {task.name} is {size}")
+        return body

@@ -68,6 +68,7 @@ def spawned() -> Iterator[Spawned]:
         yield child
     finally:
         child.close()
+        _reap_strangers(set())
 
 
 @pytest.fixture(params=["forked", "spawned"])

@@ -75,7 +75,12 @@ class Program:
     """Starts one of our modules with inherited descriptors, as the supervisor does."""
 
     def __init__(
-        self, module: str, app: str, descriptors: dict[str, int], numbers: dict[str, int], **env: str
+        self,
+        module: str,
+        app: str,
+        descriptors: dict[str, int],
+        numbers: dict[str, int],
+        env: dict[str, str] | None,
     ) -> None:
         options = {**descriptors, **numbers}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -88,7 +93,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 pass_fds=tuple(descriptors.values()),
                 cwd=ROOT,
-                env={**os.environ, **env},
+                env={**os.environ, **(env or {})},
             )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISOR_SIGNALS)
@@ -103,13 +108,13 @@ class Program:
 class Zygote:
     """A zygote and the slot table its children share."""
 
-    def __init__(self, app: str = APP, slots: int = 8, **env: str) -> None:
+    def __init__(self, app: str = APP, slots: int = 8, env: dict[str, str] | None = None) -> None:
         self.table = SlotTable.create(slots)
         self.lifeline = os.pipe()
         ours, theirs = socket.socketpair()
         self.channel = Wire(ours)
         descriptors = {"channel": theirs.fileno(), "slots": self.table.fd, "lifeline": self.lifeline[1]}
-        self.program = Program("taskito_core.worker.zygote", app, descriptors, {"slot-count": slots}, **env)
+        self.program = Program("taskito_core.worker.zygote", app, descriptors, {"slot-count": slots}, env)
         theirs.close()
         self.pid = self.program.process.pid
 
@@ -270,7 +275,7 @@ class Child:
 class Spawned(Child):
     """A child that imports the app itself."""
 
-    def __init__(self, app: str = APP, **env: str) -> None:
+    def __init__(self, app: str = APP, env: dict[str, str] | None = None) -> None:
         super().__init__(SlotTable.create(1), 0)
         self.lifeline = os.pipe()
         descriptors = {
@@ -281,7 +286,7 @@ class Spawned(Child):
             "lifeline": self.lifeline[1],
         }
         numbers = {"slot": 0, "slot-count": 1, "supervisor": os.getpid()}
-        self.program = Program("taskito_core.worker.child", app, descriptors, numbers, **env)
+        self.program = Program("taskito_core.worker.child", app, descriptors, numbers, env)
         self.close_childs_ends()
         self.pid = self.program.process.pid
         self.printed = ""

@@ -305,13 +305,22 @@ def fork_and_return() -> list[int]:
     return [pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
 
 
+@task(name="fork_and_fail")
+def fork_and_fail(how: str) -> list[int]:
+    """The copy raises instead of exiting; its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        fail(how)
+    return [pid, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+
+
 @task(name="fork_and_report")
 def fork_and_report() -> dict[str, Any]:
     """What a forked copy looks like from inside."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 2]
+        links = list(_descriptors().values())
         report = {
             "term": str(signal.getsignal(signal.SIGTERM)),
             "int": signal.getsignal(signal.SIGINT) is signal.default_int_handler,

@@ -26,7 +26,11 @@ def make_app(directory: Path, source: str) -> dict[str, str]:
     return {"PYTHONPATH": str(directory)}
 
 
-GOOD_HEAD = "from taskito import Queue\nqueue = Queue(db_path='/nonexistent/never-opened.db')\n@queue.task(name='fd')\n"
+GOOD_HEAD = """
+from taskito import Queue
+queue = Queue(db_path='/nonexistent/never-opened.db')
+@queue.task(name='fd')
+"""
 
 
 def test_a_zygote_reports_the_app(zygote_process: Zygote) -> None:
@@ -86,8 +90,8 @@ def test_a_child_starts_with_nothing_blocked_and_collecting_garbage(any_child: C
 def test_a_forked_child_has_no_descriptors_but_its_own(child: Child) -> None:
     seen = child.value("process")
 
-    # 0-2, data, control, trace, slots, lifeline, and the alarm's two ends.
-    assert len(seen["descriptors"]) == 10, seen["descriptors"]
+    # 0-2, data, control, trace, slots, the map's own copy of it, lifeline, and the alarm's two ends.
+    assert len(seen["descriptors"]) == 11, seen["descriptors"]
 
 
 def test_the_command_line_of_ours_is_hidden_from_the_app(any_child: Child) -> None:
@@ -139,7 +143,7 @@ def test_any_failure_of_an_import_is_reported(source: str, tmp_path: Path) -> No
 
 def failed_boot(kind: type, app: str, env: dict[str, str]) -> tuple[list[str], int, str]:
     """(body of FAILED, exit code, what was printed) of something that cannot boot."""
-    program = kind(app=app, **env)
+    program = kind(app, env=env)
     try:
         if isinstance(program, Zygote):
             body = program.channel.expect(MessageType.FAILED)
@@ -157,7 +161,7 @@ def test_threads_of_the_app_are_named_in_the_report(tmp_path: Path) -> None:
         "import threading, time\n"
         "threading.Thread(target=time.sleep, args=(60,), name='metrics', daemon=True).start()\n"
     )
-    zygote = Zygote(app="broken_app:queue", **make_app(tmp_path, source + GOOD_HEAD + "def f(): pass\n"))
+    zygote = Zygote("broken_app:queue", env=make_app(tmp_path, source + GOOD_HEAD + "def f(): pass\n"))
     try:
         report = zygote.boot()
     finally:
@@ -187,7 +191,7 @@ def look():
     log_file.write("from a child\\n")
     return [seen, ours.fileno()]
 """
-    zygote = Zygote(app="broken_app:queue", **make_app(tmp_path, source))
+    zygote = Zygote("broken_app:queue", env=make_app(tmp_path, source))
     try:
         zygote.boot()
         child = zygote.fork()
@@ -226,7 +230,7 @@ def test_a_zygote_ends_when_its_channel_does() -> None:
 
 def test_a_zygote_that_cannot_fork_answers_with_pid_0(zygote_process: Zygote, tmp_path: Path) -> None:
     source = "import os\ndef fork():\n    raise BlockingIOError(11, 'no more')\nos.fork = fork\n" + GOOD_HEAD
-    zygote = Zygote(app="broken_app:queue", **make_app(tmp_path, source + "def f(): pass\n"))
+    zygote = Zygote("broken_app:queue", env=make_app(tmp_path, source + "def f(): pass\n"))
     try:
         zygote.boot()
         child = zygote.fork()

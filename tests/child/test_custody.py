@@ -88,7 +88,8 @@ def test_results_of_any_total_size_are_sent_in_messages_of_bounded_size(
     sender = threading.Thread(target=custody.flush)
     sender.start()
 
-    seqs, inbox = [], Inbox()
+    seqs: list[int] = []
+    inbox = Inbox()
     while len(seqs) < 12:
         for _, body in inbox.feed(supervisor.recv(1 << 20)):
             seqs += [result.seq for result in unpack_results(body)]

@@ -117,6 +117,14 @@ def test_a_fork_that_returns_from_the_task_ends_there(child: Child) -> None:
     assert child.value("add", 1, 1) == 2
 
 
+@pytest.mark.parametrize(("how", "expected"), [("exit", 1), ("plain", 1)])
+def test_a_fork_that_raises_from_the_task_ends_there(child: Child, how: str, expected: int) -> None:
+    _, code = child.value("fork_and_fail", how)
+
+    assert code == expected
+    assert child.value("add", 1, 1) == 2
+
+
 def test_a_process_forked_by_a_task_is_an_ordinary_one(any_child: Child) -> None:
     seen = any_child.value("fork_and_report")
 
