@@ -26,18 +26,19 @@ class Level(NamedTuple):
 def claim(
     connection: sqlite3.Connection, worker_id: str, want: Want, now: int
 ) -> tuple[list[Claim], int | None]:
-    """Up to ``want.limit`` claims, best first; and, if there were fewer, when the next job falls due."""
+    """Up to ``want.limit`` claims, best first; and when the next job falls due if none is due any more."""
     claims: list[Claim] = []
-    looked_at: list[Level] = []
+    next_due: int | None = None
     for queue in want.queues:
         for level in _levels(connection, queue, want.tasks):
-            if (room := want.limit - len(claims)) <= 0:
+            if (room := want.limit - len(claims)) > 0:
+                claims += _take(connection, level, worker_id, want.token, now, room)
+            left = _earliest(connection, level)
+            if left is not None and left <= now:
                 return claims, None
-            claims += _take(connection, level, worker_id, want.token, now, room)
-            looked_at.append(level)
-    if len(claims) >= want.limit:
-        return claims, None
-    return claims, _next_due(connection, looked_at)
+            if left is not None and (next_due is None or left < next_due):
+                next_due = left
+    return claims, next_due
 
 
 def _levels(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) -> Iterator[Level]:
@@ -96,12 +97,10 @@ def _take_from(
     return claims
 
 
-def _next_due(connection: sqlite3.Connection, looked_at: list[Level]) -> int | None:
-    """The earliest moment over what is left in these levels; all that was due has been taken."""
-    moments = []
-    for level in looked_at:
-        for lane in level.lanes:
-            found = connection.execute(sql.NEXT_DUE, (level.queue, lane, level.priority)).fetchone()
-            if found is not None:
-                moments.append(int(found[0]))
-    return min(moments, default=None)
+def _earliest(connection: sqlite3.Connection, level: Level) -> int | None:
+    """When the first of the jobs that are left in a level falls due."""
+    found = (
+        connection.execute(sql.NEXT_DUE, (level.queue, lane, level.priority)).fetchone()
+        for lane in level.lanes
+    )
+    return min((int(row[0]) for row in found if row is not None), default=None)

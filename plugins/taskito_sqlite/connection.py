@@ -1,4 +1,4 @@
-"""Connections to one database file: a small pool, transactions that wait their turn, and what a fork does to it.
+"""Connections to one database file: a small pool, and transactions that wait their turn.
 
 A connection is used by one thread at a time and never crosses a fork. All waiting for
 locks happens here, bounded by PATIENCE; nothing above sees ``database is locked``.
@@ -68,6 +68,17 @@ class Database:
         self._checked = False
         self._pid = os.getpid()
         forks.guard(self)
+
+    def exists(self) -> bool:
+        """Is there a file? StorageUnavailable if it cannot even be asked for."""
+        self._check_process()
+        try:
+            os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise translated(exc, self.path) from exc
+        return True
 
     def read(self, work: Work[T]) -> T:
         """Run ``work`` on one consistent view of the database."""
@@ -213,7 +224,7 @@ class Database:
     def _tune(self, handle: Handle, durable: bool) -> None:
         if handle.connection is None:
             return
-        # executescript, because these act when they are prepared: from the statement cache they would do nothing.
+        # executescript, because these act when prepared: out of the statement cache they would do nothing.
         if handle.durable != durable:
             handle.connection.executescript(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             handle.durable = durable

@@ -105,7 +105,7 @@ def open_bell(directory: str | None) -> Bell | None:
 
 
 def ring(addresses: Iterable[str]) -> None:
-    """Ring every bell. One that is gone, full or forbidden to us is passed over: its owner looks by itself."""
+    """Ring every bell. One that is gone, full or forbidden is passed over: its owner looks by itself."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
         for address in addresses:

@@ -17,7 +17,7 @@ _PASSING = _BUSY | {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
 }
-#: What binding a value that SQLite cannot keep raises: a lone surrogate, an integer beyond 64 bits, a huge text.
+#: Raised for values that SQLite cannot keep: a lone surrogate, an integer beyond 64 bits, a huge text.
 UNSTORABLE = (
     sqlite3.DataError,
     sqlite3.InterfaceError,

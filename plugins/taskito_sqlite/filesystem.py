@@ -8,10 +8,15 @@ from taskito_core.errors import ConfigError
 
 MOUNTS = "/proc/self/mounts"
 NETWORK = frozenset(
-    ["9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs"]
+    {
+        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"),
+        *("nfs", "nfs4", "ocfs2", "orangefs", "smb2", "smb3", "smbfs"),
+    }
 )
 #: FUSE file systems name themselves after a dot: fuse.sshfs.
-NETWORK_FUSE = frozenset(["ceph", "glusterfs", "gcsfuse", "rclone", "s3fs", "sshfs", "goofys", "juicefs", "davfs"])
+NETWORK_FUSE = frozenset(
+    ("ceph", "davfs", "gcsfuse", "glusterfs", "goofys", "juicefs", "rclone", "s3fs", "sshfs")
+)
 
 
 def refuse_network(path: str, mounts: str = MOUNTS) -> None:

@@ -88,7 +88,7 @@ def counts(connection: sqlite3.Connection, exact: bool) -> CountReport:
 def errors(connection: sqlite3.Connection, job_id: str) -> list[AttemptError]:
     """What went wrong in each failed attempt, oldest first."""
     rows = connection.execute(sql.ERRORS, (job_id,))
-    return [AttemptError(*row[:3], ErrorKind(row[3]), *row[4:]) for row in rows]
+    return [AttemptError._make((*row[:3], ErrorKind(row[3]), *row[4:])) for row in rows]
 
 
 def dead_letters(connection: sqlite3.Connection, limit: int, cursor: str | None) -> DeadPage:
@@ -131,9 +131,9 @@ def _position(cursor: str) -> tuple[int, str]:
 
 def _job(row: tuple[Any, ...]) -> Job:
     (
-        job_id, task_name, queue, status, payload, result, error, priority, created_at, scheduled_at, claimed_at,
-        started_at, completed_at, retry_count, max_retries, crashes, interruptions, timeout, result_ttl, worker,
-        token, metadata, tags,
+        job_id, task_name, queue, status, payload, result, error, priority, created_at, scheduled_at,
+        claimed_at, started_at, completed_at, retry_count, max_retries, crashes, interruptions, timeout,
+        result_ttl, worker, token, metadata, tags,
     ) = row  # fmt: skip
     return Job(
         id=job_id,
@@ -164,8 +164,8 @@ def _job(row: tuple[Any, ...]) -> Job:
 
 def _letter(row: tuple[Any, ...]) -> DeadLetter:
     (
-        job_id, task_name, queue, payload, reason, error, traceback, priority, retry_count, max_retries, crashes,
-        interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at,
+        job_id, task_name, queue, payload, reason, error, traceback, priority, retry_count, max_retries,
+        crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at,
     ) = row  # fmt: skip
     return DeadLetter(
         job_id=job_id,

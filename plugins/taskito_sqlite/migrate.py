@@ -49,11 +49,12 @@ def newest() -> int:
 def script() -> str:
     """All migrations as one script, for people who apply them by hand."""
     parts = [f"BEGIN IMMEDIATE;\n{_VERSIONS.strip()};\n"]
+    now = "CAST(strftime('%s', 'now') AS INTEGER) * 1000"
     for migration in migrations():
         parts.append(f"-- {migration.name}\n{migration.sql.strip()}\n")
         parts.append(
             "INSERT INTO taskito_schema (version, name, applied_at)"
-            f" VALUES ({migration.version}, '{migration.name}', CAST(strftime('%s', 'now') AS INTEGER) * 1000);\n"
+            f" VALUES ({migration.version}, '{migration.name}', {now});\n"
         )
     parts.append("COMMIT;\n")
     return "\n".join(parts)

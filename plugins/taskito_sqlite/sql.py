@@ -49,16 +49,19 @@ SELECT priority FROM jobs INDEXED BY jobs_claim
 DUE = """
 -- The best due jobs of one lane and priority, in the order and shape of a Claim. ?6 is the token and ?4 the
 -- moment of the claim that CLAIM is about to write.
-SELECT id, ?6, task_name, queue, payload, retry_count, crashes, interruptions, max_retries, timeout, metadata, ?4
+SELECT id, ?6, task_name, queue, payload, retry_count, crashes, interruptions, max_retries, timeout,
+       metadata, ?4
   FROM jobs INDEXED BY jobs_claim
- WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3 AND scheduled_at <= ?4
+ WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3
+   AND scheduled_at <= ?4
  ORDER BY scheduled_at, id LIMIT ?5
 """
 
 DUE_HEADS = """
 -- As DUE, only what is needed to merge several lanes.
 SELECT scheduled_at, id, lane FROM jobs INDEXED BY jobs_claim
- WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3 AND scheduled_at <= ?4
+ WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3
+   AND scheduled_at <= ?4
  ORDER BY scheduled_at, id LIMIT ?5
 """
 
@@ -94,7 +97,7 @@ SELECT jobs.id, jobs.token, jobs.status FROM json_each(?1) AS wanted JOIN jobs O
 """
 
 FAILED_ATTEMPT = """
--- Keep what went wrong in an attempt that is still on the row. Before RETRY or BURY, which raise the counters.
+-- Keep what went wrong in an attempt that is still on the row. Before RETRY or BURY: they raise counters.
 INSERT OR IGNORE INTO job_errors (job_id, token, attempt, kind, type, message, traceback, worker, failed_at)
 SELECT id, token, retry_count + crashes + interruptions + 1, :kind, :type, :message, :traceback, worker, :now
   FROM jobs WHERE id = :id AND token = :token AND status = 'running'
@@ -145,23 +148,23 @@ RETURNING queue
 AWAITED = """
 -- Finished jobs whose waiters are to be told.
 SELECT id, awaited FROM jobs INDEXED BY jobs_awaited
- WHERE awaited IS NOT NULL AND status IN ('complete', 'dead', 'cancelled')
+ WHERE awaited IS NOT NULL AND completed_at IS NOT NULL
 """
 
 TOLD = """
 -- Forget the waiters that AWAITED returned.
 UPDATE jobs SET awaited = NULL
  WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_awaited
-                WHERE awaited IS NOT NULL AND status IN ('complete', 'dead', 'cancelled'))
+                WHERE awaited IS NOT NULL AND completed_at IS NOT NULL)
 """
 
 # ---- workers ----
 
 REGISTER = """
 -- Add a worker, alive. It counts as waiting until its first exchange says otherwise.
-INSERT INTO workers (worker_id, host, pid, app, queues, tasks, procs, version, started_at, last_seen, beat, status,
+INSERT INTO workers (worker_id, host, pid, app, queues, tasks, procs, version, started_at, last_seen,
                      waiting, doorbell, listens)
-VALUES (:id, :host, :pid, :app, :queues, :tasks, :procs, :version, :now, :now, 0, 'alive', 1, :doorbell, :listens)
+VALUES (:id, :host, :pid, :app, :queues, :tasks, :procs, :version, :now, :now, 1, :doorbell, :listens)
 """
 
 WORKER = """
@@ -181,7 +184,8 @@ UPDATE workers SET doorbell = ?2, listens = ?3, waiting = 1 WHERE worker_id = ?1
 
 LISTENERS = """
 -- Every live worker: who it is, whether it waits, where it hears of what, and when it last beat.
-SELECT worker_id, waiting, doorbell, listens, last_seen FROM workers INDEXED BY workers_alive WHERE status = 'alive'
+SELECT worker_id, waiting, doorbell, listens, last_seen
+  FROM workers INDEXED BY workers_alive WHERE status = 'alive'
 """
 
 HEARTBEAT = """
@@ -214,15 +218,15 @@ SELECT id, token, worker FROM jobs INDEXED BY jobs_running
 
 RESCUE = """
 -- Take a running job back from a worker that is gone.
-UPDATE jobs SET status = 'pending', token = NULL, slot = NULL, interruptions = interruptions + 1, error = :error
+UPDATE jobs SET status = 'pending', token = NULL, slot = NULL, error = :error,
+                interruptions = interruptions + 1
  WHERE id = :id AND token = :token AND status = 'running'
 RETURNING queue
 """
 
 UNREGISTER = """
--- A worker takes its leave.
-UPDATE workers SET status = 'stopped', waiting = 0, doorbell = NULL, last_seen = ?2
- WHERE worker_id = ?1 AND status = 'alive'
+-- A worker takes its leave; also one that was thought dead.
+UPDATE workers SET status = 'stopped', waiting = 0, doorbell = NULL WHERE worker_id = ?1
 """
 
 RELEASE_ALL = """
@@ -234,7 +238,7 @@ RETURNING queue
 
 FORGET_WORKERS = """
 -- Workers gone since before ?1.
-DELETE FROM workers WHERE status <> 'alive' AND last_seen < ?1
+DELETE FROM workers WHERE status <> 'alive' AND last_seen <= ?1
 """
 
 # ---- prune: the jobs first, then what belongs to them ----
@@ -263,13 +267,13 @@ SELECT {JOB_COLUMNS} FROM jobs WHERE id IN (SELECT value FROM json_each(?1))
 
 WAITED_FOR = """
 -- Is it over, and who waits for it?
-SELECT status IN ('complete', 'dead', 'cancelled'), awaited FROM jobs WHERE id = ?1
+SELECT completed_at IS NOT NULL, awaited FROM jobs WHERE id = ?1
 """
 
 AWAIT = """
 -- Ask to be rung at the end of a job that has not ended.
 UPDATE jobs SET awaited = coalesce(awaited || char(10), '') || ?2
- WHERE id = ?1 AND status IN ('pending', 'running')
+ WHERE id = ?1 AND completed_at IS NULL
 RETURNING id
 """
 
@@ -284,7 +288,8 @@ MATCHES = """
   AND (:metadata IS NULL OR NOT EXISTS (
         SELECT 1 FROM json_each(:metadata) AS want
          WHERE NOT EXISTS (
-           SELECT 1 FROM json_each(CASE WHEN json_valid(jobs.metadata) THEN jobs.metadata ELSE '{}' END) AS have
+           SELECT 1
+             FROM json_each(CASE WHEN json_valid(jobs.metadata) THEN jobs.metadata ELSE '{}' END) AS have
             WHERE have.key = want.key AND have.value IS want.value
               AND replace(have.type, 'real', 'integer') = replace(want.type, 'real', 'integer'))))
   AND (created_at, id) < (:before_created, :before_id)
@@ -292,13 +297,14 @@ MATCHES = """
 
 LIST_ALL = f"""
 -- A page of jobs in any state.
-SELECT {JOB_COLUMNS} FROM jobs INDEXED BY jobs_created WHERE {MATCHES} ORDER BY created_at DESC, id DESC LIMIT :limit
+SELECT {JOB_COLUMNS} FROM jobs INDEXED BY jobs_created WHERE {MATCHES}
+ ORDER BY created_at DESC, id DESC LIMIT :limit
 """
 
 LIST_FINISHED = f"""
 -- A page of jobs in one finished state.
 SELECT {JOB_COLUMNS} FROM jobs INDEXED BY jobs_finished
- WHERE status IN ('complete', 'dead', 'cancelled') AND status = :status AND {MATCHES}
+ WHERE completed_at IS NOT NULL AND status = :status AND {MATCHES}
  ORDER BY created_at DESC, id DESC LIMIT :limit
 """
 
@@ -313,7 +319,7 @@ LIST_PENDING_FEW = f"""
 SELECT {JOB_COLUMNS} FROM jobs
  WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_claim WHERE status = 'pending' AND gate IS NULL
                UNION ALL
-               SELECT seq FROM jobs INDEXED BY jobs_gated WHERE status = 'pending' AND gate IS NOT NULL)
+               SELECT seq FROM jobs INDEXED BY jobs_gated WHERE gate IS NOT NULL)
    AND {MATCHES}
  ORDER BY created_at DESC, id DESC LIMIT :limit
 """
@@ -329,7 +335,7 @@ PENDING_UP_TO = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_claim
                                WHERE status = 'pending' AND gate IS NULL LIMIT ?1))
      + (SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_gated
-                               WHERE status = 'pending' AND gate IS NOT NULL LIMIT ?1))
+                               WHERE gate IS NOT NULL LIMIT ?1))
 """
 
 COUNT_LIVE = """
@@ -338,19 +344,19 @@ SELECT queue, 'pending', count(*) FROM jobs INDEXED BY jobs_claim
  WHERE status = 'pending' AND gate IS NULL GROUP BY queue
 UNION ALL
 SELECT queue, 'pending', count(*) FROM jobs INDEXED BY jobs_gated
- WHERE status = 'pending' AND gate IS NOT NULL GROUP BY queue
+ WHERE gate IS NOT NULL GROUP BY queue
 UNION ALL
 SELECT queue, 'running', count(*) FROM jobs INDEXED BY jobs_running WHERE status = 'running' GROUP BY queue
 UNION ALL
 SELECT queue, 'failed', count(*) FROM jobs INDEXED BY jobs_failed
- WHERE status = 'pending' AND retry_count + crashes > 0 GROUP BY queue
+ WHERE retry_count > 0 AND status = 'pending' GROUP BY queue
 """
 
 COUNT_FINISHED = """
 -- Finished jobs of one state per queue, the newest ?2 of them; read from the index alone.
 SELECT queue, count(*) FROM (
   SELECT queue FROM jobs INDEXED BY jobs_finished
-   WHERE status IN ('complete', 'dead', 'cancelled') AND status = ?1 ORDER BY created_at DESC LIMIT ?2)
+   WHERE completed_at IS NOT NULL AND status = ?1 ORDER BY created_at DESC LIMIT ?2)
  GROUP BY queue
 """
 
@@ -362,8 +368,8 @@ SELECT job_id, token, attempt, kind, type, message, traceback, worker, failed_at
 
 DEAD_LETTERS = """
 -- A page of the dead letter, newest first.
-SELECT job_id, task_name, queue, payload, reason, error, traceback, priority, retry_count, max_retries, crashes,
-       interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at
+SELECT job_id, task_name, queue, payload, reason, error, traceback, priority, retry_count, max_retries,
+       crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at
   FROM dead_letter WHERE (failed_at, job_id) < (?1, ?2) ORDER BY failed_at DESC, job_id DESC LIMIT ?3
 """
 
@@ -374,4 +380,10 @@ SELECT worker_id, host, pid, app, queues, tasks, procs, version, started_at, las
 """
 
 #: What runs per batch of jobs: a test forbids these to scan a table.
-HOT = ["ENQUEUE", "STORED", "NEXT_LANE", "FIRST_PRIORITY", "NEXT_PRIORITY", "DUE", "DUE_HEADS", "CLAIM", "NEXT_DUE", "COMPLETE", "FINISHED_WITH", "FAILED_ATTEMPT", "RETRY", "RETRIED_WITH", "BURY", "DEAD_LETTER", "RELEASE", "AWAITED", "TOLD", "WORKER", "SET_WAITING", "HEARTBEAT", "RUNS", "RELEASE_ALL", "DECLARE_DEAD", "PRUNE", "PRUNE_ERRORS", "PRUNE_LETTERS", "GET", "WAITED_FOR", "AWAIT", "ERRORS", "DEAD_LETTERS"]
+HOT = (
+    *("ENQUEUE", "STORED", "NEXT_LANE", "FIRST_PRIORITY", "NEXT_PRIORITY", "DUE", "DUE_HEADS", "CLAIM"),
+    *("NEXT_DUE", "COMPLETE", "FINISHED_WITH", "FAILED_ATTEMPT", "RETRY", "RETRIED_WITH", "BURY"),
+    *("DEAD_LETTER", "RELEASE", "AWAITED", "TOLD", "WORKER", "SET_WAITING", "HEARTBEAT", "RUNS"),
+    *("RELEASE_ALL", "DECLARE_DEAD", "RESCUE", "PRUNE", "PRUNE_ERRORS", "PRUNE_LETTERS", "PRUNE_LOGS"),
+    *("PRUNE_DEPENDENCIES", "PRUNE_REPLAYS", "GET", "WAITED_FOR", "AWAIT", "ERRORS", "DEAD_LETTERS"),
+)

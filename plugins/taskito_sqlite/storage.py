@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sqlite3
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from taskito_core.errors import ConfigError, StorageError
-from taskito_core.job import AttemptError, Job, NewJob, Outcome, Receipt
+from taskito_core.job import AttemptError, Claim, Job, NewJob, Outcome, Receipt
 from taskito_core.storage import (
     Beat,
     Capability,
@@ -150,7 +149,8 @@ class SqliteStorage:
             alive, waiting = connection.execute(sql.WORKER, (worker_id,)).fetchone() or (False, False)
             if not alive:
                 return Exchange(settled.recorded, [], None, now, False), bells
-            claims, next_due = [], None
+            claims: list[Claim] = []
+            next_due: int | None = None
             if want is not None and limit > 0:
                 claims, next_due = claim.claim(connection, worker_id, want, now)
             if waiting != (len(claims) < limit):
@@ -192,7 +192,7 @@ class SqliteStorage:
         """As ``Storage.unregister``."""
 
         def work(connection: sqlite3.Connection) -> set[str]:
-            connection.execute(sql.UNREGISTER, (worker_id, self.now()))
+            connection.execute(sql.UNREGISTER, (worker_id,))
             queues = {row[0] for row in connection.execute(sql.RELEASE_ALL, (worker_id,)).fetchall()}
             return self._listeners(connection, queues) if queues else set()
 
@@ -273,17 +273,13 @@ class SqliteStorage:
         with self._opening:
             todo = migrate.pending(self._version())
             if todo and not self._auto_migrate:
-                raise ConfigError(
-                    f"the database {self.path} lacks {todo[-1].name}: run 'taskito migrate' (auto_migrate is off)"
-                )
+                raise ConfigError(f"the database {self.path} lacks {todo[-1].name}: run 'taskito migrate'")
             if todo:
                 self.migrate()
             self._current = True
 
     def _version(self) -> int:
-        if not os.path.exists(self.path):
-            return 0
-        return self._database.read(migrate.version)
+        return self._database.read(migrate.version) if self._database.exists() else 0
 
     def _listeners(
         self, connection: sqlite3.Connection, queues: Iterable[str], but: str | None = None

@@ -35,7 +35,7 @@ class Turn:
         self._passing_by_until = 0.0
 
     def take(self) -> bool:
-        """Wait for the turn; False if it was not to be had in time: go ahead all the same, do not ``give``."""
+        """Wait for the turn; False if it was not to be had in time: go ahead, but do not ``give``."""
         now = time.monotonic()
         if now < self._passing_by_until:
             return False
@@ -71,7 +71,7 @@ class Turn:
                 self._turn.release()
 
     def forget(self) -> None:
-        """Close the files at once. In a forked child: the parent keeps its locks, and its death frees them."""
+        """Close the files at once. In a forked child: then the parent's death alone frees its locks."""
         files, self._files = self._files, None
         for descriptor in files or ():
             os.close(descriptor)
