@@ -13,11 +13,22 @@ IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signa
 
 
 class SignalPipe:
-    """Owns the process's signal dispositions between ``open`` and ``close``. Main thread only."""
+    """Owns the process's signal dispositions while entered. Main thread only.
 
-    def __init__(self, heeded: tuple[signal.Signals, ...], ignored: tuple[signal.Signals, ...] = ()) -> None:
+    With ``last`` the process ends after it: what is heeded stays ignored, so that a late signal
+    cannot change an exit code that is already decided.
+    """
+
+    def __init__(
+        self,
+        heeded: tuple[signal.Signals, ...],
+        ignored: tuple[signal.Signals, ...] = (),
+        *,
+        last: bool = False,
+    ) -> None:
         self._heeded = heeded
         self._ignored = ignored
+        self._last = last
         self._read, self._write = socket.socketpair()
         self._read.setblocking(False)
         self._write.setblocking(False)
@@ -35,7 +46,7 @@ class SignalPipe:
 
     def __exit__(self, *exc_info: object) -> None:
         for signum, handler in self._before.items():
-            signal.signal(signum, handler)  # type: ignore[arg-type]
+            signal.signal(signum, signal.SIG_IGN if self._last else handler)  # type: ignore[arg-type]
         signal.set_wakeup_fd(self._old_wakeup)
         self._read.close()
         self._write.close()

@@ -51,7 +51,8 @@ def run_worker(options: WorkerOptions) -> int:
     setproctitle.setproctitle(f"taskito: supervisor {options.app}")
     worker_id = new_worker_id()
     lifeline, rename = open_lifeline(worker_id)
-    with selectors.DefaultSelector() as selector, signals.SignalPipe(signals.HEEDED, signals.IGNORED) as pipe:
+    pipe = signals.SignalPipe(signals.HEEDED, signals.IGNORED, last=True)
+    with selectors.DefaultSelector() as selector, pipe:
         signals.unblock()
         loop = WorkerLoop(
             LoopOptions(
@@ -81,7 +82,5 @@ def run_worker(options: WorkerOptions) -> int:
         try:
             return loop.run(pool, pipe)
         finally:
-            # What is left is the interpreter's own end: a late signal must not change the exit code.
-            signals.block()
             if lifeline is not None:
                 lifeline.close()
