@@ -67,6 +67,10 @@ class TaskOptions(TypedDict, total=False):
     serializer: Serializer | None  #: default: the queue's
 
 
+for _options in (JobOptions, JobSpec, TaskOptions):
+    _options.__module__ = "taskito"
+
+
 def refuse_unknown(where: str, given: Collection[str], known: Collection[str]) -> None:
     """Raise TypeError for the first option that does not exist, with the nearest that does."""
     for name in given:

@@ -1,0 +1,87 @@
+"""What users import, and from where it says it comes."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import taskito
+import taskito_core
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NAMES = [
+    "AsyncTask",
+    "AttemptError",
+    "Call",
+    "ConfigError",
+    "DeadLetter",
+    "DeadReason",
+    "ErrorKind",
+    "JobContext",
+    "JobNotFoundError",
+    "JobOptions",
+    "JobResult",
+    "JobSpec",
+    "JobStatus",
+    "JsonSerializer",
+    "ListPage",
+    "MaxRetriesExceededError",
+    "PayloadTooLarge",
+    "PickleSerializer",
+    "Queue",
+    "SerializationError",
+    "Serializer",
+    "SoftTimeoutError",
+    "Stats",
+    "StorageError",
+    "StorageUnavailable",
+    "Task",
+    "TaskCancelledError",
+    "TaskFailedError",
+    "TaskOptions",
+    "TaskTimeoutError",
+    "TaskitoError",
+    "WorkerInfo",
+    "WorkerShutdown",
+    "__version__",
+    "current_job",
+]
+
+
+def test_the_facade_has_these_names_and_no_others() -> None:
+    assert taskito.__all__ == NAMES
+    public = {name for name in vars(taskito) if not name.startswith("_")} - {"annotations"}
+    assert public == set(NAMES) - {"__version__"}
+
+
+def test_every_class_says_where_it_is_imported_from() -> None:
+    for package in (taskito, taskito_core):
+        for name in package.__all__:
+            thing = getattr(package, name)
+            if isinstance(thing, type):
+                assert thing.__module__ in ("taskito", "taskito_core"), thing
+                assert getattr(__import__(thing.__module__), thing.__name__) is thing
+
+
+def test_the_facade_defines_nothing_itself() -> None:
+    source = Path(taskito.__file__).read_text()
+
+    assert not any(line.startswith(("def ", "class ", "async ")) for line in source.splitlines())
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert project["version"] == taskito.__version__ == taskito_core.__version__
+
+
+def test_every_exception_is_one_of_ours() -> None:
+    outside = {"SoftTimeoutError", "WorkerShutdown"}
+    for name in NAMES:
+        thing = getattr(taskito, name)
+        if isinstance(thing, type) and issubclass(thing, BaseException):
+            assert issubclass(thing, taskito.TaskitoError) is (name not in outside)
+    assert issubclass(taskito.JobNotFoundError, KeyError)
+    assert issubclass(taskito.MaxRetriesExceededError, taskito.TaskFailedError)
+    assert not issubclass(taskito.SoftTimeoutError, Exception)
