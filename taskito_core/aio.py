@@ -54,5 +54,5 @@ async def in_own_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.
         except RuntimeError:  # the loop is closed: nobody is there to be told
             pass
 
-    threading.Thread(target=run, name=f"taskito-{function.__name__}", daemon=True).start()
+    threading.Thread(target=run, name=f"taskito-aio-{function.__name__}", daemon=True).start()
     return await future

@@ -96,7 +96,7 @@ def test_an_abandoned_wait_ends_its_thread(queue: Queue, monkeypatch: pytest.Mon
     asyncio.run(main())
 
     for thread in threading.enumerate():
-        if thread.name.startswith("taskito-"):
+        if thread.name.startswith("taskito-aio-"):
             thread.join(30)
             assert not thread.is_alive()
 

@@ -1,0 +1,127 @@
+"""What users write, as a type checker sees it. Never run: mypy --strict and pyright check it.
+
+``assert_type`` says what must be inferred; a line with ``# error`` must be refused by both.
+"""
+
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import Any, assert_type
+
+from taskito import (
+    Call,
+    DeadLetter,
+    JobResult,
+    JobSpec,
+    JobStatus,
+    JsonSerializer,
+    ListPage,
+    PickleSerializer,
+    Queue,
+    Stats,
+    Task,
+    current_job,
+)
+
+queue = Queue("jobs.db", 4, 3, 300, 0, None, JsonSerializer(), None, "sqlite", None, "taskito", pool_size=2)
+queue = Queue(
+    backend="postgres", db_url="postgresql://h/d", default_timeout=None, result_ttl=timedelta(days=1)
+)
+
+
+@queue.task
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+@queue.task(name="mail.send", max_retries=5, retry_on=(OSError, ValueError), timeout=None, queue="mail")
+def send(to: str, *, urgent: bool = False) -> None: ...
+
+
+@queue.task()
+async def fetch(url: str) -> bytes:
+    return b""
+
+
+@queue.task
+async def fetch_plain(url: str) -> bytes:
+    return b""
+
+
+@queue.task(serializer=PickleSerializer(key="k"), retry_on=OSError, retry_delays=[1, timedelta(seconds=2)])
+def anything(*args: object, **kwargs: object) -> list[dict[str, float]]:
+    return []
+
+
+# A call is the function; a job has its value.
+assert_type(add(1, b=2), int)
+assert_type(add.delay(1), JobResult[int])
+assert_type(add.delay(1).result(), int)
+assert_type(add.delay(1).result(timeout=None), int)
+assert_type(send.delay("x", urgent=True).result(), None)
+assert_type(anything.delay(1, x=2).result(), list[dict[str, float]])
+awaitable = assert_type(fetch("x"), Coroutine[Any, Any, bytes])
+assert_type(fetch.delay("x").result(), bytes)
+assert_type(fetch_plain.delay("x").result(), bytes)
+assert_type(add.using(priority=5, delay=1.5).delay(1, b=2).result(), int)
+assert_type(add.using(eta=datetime.now()).using(tags=["a"]).delay(1), JobResult[int])
+assert_type(fetch.using(timeout=None).delay("x").result(), bytes)
+assert_type(add.apply_async((1,), {"b": 2}, delay=5).result(), int)
+assert_type(add.map(range(3)), list[JobResult[int]])
+assert_type(add.spec(1, b=2), JobSpec)
+assert_type(add.name, str)
+
+# A result is covariant, and so is a task.
+wider: JobResult[float] = add.delay(1)
+call: Call[[int, int], object] = add.using()
+plain: Task[..., object] = add
+
+assert_type(queue.enqueue("mail.send", ("x",), {"urgent": True}, priority=1), JobResult[Any])
+assert_type(
+    queue.enqueue_many([add.spec(1), {"task_name": "t", "args": (1,), "delay": 3}]), list[JobResult[Any]]
+)
+assert_type(queue.list_jobs(status="dead", limit=10), ListPage[JobResult[Any]])
+assert_type(queue.list_jobs(status=[JobStatus.DEAD]).cursor, str | None)
+assert_type(queue.dead_letters(10), ListPage[DeadLetter])
+assert_type(queue.stats(), Stats)
+assert_type(queue.stats()["completed"], int)
+assert_type(queue.get_job("x"), JobResult[Any] | None)
+assert_type(current_job.id, str)
+assert_type(current_job.metadata, dict[str, Any])
+
+
+async def coroutine() -> None:
+    assert_type(await add.adelay(1), JobResult[int])
+    assert_type(await (await fetch.adelay("x")).aresult(), bytes)
+    assert_type(await add.amap([1]), list[JobResult[int]])
+    assert_type(await queue.aenqueue("t"), JobResult[Any])
+    assert_type(await queue.astats(), Stats)
+    await queue.arun_worker(queues=["mail"], threads=2)
+    async with queue as same:
+        assert_type(same, Queue)
+
+
+with queue as opened:
+    assert_type(opened, Queue)
+queue.run_worker(pool="prefork", app="app:queue", procs=2)
+
+# What both must refuse.
+add.delay("1")  # error
+add.delay(1, c=2)  # error
+add.delay()  # error
+send.delay("x", True)  # error
+fetch.delay(7)  # error
+add.using(priority="high")  # error
+add.using(prio=1)  # error
+add.using(priority=1).delay("1")  # error
+add.apply_async((1,), priorty=2)  # error
+queue.enqueue("t", unique="x")  # error
+queue.enqueue_many([{"task_name": "t", "dealy": 1}])  # error
+queue.enqueue_many([{"args": (1,)}])  # error
+queue.list_jobs(state="dead")  # error
+queue.stats()["finished"]  # error
+queue.run_worker(pool="greenlets")  # error
+queue.task(max_retry=3)  # error
+queue.task(retry_on="ValueError")  # error
+Queue(workers="many")  # error
+text: str = add.delay(1).result()  # error
+current_job.id = "x"  # error
