@@ -187,7 +187,7 @@ def results(queue: Queue) -> dict[str, Measurement]:
 def show_complex(measurements: dict[str, Measurement], root: Path, console: Console) -> None:
     ranked = sorted(measurements.values(), key=lambda found: found["complexity"], reverse=True)
     table = Table(title="The ten most complex modules")
-    table.add_column("module")
+    table.add_column("module", overflow="fold")
     for heading in ("complexity", "lines", "functions", "classes", "nesting"):
         table.add_column(heading, justify="right")
     for found in ranked[:10]:
@@ -205,7 +205,7 @@ def show_complex(measurements: dict[str, Measurement], root: Path, console: Cons
 def show_dead(queue: Queue, root: Path, console: Console) -> None:
     """Files that are no Python for this interpreter: an error each, not retried."""
     table = Table(title="Dead letters")
-    table.add_column("module")
+    table.add_column("module", overflow="fold")
     table.add_column("attempts", justify="right")
     table.add_column("error")
     for job in every_job(queue, "dead"):
