@@ -56,6 +56,8 @@ log = logging.getLogger("taskito.worker")
 _RESULT_AGE = 0.002
 #: Before a job of a task that took longer than this last time, results are sent and the title is set.
 _SLOW = 0.001
+#: Signals that do something in a child, or nothing, that they would not do elsewhere.
+_OURS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR2)
 
 
 class Endpoints(NamedTuple):
@@ -87,6 +89,7 @@ class Child:
         self._took: dict[str, float] = {}  # task to seconds, last time
         self._alien = False  # a task forked and this is the new process
         self._title = ""
+        self._handlers: dict[signal.Signals, object] = {}
 
     def main(self, ready: bytes = b"") -> NoReturn:
         """Boot, run jobs until told to end, exit. Called with all signals blocked; HELLO was sent."""
@@ -120,6 +123,7 @@ class Child:
         boot.reset_signals(deaf_to=(signal.SIGINT, signal.SIGHUP))
         signal.signal(signal.SIGTERM, self._on_term)
         self._interrupts.install()
+        self._handlers = {signum: boot.handler_of(signum) for signum in _OURS}
         faulthandler.enable(self._ends.trace, all_threads=True)
         faulthandler.register(signal.SIGUSR1, self._ends.trace, all_threads=True, chain=False)
         os.register_at_fork(after_in_child=self._forked)
@@ -136,8 +140,11 @@ class Child:
         if self._alien:
             return
         self._alien = True
-        boot.reset_signals(deaf_to=())
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for signum, handler in self._handlers.items():
+            # Those that the task has set itself are its own to inherit.
+            if boot.handler_of(signum) is handler:
+                default = signal.default_int_handler if signum is signal.SIGINT else signal.SIG_DFL
+                signal.signal(signum, default)
         faulthandler.unregister(signal.SIGUSR1)
         faulthandler.disable()
         ends = self._ends
@@ -205,7 +212,7 @@ class Child:
         try:
             while True:
                 for fd, _ in poll.poll():
-                    if fd == custody.alarm:
+                    if custody.rings(fd):
                         poll.unregister(fd)
                         custody.hand_back()
                         continue

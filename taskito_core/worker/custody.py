@@ -8,6 +8,7 @@ the socket and both may write to it, each under its own lock.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -55,6 +56,14 @@ class Custody:
         #: Jobs in the last frame that was read.
         self.frame_size = 0
 
+    def rings(self, fd: int) -> bool:
+        """Is this ready descriptor the alarm? Raises OSError if it is and nobody rang: a task broke it."""
+        if fd != self._alarm_read:
+            return False
+        if not self.draining:
+            raise OSError(errno.EBADF, "a task closed or replaced descriptors that are not its own")
+        return True
+
     @property
     def alarm(self) -> int:
         """A descriptor that is readable for ever once draining has begun."""
@@ -87,9 +96,10 @@ class Custody:
     def wait(self) -> None:
         """Block until there may be a job to take, or draining has begun.
 
-        Raises SupervisorGone, WireError, and OSError if a task closed the socket.
+        Raises SupervisorGone, WireError, and OSError if a task closed our descriptors.
         """
-        self._poll.poll()
+        for fd, _ in self._poll.poll():
+            self.rings(fd)
         if not self.draining:
             with self._reading:
                 self._read()

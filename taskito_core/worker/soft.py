@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 
 from taskito_core.errors import SoftTimeoutError, WorkerShutdown
+from taskito_core.worker.boot import handler_of
 from taskito_core.worker.slots import SlotTable
 
 #: A task that ignores its soft limit is reminded this often, in seconds.
@@ -43,7 +44,7 @@ class Interrupts:
     def repair(self) -> None:
         """After a job: undo what it did to these signals. 0.1 µs if it did nothing."""
         for signum, handler in self._handlers:
-            if signal.getsignal(signum) is not handler:
+            if handler_of(signum) is not handler:
                 self.install()
                 return
 

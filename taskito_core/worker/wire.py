@@ -118,26 +118,37 @@ def unpack_jobs(body: bytes) -> Iterator[JobMessage]:
     at, end = 0, len(body)
     while at < end:
         head = _unpack(_JOB, body, at)
-        seq, token, retries, crashes, interruptions, *lengths = head
-        at += _JOB.size
-        fields: list[bytes] = []
-        for length in lengths:
-            fields.append(body[at : at + length])
-            at += length
+        (
+            seq,
+            token,
+            retries,
+            crashes,
+            interruptions,
+            for_id,
+            for_task,
+            for_queue,
+            for_metadata,
+            for_payload,
+        ) = head
+        # Written out instead of looped over: the child does this for every job.
+        task = (start := at + _JOB.size) + for_id
+        queue = task + for_task
+        metadata = queue + for_queue
+        payload = metadata + for_metadata
+        at = payload + for_payload
         if at > end:
             raise WireError("a JOBS message ends inside a job")
-        id_, task_name, queue, metadata, payload = fields
         yield JobMessage(
             seq,
             token,
             retries,
             crashes,
             interruptions,
-            id_.decode(),
-            task_name.decode(),
-            queue.decode(),
-            metadata.decode() or None,
-            payload,
+            body[start:task].decode(),
+            body[task:queue].decode(),
+            body[queue:metadata].decode(),
+            body[metadata:payload].decode() or None,
+            body[payload:at],
         )
 
 

@@ -102,16 +102,16 @@ class Zygote:
         """Fork twice, so that the child loses us as its parent; its pid, or 0 if the second fork failed."""
         boot.flush_output()
         read_end, write_end = os.pipe()
-        boot.block_signals()
-        try:
-            middle = os.fork()
-            if middle == 0:
-                os.close(read_end)
-                self._fork_again(slot, supervisor, descriptors, write_end)
-        finally:
-            os.close(write_end)
-            boot.unblock_signals()
         with open(read_end, "rb") as pipe:
+            boot.block_signals()
+            try:
+                middle = os.fork()
+                if middle == 0:
+                    pipe.close()
+                    self._fork_again(slot, supervisor, descriptors, write_end)
+            finally:
+                os.close(write_end)
+                boot.unblock_signals()
             answer = pipe.read()
         os.waitpid(middle, 0)
         return int(answer or b"0")

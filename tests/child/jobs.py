@@ -270,6 +270,14 @@ def close_all() -> None:
     os.closerange(3, 256)
 
 
+@task(name="close_alarm")
+def close_alarm() -> None:
+    """What a program with one ``close`` too many does."""
+    pipes = sorted(int(fd) for fd, target in _descriptors().items() if int(fd) > 2 and "pipe" in target)
+    for fd in pipes[-2:]:
+        os.close(fd)
+
+
 @task(name="overwrite_all")
 def overwrite_all(path: str) -> None:
     """Put a file in the place of everything."""

@@ -279,8 +279,10 @@ def test_results_of_quick_jobs_do_not_wait_for_a_slow_one(
     child: Child, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     opened, entered = tmp_path / "opened", tmp_path / "entered"
+    [first] = child.send(child.job("gate", str(opened), str(entered)))
+    wait_until(entered.exists)
     opened.touch()
-    child.value("gate", str(opened), str(entered))
+    child.result(first)
     child.value("nap", 0.01)
     entered.unlink()
     opened.unlink()

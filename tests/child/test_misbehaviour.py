@@ -97,6 +97,12 @@ def test_breaking_our_sockets_is_the_childs_death_under_that_job(
     assert not path.exists() or path.read_bytes() == b"", "nothing of ours is written into what is not ours"
 
 
+def test_a_child_that_lost_a_descriptor_ends_instead_of_spinning(child: Child) -> None:
+    child.send(child.job("close_alarm"))
+
+    assert child.wait_for_death() == EXIT_CHANNEL_BROKEN
+
+
 def test_garbage_on_our_sockets_is_seen_as_such(child: Child) -> None:
     [seq] = child.send(child.job("write_garbage"))
 
