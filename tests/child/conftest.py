@@ -73,7 +73,7 @@ def spawned() -> Iterator[Spawned]:
 
 @pytest.fixture(params=["forked", "spawned"])
 def any_child(request: pytest.FixtureRequest, zygote_process: Zygote) -> Child:
-    """A booted child of either kind. Asks for the zygote first, or the leak check would take it for a leak."""
+    """A booted child of either kind. Asks for the zygote first, lest the leak check take it for a leak."""
     child: Child = request.getfixturevalue("child" if request.param == "forked" else "spawned")
     return child
 
