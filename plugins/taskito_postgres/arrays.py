@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
+from psycopg import DataError
 from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
@@ -91,7 +92,10 @@ class _ArrayDumper(Dumper):
     format = Format.BINARY
 
     def dump(self, obj: Array) -> bytes:
-        return obj.pack()
+        try:
+            return obj.pack()
+        except struct.error as error:
+            raise DataError(f"a number does not fit its column: {error}") from error
 
 
 class _TextsDumper(_ArrayDumper):

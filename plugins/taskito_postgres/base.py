@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskito_core.storage import StorageConfig
+from taskito_core import StorageConfig
 from taskito_postgres import location, migrate, sql
 from taskito_postgres.arrays import Texts
 from taskito_postgres.connection import Connections

@@ -7,6 +7,7 @@ transaction another one: names are qualified, and what must be set is set inside
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,8 +18,7 @@ import psycopg
 from psycopg import errors
 from psycopg_pool import ConnectionPool
 
-from taskito_core.errors import StorageError, StorageUnavailable, TaskitoError
-from taskito_core.storage import StorageConfig
+from taskito_core import StorageConfig, StorageError, StorageUnavailable, TaskitoError, mask_url
 from taskito_postgres import location
 from taskito_postgres.session import Connection, Session, Settings, connect
 
@@ -51,7 +51,7 @@ class Connections:
     def __init__(self, config: StorageConfig, first_use: Callable[[Session], None]) -> None:
         self.url = config.db_url or ""
         self.schema = config.schema
-        self.shown = location.mask(self.url)
+        self.shown = mask_url(self.url)
         self._size = config.pool_size or DEFAULT_POOL_SIZE
         self._lazy_commit = config.durability == "process"
         self._first_use = first_use
@@ -133,7 +133,7 @@ class Connections:
             yield
         except TaskitoError:
             raise
-        except (psycopg.Error, UnicodeError, OverflowError, OSError) as error:
+        except (psycopg.Error, UnicodeError, OverflowError, struct.error, OSError) as error:
             raise self.translate(error, doing) from error
 
     def translate(self, error: Exception, doing: str) -> StorageError:

@@ -10,9 +10,18 @@ from typing import Any
 
 import psycopg
 
-from taskito_core.errors import StorageError, StorageUnavailable
-from taskito_core.job import Claim, Outcome
-from taskito_core.storage import Beat, Exchange, Peer, Wakeups, Want, WorkerInfo
+from taskito_core import (
+    Beat,
+    Claim,
+    Exchange,
+    Outcome,
+    Peer,
+    StorageError,
+    StorageUnavailable,
+    Wakeups,
+    Want,
+    WorkerInfo,
+)
 from taskito_postgres import settle, sql
 from taskito_postgres.arrays import Bigints, Texts
 from taskito_postgres.base import Base

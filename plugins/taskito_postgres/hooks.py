@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskito_core.hookspecs import Offer, OfferKind, hookimpl
-from taskito_core.storage import Storage, StorageConfig
+from taskito_core import Offer, OfferKind, Storage, StorageConfig, hookimpl
 from taskito_postgres.location import check, describe
 
 NAME = "postgres"

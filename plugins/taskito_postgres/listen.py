@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import psycopg
 
-from taskito_core.errors import TaskitoError
+from taskito_core import TaskitoError
 from taskito_postgres.connection import Connections
 from taskito_postgres.session import Connection, is_pooled
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from taskito_core.errors import ConfigError
-from taskito_core.storage import StorageConfig
+from taskito_core import ConfigError, StorageConfig, mask_url
 
 SCHEMES = ("postgresql", "postgres")
 #: PostgreSQL cuts longer identifiers off silently: two long names could then be one schema.
@@ -43,7 +42,7 @@ def _check_schema(schema: str) -> None:
 
 
 def _check_url(url: str) -> None:
-    shown = mask(url)
+    shown = mask_url(url)
     try:
         parts = urlsplit(url)
         # A URL may name several hosts, which urlsplit cannot take apart: look at each port by itself.
@@ -67,33 +66,8 @@ def _port(host: str) -> int:
 
 def describe(config: StorageConfig) -> str:
     """The URL as people may see it, with the schema if it is not the usual one."""
-    shown = mask(config.db_url or "postgresql://")
+    shown = mask_url(config.db_url or "postgresql://")
     return shown if config.schema == "taskito" else f"{shown} (schema {config.schema})"
-
-
-def mask(url: str) -> str:
-    """``url`` with every secret in it replaced by ``***``; also for text that is no URL at all."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return re.sub(r"://[^/@]*@", "://***@", url)
-    if not parts.scheme or not parts.netloc:
-        return re.sub(r"(password\s*=\s*)('[^']*'|\S+)", r"\1***", url)
-    return parts._replace(netloc=_masked_netloc(parts), query=_masked_query(parts.query)).geturl()
-
-
-def _masked_netloc(parts: SplitResult) -> str:
-    user, at, hosts = parts.netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    return f"{name}:***@{hosts}" if colon else f"{user}{at}{hosts}"
-
-
-def _masked_query(query: str) -> str:
-    def shown(pair: str) -> str:
-        name, equals, _ = pair.partition("=")
-        return f"{name}=***" if equals and unquote(name).lower() in _SECRETS else pair
-
-    return "&".join(shown(pair) for pair in query.split("&"))
 
 
 def without_secrets(text: str, url: str) -> str:

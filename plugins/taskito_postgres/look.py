@@ -8,16 +8,22 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from taskito_core.errors import StorageError
-from taskito_core.job import FINISHED, AttemptError, DeadLetter, DeadReason, ErrorKind, Job, JobStatus
-from taskito_core.storage import (
+from taskito_core import (
     COUNT_CAP,
+    FINISHED,
+    AttemptError,
     CountReport,
     Counts,
+    DeadLetter,
     DeadPage,
+    DeadReason,
+    ErrorKind,
+    Job,
     JobFilter,
+    JobStatus,
     Page,
     StorageConfig,
+    StorageError,
     WorkerInfo,
     WorkerStatus,
 )
@@ -152,11 +158,15 @@ def _position(cursor: str | None) -> tuple[int | None, str | None]:
 
 
 def _conditions(where: JobFilter) -> dict[str, Any]:
-    kinds = {status in FINISHED for status in where.statuses}
+    statuses = frozenset(where.statuses or JobStatus)
+    if where.finished_after is not None or where.finished_before is not None:
+        statuses &= FINISHED
     return {
         "statuses": Texts(status.value for status in where.statuses) if where.statuses else None,
-        # Named apart, because only this column tells the planner which partition to leave out.
-        "finished": kinds.pop() if len(kinds) == 1 else None,
+        # The lists that cannot hold a match are not even read.
+        "pending": JobStatus.PENDING in statuses,
+        "running": JobStatus.RUNNING in statuses,
+        "finished": not FINISHED.isdisjoint(statuses),
         "queue": where.queue,
         "task_name": where.task_name,
         "created_after": where.created_after,

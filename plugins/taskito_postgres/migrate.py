@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple, cast
 
-from taskito_core.errors import ConfigError
+from taskito_core import ConfigError
 from taskito_postgres.location import quoted
 from taskito_postgres.session import Session
 

@@ -10,8 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from taskito_core.errors import StorageError, StorageUnavailable
-from taskito_core.job import NewJob, Receipt
+from taskito_core import NewJob, Receipt, StorageError, StorageUnavailable
 from taskito_postgres import sql
 from taskito_postgres.arrays import Bigints, Blobs, Doubles, Texts
 from taskito_postgres.base import Base

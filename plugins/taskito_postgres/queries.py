@@ -13,12 +13,9 @@ JOB_COLUMNS = (
 
 GET = f"SELECT {JOB_COLUMNS} FROM taskito.jobs WHERE id = ANY (%(ids)b)"
 
-LIST_JOBS = f"""
--- One page, newest first, by keyset. What jsonb refuses is replaced before it is compared.
-SELECT {JOB_COLUMNS} FROM taskito.jobs j
- WHERE (%(before)b::bigint IS NULL OR (created_at, id) < (%(before)b::bigint, %(before_id)b::text))
+_MATCHING = """
+   AND (%(before)b::bigint IS NULL OR (created_at, id) < (%(before)b::bigint, %(before_id)b::text))
    AND (%(statuses)b::text[] IS NULL OR status = ANY (%(statuses)b::text[]))
-   AND (%(finished)b::boolean IS NULL OR finished = %(finished)b::boolean)
    AND (%(queue)b::text IS NULL OR queue = %(queue)b::text)
    AND (%(task_name)b::text IS NULL OR task_name = %(task_name)b::text)
    AND (%(created_after)b::bigint IS NULL OR created_at >= %(created_after)b::bigint)
@@ -30,6 +27,17 @@ SELECT {JOB_COLUMNS} FROM taskito.jobs j
         SELECT 1 FROM json_array_elements(tags::json) t(tag) WHERE t.tag::text = %(tag)b::text))
    AND (%(metadata)b::text IS NULL OR metadata IS NOT NULL AND
         regexp_replace(metadata, %(refused)b, %(shown)b, 'gi')::jsonb @> %(metadata)b::jsonb)
+ ORDER BY created_at DESC, id DESC LIMIT %(limit)b
+"""
+
+LIST_JOBS = f"""
+-- One page, newest first, by keyset. Three lists that each have an index in this order, merged: were
+-- pending and running in one, every claim would have to move the job in that index.
+(SELECT {JOB_COLUMNS} FROM taskito.jobs_live WHERE %(pending)b AND status = 'pending' {_MATCHING})
+UNION ALL
+(SELECT {JOB_COLUMNS} FROM taskito.jobs_live WHERE %(running)b AND status = 'running' {_MATCHING})
+UNION ALL
+(SELECT {JOB_COLUMNS} FROM taskito.jobs_done WHERE %(finished)b {_MATCHING})
  ORDER BY created_at DESC, id DESC LIMIT %(limit)b
 """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from taskito_core.job import (
+from taskito_core import (
     Complete,
     Dead,
     DeadReason,

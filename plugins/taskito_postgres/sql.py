@@ -361,8 +361,7 @@ SELECT id, queue FROM hit
 """
 
 RETIRE = """
-UPDATE taskito.workers SET status = 'stopped', waiting = NULL
- WHERE worker_id = %(worker)b AND status = 'alive'
+UPDATE taskito.workers SET status = 'stopped', waiting = NULL WHERE worker_id = %(worker)b
 """
 
 RELEASE_ALL = """

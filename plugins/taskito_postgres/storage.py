@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskito_core.storage import Capability, StorageInfo
+from taskito_core import Capability, StorageInfo
 from taskito_postgres import location, migrate, queries, sql
 from taskito_postgres.consume import Consume
 from taskito_postgres.look import Look

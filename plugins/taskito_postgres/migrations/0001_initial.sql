@@ -62,7 +62,8 @@ CREATE TABLE jobs_done PARTITION OF jobs (
 CREATE INDEX jobs_live_claim ON jobs_live (queue, lane, priority DESC, scheduled_at, id)
     WHERE status = 'pending' AND gate IS NULL;
 CREATE INDEX jobs_live_worker ON jobs_live (worker) WHERE status = 'running';
-CREATE INDEX jobs_live_newest ON jobs_live (created_at, id);
+-- For lists. Partial, so that a claim need not write into it: only pending jobs can be very many.
+CREATE INDEX jobs_live_newest ON jobs_live (created_at, id) WHERE status = 'pending';
 CREATE UNIQUE INDEX jobs_live_unique_key ON jobs_live (unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX jobs_live_slot ON jobs_live (concurrency_key, slot) WHERE status = 'running';
 
