@@ -55,6 +55,7 @@ from taskito_core.limits import (
     RateLimiter,
 )
 from taskito_core.metrics import Measurement, Metrics, Summary
+from taskito_core.secrecy import mask_url
 from taskito_core.storage import (
     COUNT_CAP,
     Beat,
@@ -144,6 +145,7 @@ __all__ = [
     "__version__",
     "clean_text",
     "hookimpl",
+    "mask_url",
     "new_id",
 ]
 

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 
-from taskito_core.errors import StorageError
+from taskito_core import StorageError
 from taskito_sqlite.connection import CHECKPOINT_PAGES, Database
 
 #: Pages in the log after which a worker's commit checkpoints.

@@ -10,8 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from taskito_core.job import Claim
-from taskito_core.storage import Want
+from taskito_core import Claim, Want
 from taskito_sqlite import sql
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from taskito_core.errors import StorageError, StorageUnavailable
+from taskito_core import StorageError, StorageUnavailable
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 #: Trouble of the machine or the moment, not of the request: the same call may succeed later.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from taskito_core.errors import ConfigError
+from taskito_core import ConfigError
 
 MOUNTS = "/proc/self/mounts"
 NETWORK = frozenset(

@@ -12,7 +12,7 @@ import sqlite3
 import weakref
 from typing import TYPE_CHECKING
 
-from taskito_core.errors import StorageError
+from taskito_core import StorageError
 
 if TYPE_CHECKING:
     from taskito_sqlite.connection import Database

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from taskito_core.hookspecs import Offer, OfferKind, hookimpl
+from taskito_core import Offer, OfferKind, hookimpl
 from taskito_sqlite import location
 
 if TYPE_CHECKING:
-    from taskito_core.storage import Storage, StorageConfig
+    from taskito_core import Storage, StorageConfig
 
 
 @hookimpl

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from taskito_core.errors import ConfigError
-from taskito_core.storage import StorageConfig
+from taskito_core import ConfigError, StorageConfig
 
 SCHEME = "sqlite"
 DURABILITIES = ("power", "process")

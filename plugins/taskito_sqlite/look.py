@@ -7,15 +7,20 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from taskito_core.errors import StorageError
-from taskito_core.job import AttemptError, DeadLetter, DeadReason, ErrorKind, Job, JobStatus
-from taskito_core.storage import (
+from taskito_core import (
     COUNT_CAP,
+    AttemptError,
     CountReport,
     Counts,
+    DeadLetter,
     DeadPage,
+    DeadReason,
+    ErrorKind,
+    Job,
     JobFilter,
+    JobStatus,
     Page,
+    StorageError,
     WorkerInfo,
     WorkerStatus,
 )

@@ -11,7 +11,7 @@ import sqlite3
 from importlib import resources
 from typing import NamedTuple
 
-from taskito_core.errors import ConfigError, StorageError
+from taskito_core import ConfigError, StorageError
 
 _VERSIONS = """
 CREATE TABLE IF NOT EXISTS taskito_schema (

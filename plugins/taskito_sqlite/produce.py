@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from taskito_core.job import NewJob, Receipt
+from taskito_core import NewJob, Receipt
 from taskito_sqlite import sql
 
 

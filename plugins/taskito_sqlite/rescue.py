@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from taskito_core.job import ErrorInfo, ErrorKind
+from taskito_core import ErrorInfo, ErrorKind
 from taskito_sqlite import sql
 
 #: Milliseconds after which a worker that is gone is forgotten.

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from taskito_core.job import (
+from taskito_core import (
     Charge,
     Complete,
     Dead,

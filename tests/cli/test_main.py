@@ -178,7 +178,7 @@ def test_every_command_has_help_of_more_than_a_line() -> None:
     import click
 
     context = click.Context(main)
-    for name in main.list_commands(context):  # type: ignore[attr-defined]
-        command = main.get_command(context, name)  # type: ignore[attr-defined]
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
         assert command is not None
         assert len((command.help or "").strip().splitlines()) > 2, name

@@ -305,7 +305,7 @@ def test_a_wrapper_sees_the_result_and_the_exception_of_the_run(plugins: Plugins
                 seen.append(exc)
                 raise
             seen.append(answer)
-            return answer  # type: ignore[return-value]
+            return answer
 
     plugins.register(Wrapper(), "wrapper")
 

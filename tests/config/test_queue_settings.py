@@ -165,6 +165,26 @@ def test_s10_no_representation_of_a_queue_shows_its_password() -> None:
         assert "127.0.0.1" in shown
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hun@ter2@h/d",
+        "postgresql://u:hunter2?x=1@h/d",
+        "postgresql://u@h/d?password=a&hunter2",
+        "postgresql://u@h/d?password=a@hunter2",
+        "postgresql://u@h/d?pass%77ord=hunter2",
+        "postgresql:/u:hunter2@h/d",
+    ],
+)
+def test_s10_an_odd_url_is_refused_or_shown_without_its_password(url: str) -> None:
+    try:
+        shown = repr(Queue(backend="postgres", db_url=url))
+    except ConfigError as refusal:
+        shown = str(refusal)
+
+    assert "ter2" not in shown
+
+
 def test_s10_an_unreachable_server_is_reported_without_the_password() -> None:
     from taskito import StorageUnavailable
 
@@ -200,8 +220,9 @@ def test_s13_s14_defaults_apply_to_decorated_tasks_and_a_zero_is_a_value(
     setting: str, default: float, other: float, attribute: str, backend: str
 ) -> None:
     def policy_of(queue: Queue, **options: float) -> float:
-        @queue.task(name="t", **options)  # type: ignore[arg-type]
         def work() -> None: ...
+
+        queue.task(name="t", **options)(work)  # type: ignore[call-overload]
 
         policy = report(queue, "a:q").tasks["t"]
         found: float = policy.retry.max_retries if attribute == "max_retries" else policy.timeout

@@ -35,9 +35,12 @@ def execute(url: str, *statements: str) -> None:
 
 
 def columns(url: str, schema: str) -> dict[tuple[str, str], str]:
-    sql = """SELECT ARRAY[table_name, column_name, data_type]::text[] FROM information_schema.columns
+    """(table, column) -> type, of everything in a schema."""
+    sql = """SELECT table_name, column_name, data_type FROM information_schema.columns
               WHERE table_schema = %s"""
-    return {(table, column): kind for table, column, kind in ask(url, sql, schema)}  # type: ignore[misc]
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(sql, [schema]).fetchall()
+    return {(table, column): kind for table, column, kind in rows}
 
 
 @pytest.fixture
