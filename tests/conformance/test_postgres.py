@@ -1,13 +1,35 @@
-"""The suite against PostgreSQL."""
+"""The suite against PostgreSQL: one database for all tests, a schema of its own for each."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
 
 import pytest
 
 from taskito_core.testing import StorageConformance
+from tools import leaks
+from tools.private_postgres import Server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def postgres_database(postgres_server: Server) -> Iterator[str]:
+    url = postgres_server.new_database("taskito_conformance")
+    yield url
+    # A session that was closed may show for a moment.
+    connected = leaks.settled(lambda: postgres_server.connections(url))
+    postgres_server.drop_database(url)
+    assert connected == []
 
 
 class TestPostgres(StorageConformance):
     @pytest.fixture
-    def storage_url(self, postgres_url: str) -> str:
-        return postgres_url
+    def storage_url(self, postgres_database: str) -> str:
+        return postgres_database
+
+    @pytest.fixture
+    def storage_schema(self) -> str:
+        # A new database for every test would take longer than most tests.
+        return f"conformance_{next(_numbers)}"

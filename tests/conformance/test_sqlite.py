@@ -16,6 +16,6 @@ class TestSqlite(StorageConformance):
 
     @pytest.fixture
     def unreachable_url(self, tmp_path: Path) -> str:
-        # A file where a directory is needed: nobody can open or create a database below it.
-        (tmp_path / "a-file").write_text("")
-        return f"sqlite:///{tmp_path}/a-file/jobs.db"
+        # A directory where the file should be: nobody can open a database there.
+        (tmp_path / "a-directory.db").mkdir()
+        return f"sqlite:///{tmp_path}/a-directory.db"
