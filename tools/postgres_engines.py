@@ -79,7 +79,11 @@ class LocalEngine:
         self._settings = ("max_connections=200", f"unix_socket_directories={self._home}", *settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._port = free_port()
-        self._watcher = _Watcher(self._home)
+        try:
+            self._watcher = _Watcher(self._home)
+        except BaseException:
+            self._home.rmdir()
+            raise
         try:
             self._binaries = self._reachable(binaries)
             self._initialise()
