@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
+from taskito_core import ConfigError, StorageError, StorageUnavailable
 from taskito_sqlite import forks
 from taskito_sqlite.errors import UNSTORABLE, is_busy, translated
 from taskito_sqlite.filesystem import refuse_network
@@ -94,12 +94,11 @@ class Database:
 
         def attempt(handle: Handle, deadline: float) -> T:
             self._tune(handle, durable and self._power_safe)
-            taken = self._turn.take()
             try:
+                self._turn.take()
                 return self._transact(handle, "BEGIN IMMEDIATE", work, deadline)
             finally:
-                if taken:
-                    self._turn.give()
+                self._turn.give()
 
         return self._run(attempt)
 
@@ -107,18 +106,22 @@ class Database:
         """Run ``work`` outside of any transaction, in its turn: for checkpoints."""
 
         def attempt(handle: Handle, deadline: float) -> T:
-            taken = self._turn.take()
             try:
+                self._turn.take()
                 return work(self._opened(handle, deadline))
             finally:
-                if taken:
-                    self._turn.give()
+                self._turn.give()
 
         return self._run(attempt)
 
+    @property
+    def foreign(self) -> bool:
+        """True in a process that a fork carried this object into."""
+        return self._pid != os.getpid()
+
     def close(self) -> None:
         """Close what is idle, and what is busy as soon as it is not. Later calls open anew."""
-        if self._pid != os.getpid():
+        if self.foreign:
             return
         with self._changed:
             self._close_idle()
@@ -204,8 +207,8 @@ class Database:
 
     def _transact(self, handle: Handle, begin: str, work: Work[T], deadline: float) -> T:
         connection = self._opened(handle, deadline)
-        _patiently(lambda: connection.execute(begin), deadline)
         try:
+            _patiently(lambda: connection.execute(begin), deadline)
             result = work(connection)
             connection.execute("COMMIT")
         except BaseException:
@@ -259,7 +262,7 @@ class Database:
             )
 
     def _check_process(self) -> None:
-        if self._pid != os.getpid():
+        if self.foreign:
             raise StorageError(
                 f"this storage for {self.path} was opened before a fork: open another one here"
             )
@@ -288,8 +291,8 @@ class Database:
     def _open(self, deadline: float) -> sqlite3.Connection:
         if not self._checked:
             require_version()
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
             refuse_network(self.path)
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
             self._checked = True
         forks.check(self.path)
         connection = sqlite3.connect(

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Iterable
 
-from taskito_core.errors import StorageError
+from taskito_core import StorageError
 from taskito_sqlite import sql
 from taskito_sqlite.connection import Database
 
@@ -59,6 +59,7 @@ class Bell:
 
     def __init__(self, directory: str) -> None:
         self.address = os.path.join(directory, uuid.uuid4().hex[:16])
+        self._pid = os.getpid()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
@@ -86,22 +87,29 @@ class Bell:
         return os.path.exists(self.address)
 
     def close(self) -> None:
-        """Close and remove the socket."""
+        """Close and remove the socket, and its directory with the last one."""
         self._socket.close()
+        if self._pid != os.getpid():
+            return  # a forked child's copy: the socket is the parent's
         try:
             os.unlink(self.address)
+            os.rmdir(os.path.dirname(self.address))
         except OSError:
             pass
 
 
-def open_bell(directory: str | None) -> Bell | None:
-    """A bell, or None if this system or this moment gives none."""
-    if directory is None:
-        return None
-    try:
-        return Bell(directory)
-    except OSError:
-        return None
+def open_bell(path: str) -> Bell | None:
+    """A bell for the database at ``path``, or None if this system or this moment gives none."""
+    # Twice, because somebody who closes the last bell may remove the directory under our hands.
+    for _ in range(2):
+        directory = runtime_directory(path)
+        if directory is None:
+            return None
+        try:
+            return Bell(directory)
+        except OSError:
+            continue
+    return None
 
 
 def ring(addresses: Iterable[str]) -> None:
@@ -115,10 +123,11 @@ def ring(addresses: Iterable[str]) -> None:
                 pass
 
 
-def sweep(directory: str) -> None:
-    """Remove the sockets of processes that were killed."""
+def sweep(path: str) -> None:
+    """Remove the sockets of processes that were killed while they used the database at ``path``."""
+    directory = runtime_directory(path)
     try:
-        entries = list(os.scandir(directory))
+        entries = [] if directory is None else list(os.scandir(directory))
     except OSError:
         return
     for entry in entries:
@@ -293,12 +302,12 @@ class Waiters:
         try:
             bell = self._free.pop()
         except IndexError:
-            return open_bell(runtime_directory(self._database.path))
+            return open_bell(self._database.path)
         bell.silence()
         if bell.whole():
             return bell
         bell.close()
-        return open_bell(runtime_directory(self._database.path))
+        return open_bell(self._database.path)
 
     def _look(self, job_id: str) -> tuple[bool, list[str]]:
         """Has it ended, or is it gone? And who waits for it."""

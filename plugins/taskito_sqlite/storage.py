@@ -10,18 +10,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from taskito_core.errors import ConfigError, StorageError
-from taskito_core.job import AttemptError, Claim, Job, NewJob, Outcome, Receipt
-from taskito_core.storage import (
+from taskito_core import (
+    AttemptError,
     Beat,
     Capability,
+    Claim,
+    ConfigError,
     CountReport,
     DeadPage,
     Exchange,
+    Job,
     JobFilter,
+    NewJob,
+    Outcome,
     Page,
     Peer,
+    Receipt,
     StorageConfig,
+    StorageError,
     StorageInfo,
     Want,
     WorkerInfo,
@@ -70,6 +76,8 @@ class SqliteStorage:
 
     def close(self) -> None:
         """As ``Storage.close``."""
+        if self._database.foreign:
+            return
         self._waiting.close()
         self._current = False
         self._database.close()
@@ -202,10 +210,8 @@ class SqliteStorage:
     def listen(self, worker_id: str, queues: Sequence[str]) -> doorbell.Ear:
         """As ``Storage.listen``; the worker may register before or after."""
         self._ready()
-        directory = doorbell.runtime_directory(self.path)
-        if directory is not None:
-            doorbell.sweep(directory)
-        ear = doorbell.Ear(self._database, doorbell.open_bell(directory))
+        doorbell.sweep(self.path)
+        ear = doorbell.Ear(self._database, doorbell.open_bell(self.path))
         listens = json.dumps(list(queues))
         try:
             found = self._write(

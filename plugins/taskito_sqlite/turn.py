@@ -30,36 +30,31 @@ class Turn:
     def __init__(self, path: str) -> None:
         self._paths = (f"{path}-line", f"{path}-turn")
         self._files: tuple[int, int] | None = None
-        self._line = threading.Lock()
-        self._turn = threading.Lock()
+        self._line = threading.RLock()
+        self._turn = threading.RLock()
         self._passing_by_until = 0.0
 
     def take(self) -> bool:
-        """Wait for the turn; False if it was not to be had in time: go ahead, but do not ``give``."""
+        """Wait for the turn; False if it was not to be had in time: go ahead without it.
+
+        Call ``give`` afterwards in either case, also if this was interrupted by an exception.
+        """
         now = time.monotonic()
         if now < self._passing_by_until:
             return False
         deadline = now + COURTESY
-        if not self._line.acquire(timeout=COURTESY):
-            return False
         try:
-            if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                return False
+            if self._line.acquire(timeout=COURTESY) and self._turn.acquire(timeout=COURTESY):
+                if self._take_among_processes(deadline):
+                    return True
+                self._passing_by_until = time.monotonic() + IMPATIENCE
         finally:
-            self._line.release()
-        if self._take_among_processes(deadline):
-            return True
-        self._turn.release()
-        self._passing_by_until = time.monotonic() + IMPATIENCE
+            self._let_go(self._line, 0)
         return False
 
     def give(self) -> None:
-        """Let the next one write. Only after ``take`` returned True."""
-        try:
-            if self._files is not None:
-                fcntl.flock(self._files[1], fcntl.LOCK_UN)
-        finally:
-            self._turn.release()
+        """Let the next one write, if this thread has the turn."""
+        self._let_go(self._turn, 1)
 
     def close(self) -> None:
         """Close the files, after whoever has the turn gave it back."""
@@ -81,12 +76,20 @@ class Turn:
             line, turn = self._open()
         except OSError:
             return False  # SQLite will say better what is wrong with this directory
-        if not _lock(line, deadline, _IN_LINE):
-            return False
+        return _lock(line, deadline, _IN_LINE) and _lock(turn, deadline, _AT_THE_HEAD)
+
+    def _let_go(self, lock: threading.RLock, file: int) -> None:
+        # A soft timeout may strike between any two steps of taking, so nobody remembers what was taken:
+        # if no other thread has the lock, then whatever this process holds of the file is ours to give.
+        if not lock.acquire(blocking=False):
+            return
+        if self._files is not None:
+            fcntl.flock(self._files[file], fcntl.LOCK_UN)
+        lock.release()
         try:
-            return _lock(turn, deadline, _AT_THE_HEAD)
-        finally:
-            fcntl.flock(line, fcntl.LOCK_UN)
+            lock.release()
+        except RuntimeError:
+            pass  # it had not been taken
 
     def _open(self) -> tuple[int, int]:
         if self._files is None:

@@ -43,14 +43,15 @@ CREATE TABLE jobs (
 -- Every claim and every settle asks each partial index whether it is concerned. Their conditions begin with
 -- tests for NULL, because a list of states here took half of all the time.
 -- What can be claimed, in the order of claiming. Gated jobs are not in it, however many there are.
-CREATE INDEX jobs_claim ON jobs (queue, lane, priority DESC, scheduled_at, id)
+-- (status and gate are in it only because counting would otherwise read every row to test them again.)
+CREATE INDEX jobs_claim ON jobs (queue, lane, priority DESC, scheduled_at, id, status, gate)
   WHERE status = 'pending' AND gate IS NULL;
 CREATE INDEX jobs_gated ON jobs (queue, gate) WHERE gate IS NOT NULL;
 -- Pending jobs that have failed before: counting them must not read every pending row.
-CREATE INDEX jobs_failed ON jobs (queue) WHERE retry_count > 0 AND status = 'pending';
-CREATE INDEX jobs_running ON jobs (worker, queue) WHERE status = 'running';
+CREATE INDEX jobs_failed ON jobs (queue, retry_count, status) WHERE retry_count > 0 AND status = 'pending';
+CREATE INDEX jobs_running ON jobs (worker, queue, status) WHERE status = 'running';
 -- Pages of finished jobs, and their number per queue, without touching a row.
-CREATE INDEX jobs_finished ON jobs (status, created_at, id, queue)
+CREATE INDEX jobs_finished ON jobs (status, created_at, id, queue, completed_at)
   WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_created ON jobs (created_at, id);
 CREATE INDEX jobs_prune ON jobs (prune_at) WHERE prune_at IS NOT NULL;

@@ -1,0 +1,208 @@
+"""Waiting: the bell, what is behind it when it is lost, and what is left of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from taskito_core.testing import complete, enqueue_and_claim, make_job, make_worker, want
+from taskito_sqlite import doorbell
+from taskito_sqlite.storage import SqliteStorage
+from tests.sqlite.conftest import Open
+
+LONG = 30.0
+
+
+@pytest.fixture(autouse=True)
+def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory of this test's own."""
+    directory = Path("/tmp") / f"taskito-test-{os.getpid()}"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    yield directory
+    shutil.rmtree(directory)
+
+
+def _sockets(runtime: Path) -> list[Path]:
+    return [path for path in runtime.rglob("*") if path.is_socket()]
+
+
+@pytest.fixture
+def waiting(storage: SqliteStorage) -> Iterator[tuple[str, doorbell.Ear]]:
+    """A registered worker that found nothing, and its ear."""
+    worker = make_worker()
+    storage.register(worker)
+    ear = storage.listen(worker.id, ["default"])
+    storage.exchange(worker.id, [], want(1))
+    while ear.wait(0.0):
+        pass  # its own registration counts as news, once
+    yield worker.id, ear
+    ear.close()
+
+
+def test_a_lost_ring_is_found_by_the_slow_look_behind_the_bell(
+    open_storage: Open, waiting: tuple[str, doorbell.Ear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ear = waiting
+    monkeypatch.setattr(doorbell, "ring", lambda addresses: None)
+
+    open_storage().enqueue([make_job()])
+
+    assert ear.wait(LONG)
+
+
+def test_a_socket_that_was_cleaned_away_is_replaced_by_polling(
+    open_storage: Open, waiting: tuple[str, doorbell.Ear], runtime: Path
+) -> None:
+    _, ear = waiting
+    for path in _sockets(runtime):
+        path.unlink()
+
+    open_storage().enqueue([make_job()])
+
+    assert ear.wait(LONG)
+
+
+@pytest.fixture
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system where no directory for sockets can be had."""
+    monkeypatch.setattr(doorbell, "_private", lambda directory: False)
+
+
+@pytest.mark.usefixtures("no_sockets")
+def test_without_sockets_a_worker_hears_by_polling(
+    open_storage: Open, waiting: tuple[str, doorbell.Ear]
+) -> None:
+    _, ear = waiting
+    assert ear.address is None
+
+    open_storage().enqueue([make_job()])
+
+    assert ear.wait(LONG)
+
+
+@pytest.mark.usefixtures("no_sockets")
+def test_without_sockets_a_result_is_noticed_by_polling(open_storage: Open, storage: SqliteStorage) -> None:
+    _ends_while_awaited(storage, open_storage())
+
+
+def test_waiters_in_threads_and_in_other_objects_all_hear_of_the_end(
+    open_storage: Open, storage: SqliteStorage
+) -> None:
+    worker = make_worker()
+    storage.register(worker)
+    claimed = enqueue_and_claim(storage, worker.id)
+    other = open_storage()
+
+    with ThreadPoolExecutor(6) as pool:
+        waits = [pool.submit(s.await_finished, claimed.id, LONG) for s in (storage, other, other) * 2]
+        storage.exchange(worker.id, [complete(claimed)], None)
+
+        assert all(wait.result() for wait in waits)
+
+
+def test_waiting_again_and_again_asks_the_store_only_once(storage: SqliteStorage) -> None:
+    job = make_job()
+    storage.enqueue([job])
+
+    for _ in range(5):
+        assert not storage.await_finished(job.id, 0.001)
+
+    [(_, awaited)] = storage._read(
+        lambda connection: connection.execute("SELECT id, awaited FROM jobs").fetchall()
+    )
+    assert len(awaited.split()) == 1
+
+
+def test_sockets_and_their_directory_go_when_the_last_one_is_closed(
+    storage: SqliteStorage, runtime: Path
+) -> None:
+    job = make_job()
+    storage.enqueue([job])
+    storage.await_finished(job.id, 0.001)
+    ear = storage.listen("worker", ["default"])
+    assert len(_sockets(runtime)) == 2
+
+    ear.close()
+    storage.close()
+
+    assert [path.name for path in runtime.iterdir()] == ["taskito"]
+    assert list((runtime / "taskito").iterdir()) == []
+
+
+def test_the_socket_of_a_killed_process_is_swept_away_and_a_live_one_is_not(
+    storage: SqliteStorage, runtime: Path
+) -> None:
+    live = storage.listen("one", ["default"])
+    [address] = _sockets(runtime)
+    stale = address.with_name("stale")
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
+        killed.bind(str(stale))
+    for path in (address, stale):
+        os.utime(path, (0, 0))
+
+    other = storage.listen("two", ["default"])
+
+    assert stale not in _sockets(runtime)
+    assert address in _sockets(runtime)
+    live.close()
+    other.close()
+
+
+def test_a_directory_that_others_may_write_to_is_not_used(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = runtime / "taskito"
+    shared.mkdir()
+    shared.chmod(0o777)
+
+    found = doorbell.runtime_directory("/somewhere/jobs.db")
+
+    assert found is None or not found.startswith(str(shared))
+
+
+def test_a_worker_under_load_is_not_rung(
+    storage: SqliteStorage, waiting: tuple[str, doorbell.Ear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, ear = waiting
+    storage.enqueue([make_job(), make_job()])
+    storage.exchange(worker, [], want(1))
+    rung: list[str] = []
+    monkeypatch.setattr(doorbell, "ring", rung.extend)
+
+    storage.enqueue([make_job()])
+    assert rung == []
+
+    storage.exchange(worker, [], want(9))
+    storage.enqueue([make_job()])
+    assert rung == [ear.address]
+
+
+def test_an_idle_worker_writes_nothing(storage: SqliteStorage, waiting: tuple[str, doorbell.Ear]) -> None:
+    worker, _ = waiting
+    watch = doorbell.Watch(storage._database)
+    watch.changed()
+    watch.changed()
+
+    for _ in range(5):
+        storage.exchange(worker, [], want(1))
+
+    assert not watch.changed()
+    watch.close()
+
+
+def _ends_while_awaited(storage: SqliteStorage, other: SqliteStorage) -> None:
+    worker = make_worker()
+    storage.register(worker)
+    claimed = enqueue_and_claim(storage, worker.id)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.await_finished, claimed.id, LONG)
+        storage.exchange(worker.id, [complete(claimed)], None)
+        assert waiting.result()
