@@ -66,8 +66,8 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            # Ctrl-C reached the worker too, which is in the same foreground group: it is draining.
-            continue
+            # From a terminal it reached the worker too, which takes two within half a second for one.
+            process.send_signal(signal.SIGINT)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -49,6 +49,8 @@ class Call(Generic[P, R_co]):
     def map(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
         """Enqueue one call per item, with the item as its only argument; all are stored, or none."""
         task = self._task
+        if "id" in self._fields:
+            raise ConfigError("map() makes many jobs, which cannot share the id that using() was given")
         return task._queue._submit([task._new_job(self._fields, (item,), {}) for item in items])
 
     async def amap(self, items: Iterable[Any]) -> list[JobResult[R_co]]:

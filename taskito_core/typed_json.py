@@ -12,11 +12,9 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal
 from enum import Enum, Flag
 from functools import cached_property
 from typing import Any
-from uuid import UUID
 
 from taskito_core.errors import SerializationError
 from taskito_core.importable import class_path, find_class
@@ -68,7 +66,10 @@ def is_plain(value: object) -> bool:
         return True
     if not kinds <= {dict, list}:
         return False
-    return all(is_plain(element) for element in inner if type(element) not in _ATOMS)
+    for element in inner:  # noqa: SIM110  # a generator costs more than the test
+        if type(element) not in _ATOMS and not is_plain(element):
+            return False
+    return True
 
 
 def tagged(value: object) -> object:
@@ -76,6 +77,9 @@ def tagged(value: object) -> object:
     kind = type(value)
     if (write := _WRITERS.get(kind)) is not None:
         return write(value)
+    late = _LATE.get((kind.__module__, kind.__qualname__))
+    if late is not None and getattr(sys.modules[kind.__module__], kind.__qualname__, None) is kind:
+        return late(value)
     if isinstance(value, Enum):
         return {"$enum": _enum(value)}
     if dataclasses.is_dataclass(kind):
@@ -270,8 +274,11 @@ _WRITERS: dict[type, Callable[[Any], object]] = {
     date: lambda value: {"$date": value.isoformat()},
     time: _time,
     timedelta: lambda value: {"$timedelta": [value.days, value.seconds, value.microseconds]},
-    Decimal: lambda value: {"$decimal": str(value)},
-    UUID: lambda value: {"$uuid": value.hex},
+}
+#: Types of modules that are not imported for their sake: importing taskito shall be quick.
+_LATE: dict[tuple[str, str], Callable[[Any], object]] = {
+    ("decimal", "Decimal"): lambda value: {"$decimal": str(value)},
+    ("uuid", "UUID"): lambda value: {"$uuid": value.hex},
 }
 
 
@@ -291,6 +298,18 @@ def _read_moment(kind: type[datetime] | type[time]) -> Callable[[Any], object]:
         return moment.replace(tzinfo=ZoneInfo(zone))
 
     return read
+
+
+def _read_decimal(body: Any) -> object:
+    from decimal import Decimal
+
+    return Decimal(body)
+
+
+def _read_uuid(body: Any) -> object:
+    from uuid import UUID
+
+    return UUID(body)
 
 
 def _read_enum(body: Any) -> object:
@@ -346,8 +365,8 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "$date": date.fromisoformat,
     "$time": _read_moment(time),
     "$timedelta": lambda body: timedelta(*body),
-    "$decimal": Decimal,
-    "$uuid": UUID,
+    "$decimal": _read_decimal,
+    "$uuid": _read_uuid,
     "$enum": _read_enum,
     "$dataclass": _read_dataclass,
 }

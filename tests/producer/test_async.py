@@ -73,7 +73,7 @@ def test_waiting_for_many_results_holds_up_nobody(queue: Queue, work: Work) -> N
 
 
 def test_an_error_arrives_as_itself(queue: Queue, work: Work) -> None:
-    job = queue.task(lambda: {}["x"]).delay()
+    job = queue.task(lambda: dict[str, int]()["x"]).delay()
     work()
 
     with pytest.raises(TaskFailedError, match="KeyError"):

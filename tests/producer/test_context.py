@@ -56,7 +56,7 @@ def test_coroutines_see_their_own_job() -> None:
             return [*seen, current_job.id, await asyncio.to_thread(lambda: current_job.id)]
 
     async def main() -> list[list[str]]:
-        return await asyncio.gather(job("a"), job("b"))
+        return [*await asyncio.gather(job("a"), job("b"))]
 
     assert asyncio.run(main()) == [["a"] * 3, ["b"] * 3]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from taskito_core.hookspecs import hookimpl
 from taskito_core.job import Job, NewJob, Receipt
 from taskito_core.serializers import DEFAULT, load_call
 
-Add = Task[[int, int], int]
+Add = Task[..., int]
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def add(queue: Queue) -> Add:
     def add(a: int, b: int = 0, *, c: int = 0) -> int:
         return a + b + c
 
-    return add  # type: ignore[return-value]
+    return add
 
 
 def stored(queue: Queue, job_id: str) -> Job:
@@ -118,6 +121,8 @@ def test_map_makes_one_job_per_item_in_order(queue: Queue, add: Add) -> None:
 
     assert [call_of(stored(queue, result.id)) for result in results] == [([0], {}), ([1], {}), ([2], {})]
     assert add.map([]) == []
+    with pytest.raises(ConfigError, match="cannot share the id"):
+        add.using(id="x").map([1, 2])
 
 
 def test_enqueue_many_gives_each_job_its_own_options(queue: Queue, add: Add) -> None:
@@ -246,8 +251,14 @@ def test_unknown_options_name_the_nearest(queue: Queue, add: Add) -> None:
     ("args", "kwargs"), [((), {}), ((1, 2, 3), {}), ((1,), {"a": 2}), ((1,), {"d": 2}), ((), {"b": 1})]
 )
 def test_arguments_that_the_function_does_not_take_are_refused_at_the_call(
-    queue: Queue, add: Add, args: Any, kwargs: Any
+    tmp_path: Path, args: Any, kwargs: Any
 ) -> None:
+    queue = Queue(tmp_path / "never.db")
+
+    @queue.task(name="add")
+    def add(a: int, b: int = 0, *, c: int = 0) -> int:
+        return a + b + c
+
     for enqueue in (lambda: add.delay(*args, **kwargs), lambda: queue.enqueue("add", args, kwargs)):
         with pytest.raises(TypeError, match=r"task 'add' takes \(a: "):
             enqueue()
@@ -287,7 +298,7 @@ def test_arguments_that_cannot_be_stored_say_their_path(queue: Queue, add: Add) 
     with pytest.raises(
         SerializationError, match=r"cannot serialise kwargs\['b'\]\[1\]: type object has no form"
     ):
-        add.delay(1, b=[1, object()])  # type: ignore[arg-type]
+        add.delay(1, b=[1, object()])
 
     assert queue.stats()["pending"] == 0
 
@@ -349,3 +360,24 @@ def test_a_commit_whose_answer_was_lost_stores_the_job_once(queue: Queue, add: A
     assert queue.stats()["pending"] == 1
     assert stored(queue, result.id).task_name == "add"
     assert watcher.batches == [[result.id]]
+
+
+PRODUCER = """
+import sys
+from taskito import Queue
+with Queue(db_url=sys.argv[1]) as queue:
+    task = queue.task(name="t")(lambda x: x)
+    for n in range(60):
+        task.delay(n)
+    task.map(range(200))
+"""
+
+
+def test_many_producers_at_once_never_see_each_other(backend_url: str) -> None:
+    """Also the first start: each of them would create the schema."""
+    words = [sys.executable, "-c", PRODUCER, backend_url]
+    producers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+
+    assert [(p.communicate(timeout=100)[1], p.returncode) for p in producers] == [("", 0)] * 4
+    with Queue(db_url=backend_url) as queue:
+        assert queue.stats()["pending"] == 4 * 260

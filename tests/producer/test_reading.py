@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,7 +78,8 @@ def test_a_list_can_be_narrowed_by_everything(queue: Queue, work: Work) -> None:
         {"finished_before": datetime(2026, 1, 1)},
     ],
 )
-def test_questions_that_make_no_sense_are_refused(queue: Queue, wrong: dict[str, Any]) -> None:
+def test_questions_that_make_no_sense_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    queue = Queue(tmp_path / "never.db")
     with pytest.raises(ConfigError, match="must"):
         queue.list_jobs(**wrong)
     with pytest.raises(TypeError, match="no option 'state'; did you mean 'status'"):

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -143,13 +143,14 @@ def test_prefork_runs_the_tasks_in_another_process(app: Path, wait_until: Any) -
         assert queue._running == ()
 
 
-def test_a_sigterm_for_the_caller_stops_its_worker(app: Path, wait_until: Callable[..., None]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_for_the_caller_stops_its_worker(app: Path, number: signal.Signals) -> None:
     with Queue(app / "jobs.db") as queue, (app / "log").open("wb") as log:
         program = subprocess.Popen([sys.executable, "prefork_app.py"], stdout=log, stderr=log)
         job = queue.enqueue("prefork_app.where")
         try:
             job.result(60)
-            program.send_signal(signal.SIGTERM)
+            program.send_signal(number)
             assert program.wait(60) == 0
         finally:
             program.kill()

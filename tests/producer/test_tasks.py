@@ -167,7 +167,7 @@ def test_what_would_not_run_is_no_task(queue: Queue) -> None:
         (functools.partial(print), "has no name"),
     ]:
         with pytest.raises(ConfigError, match=said):
-            queue.task(function)  # type: ignore[arg-type, call-overload]
+            queue.task(function)  # type: ignore[call-overload]
 
 
 def test_a_coroutine_function_is_called_as_one(queue: Queue) -> None:
