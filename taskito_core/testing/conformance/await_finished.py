@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from taskito_core.storage import Storage
+from taskito_core.storage import Capability, Storage
 from taskito_core.testing.conformance.base import PATIENCE, ConformanceBase, Connect
 from taskito_core.testing.conformance.processes import Actors
 from taskito_core.testing.factories import complete, dead, enqueue_and_claim, make_job, release, retry
@@ -90,17 +91,21 @@ class AwaitFinished(ConformanceBase):
     ) -> None:
         # The job ends at every possible moment of the waiter's look, flag and look again.
         reader = connect()
-        begun = time.monotonic()
+        waits = []
 
         with ThreadPoolExecutor(1) as pool:
             for _ in range(40):
                 claimed = enqueue_and_claim(storage, worker)
                 waiting = pool.submit(reader.await_finished, claimed.id, PATIENCE)
                 storage.exchange(worker, [complete(claimed)], None)
+                settled = time.monotonic()
                 assert waiting.result() is True
+                waits.append(time.monotonic() - settled)
 
-        # One missed end would have cost a whole wait.
-        assert time.monotonic() - begun < PATIENCE
+        # One missed end would have cost a whole wait; a polling interval would show in most of them.
+        assert max(waits) < PATIENCE / 2
+        if Capability.WAKEUPS in storage.capabilities:
+            assert statistics.median(waits) < 0.25
 
     def test_an_end_in_another_process_ends_the_wait(
         self, storage: Storage, processes: Actors, worker: str
