@@ -14,7 +14,6 @@ from taskito_core import (
     AttemptError,
     Beat,
     Capability,
-    Claim,
     ConfigError,
     CountReport,
     DeadPage,
@@ -146,7 +145,6 @@ class SqliteStorage:
         sees that this worker waits. So the second look that the contract asks for is the first one here.
         A claim alone need not survive a power cut: nothing of what it started does either.
         """
-        limit = 0 if want is None else want.limit
 
         def work(connection: sqlite3.Connection) -> tuple[Exchange, set[str]]:
             now = self.now()
@@ -157,11 +155,11 @@ class SqliteStorage:
             alive, waiting = connection.execute(sql.WORKER, (worker_id,)).fetchone() or (False, False)
             if not alive:
                 return Exchange(settled.recorded, [], None, now, False), bells
-            claims: list[Claim] = []
-            next_due: int | None = None
-            if want is not None and limit > 0:
-                claims, next_due = claim.claim(connection, worker_id, want, now)
-            if waiting != (len(claims) < limit):
+            if want is None or want.limit <= 0:
+                # Who only settles may be waiting still: the mark is not for this exchange to clear.
+                return Exchange(settled.recorded, [], None, now, True), bells
+            claims, next_due = claim.claim(connection, worker_id, want, now)
+            if waiting != (len(claims) < want.limit):
                 connection.execute(sql.SET_WAITING, (worker_id, not waiting))
             return Exchange(settled.recorded, claims, next_due, now, True), bells
 

@@ -25,7 +25,7 @@ def _plan(storage: SqliteStorage, statement: str) -> list[str]:
 def test_a_hot_statement_scans_nothing_but_its_own_parameter(storage: SqliteStorage, name: str) -> None:
     plan = _plan(storage, getattr(sql, name))
 
-    allowed = (
+    allowed: tuple[str, ...] = (
         "SCAN wanted VIRTUAL TABLE",
         "SCAN json_each VIRTUAL TABLE",
         "SCAN jobs USING COVERING INDEX jobs_awaited",
