@@ -222,7 +222,9 @@ class Release(NamedTuple):
 
     job_id: str
     token: int
-    lane: str | None = None  #: move it to this lane (a task's name), so that only workers knowing the task see it
+    lane: str | None = (
+        None  #: move it to this lane (a task's name), so that only workers knowing the task see it
+    )
 
 
 Outcome = Complete | Retry | Dead | Release

@@ -84,7 +84,9 @@ class HandedBack(NamedTuple):
 Result = Returned | Raised | Crashed | Lost | HandedBack
 
 
-def decide(claim: Claim, result: Result, policy: RetryPolicy, chance: float, started_at: int | None) -> Outcome:
+def decide(
+    claim: Claim, result: Result, policy: RetryPolicy, chance: float, started_at: int | None
+) -> Outcome:
     """Choose how this attempt ends.
 
     ``chance`` in [0, 1) is the jitter's random number; ``started_at`` is when the attempt
@@ -116,7 +118,12 @@ def refuse(claim: Claim) -> Dead | None:
 
 
 def _after_failure(
-    claim: Claim, error: ErrorInfo, retryable: bool, policy: RetryPolicy, chance: float, started_at: int | None
+    claim: Claim,
+    error: ErrorInfo,
+    retryable: bool,
+    policy: RetryPolicy,
+    chance: float,
+    started_at: int | None,
 ) -> Outcome:
     if not retryable:
         return Dead(claim.id, claim.token, DeadReason.NOT_RETRYABLE, None, error, started_at)

@@ -126,7 +126,9 @@ class Child:
         self._handlers = {signum: boot.handler_of(signum) for signum in _OURS}
         faulthandler.enable(self._ends.trace, all_threads=True)
         faulthandler.register(signal.SIGUSR1, self._ends.trace, all_threads=True, chain=False)
-        os.register_at_fork(after_in_child=self._forked)
+        os.register_at_fork(
+            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._forked
+        )
         self._set_title("idle")
         # Started while every signal is blocked, so that none is ever delivered to it.
         threading.Thread(target=self._answer, name="taskito-control", daemon=True).start()
@@ -135,11 +137,21 @@ class Child:
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
         self._custody.drain()
 
+    def _before_fork(self) -> None:
+        """Keep signals pending across a task's fork: one to the new process must not meet our handlers."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+
+    def _after_fork(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
     def _forked(self) -> None:
         """In a process that a task forked: be an ordinary Python process and hold nothing of ours."""
-        if self._alien:
-            return
-        self._alien = True
+        if not self._alien:
+            self._alien = True
+            self._become_ordinary()
+        self._after_fork()
+
+    def _become_ordinary(self) -> None:
         for signum, handler in self._handlers.items():
             # Those that the task has set itself are its own to inherit.
             if boot.handler_of(signum) is handler:

@@ -54,6 +54,7 @@ class Dispatcher:
         self._custody: dict[int, Entry] = {}
         self.lanes: dict[int, Lane] = {}
         self.pace = Pace()
+        self._stalled = False  #: a claim went back for want of a child, and no job has ended since
         self.draining = False
         self.fenced = 0  #: outcomes that the store had given to somebody else
         self.interrupted = 0  #: jobs that were broken off by a shutdown
@@ -97,7 +98,7 @@ class Dispatcher:
         if not open_lanes:
             return 0
         free = sum(1 for lane in open_lanes if self._accepts(lane))
-        spare = LOOK_AHEAD * len(open_lanes) - self._buffered_work
+        spare = 0.0 if self._stalled else LOOK_AHEAD * len(open_lanes) - self._buffered_work
         ahead = int(spare / self.pace.mean) if spare > 0 else 0
         return max(0, min(MAX_CLAIM - len(self._buffer), free + ahead - len(self._buffer)))
 
@@ -172,6 +173,7 @@ class Dispatcher:
         lane = self.lanes.get(lane_id)
         if lane is None:
             return
+        self._stalled = False
         lane.received += len(messages)
         lane.progress = now
         lane.recalled = False
@@ -211,6 +213,7 @@ class Dispatcher:
             entry = self._buffer.popleft()
             self._buffered_work = self._buffered_work - entry.work if self._buffer else 0.0
             self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+            self._stalled = True
 
     def next_stale(self) -> float:
         """When ``return_stale`` has something to do next; infinity: never as things stand."""

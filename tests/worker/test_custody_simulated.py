@@ -29,7 +29,9 @@ class World:
         self.random = random.Random(seed)
         self.faults = faults
         self.now = 0.0
-        self.pending = [(f"job{n}", self.random.choice(["fast", "fast", "fast", "slow"])) for n in range(jobs)]
+        self.pending = [
+            (f"job{n}", self.random.choice(["fast", "fast", "fast", "slow"])) for n in range(jobs)
+        ]
         self.counters = {job_id: [0, 0, 0] for job_id, _ in self.pending}
         self.tasks = dict(self.pending)
         self.running: dict[str, int] = {}

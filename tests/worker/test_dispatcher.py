@@ -267,6 +267,9 @@ def test_a_claim_that_no_child_takes_goes_back(dispatcher):
     dispatcher.return_stale(BUFFER_PATIENCE)
 
     assert outcomes(dispatcher) == [Release("job2", 102)]
+    assert dispatcher.want() == 0, "it must not be claimed again at once, but left to other workers"
+    dispatcher.results(1, [returned(1)], 2.0)
+    assert dispatcher.want() > 0
 
 
 def test_an_unanswered_batch_is_sent_again_before_anything_newer(dispatcher):
