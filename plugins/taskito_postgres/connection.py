@@ -237,9 +237,10 @@ class Connections:
         for connection in list(self._opened):
             if not connection.closed:
                 os.dup2(null, connection.pgconn.socket)
-                _ABANDONED.append(connection)  # kept for ever: its destructor must not run
+                _ABANDONED.append(connection)
         os.close(null)
-        _ABANDONED.append(self._pool)
+        # Kept for ever: their destructors talk to the server, or wait for threads that are not here.
+        _ABANDONED.extend((self._pool, self._worker, list(self._spare)))
 
 
 _ALIVE: weakref.WeakSet[Connections] = weakref.WeakSet()

@@ -181,7 +181,7 @@ class Consume(Base):
         claims = turn.run(self._statements[statement], rest)
         dues = turn.run(self._statements[sql.DUE], rest)
         look = turn.run(self._statements[sql.LOOK], {"worker": worker_id, "shift": self.clock_shift})
-        return _Looking(claims, dues, look)
+        return _Looking(claims, dues, look, in_order=statement is sql.CLAIM_IN_ORDER)
 
     def _add(self, found: _Found, again: _Found) -> None:
         found.claims += again.claims
@@ -309,9 +309,12 @@ class _Seeking:
 class _Looking:
     """A look on its way; ``found`` reads the answers once the turn is over."""
 
-    __slots__ = ("_claims", "_dues", "_look")
+    __slots__ = ("_claims", "_dues", "_in_order", "_look")
 
-    def __init__(self, claims: Cursor | None, dues: Cursor | None, look: Cursor) -> None:
+    def __init__(
+        self, claims: Cursor | None, dues: Cursor | None, look: Cursor, in_order: bool = False
+    ) -> None:
+        self._in_order = in_order
         self._claims = claims
         self._dues = dues
         self._look = look
@@ -326,7 +329,8 @@ class _Looking:
             earliest = max(earliest, now + HELD_AGAIN)
         deep = depth is None or depth < sql.MAX_STEPS
         if not deep:
-            earliest = min(earliest or now + LOOK_AGAIN, now + LOOK_AGAIN)
+            again = now + (LOOK_AGAIN if self._in_order else HELD_AGAIN)
+            earliest = min(earliest or again, again)
         return _Found(self._read_claims(), now, alive, waiting, earliest, self._dues is not None, deep)
 
     def _read_claims(self) -> list[Claim]:

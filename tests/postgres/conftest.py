@@ -1,0 +1,40 @@
+"""Storage objects on fresh databases, closed after the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from taskito_core import StorageConfig
+from taskito_postgres.storage import PostgresStorage
+
+OpenStorage = Callable[..., PostgresStorage]
+
+
+@pytest.fixture
+def open_storage(postgres_url: str) -> Iterator[OpenStorage]:
+    """``open_storage(url=…, **config)``: a storage object, by default on this test's database."""
+    opened: list[PostgresStorage] = []
+
+    def make(url: str = postgres_url, **config: Any) -> PostgresStorage:
+        opened.append(PostgresStorage(StorageConfig(backend="postgres", db_url=url, **config)))
+        return opened[-1]
+
+    yield make
+    for storage in opened:
+        storage.close()
+
+
+@pytest.fixture
+def storage(open_storage: OpenStorage) -> PostgresStorage:
+    return open_storage()
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A plain connection to this test's database, to look behind the storage's back."""
+    with psycopg.connect(postgres_url, autocommit=True, application_name="the test") as connection:
+        yield connection

@@ -1,0 +1,137 @@
+"""Through PgBouncer in transaction mode: every transaction may get another session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from conftest import WaitUntil
+from taskito_core import Outcome
+from taskito_core.testing.factories import claim, complete, dead, make_job, make_worker, retry
+from taskito_postgres.session import is_pooled
+
+from .conftest import OpenStorage
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+pytestmark = pytest.mark.skipif(
+    PGBOUNCER is None,
+    reason="pgbouncer is not installed; with it, these tests show that a pooler is no problem",
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def pooled_url(postgres_url: str, tmp_path: Path, wait_until: WaitUntil) -> Iterator[str]:
+    """The test's database through a pooler that has two server connections for everybody."""
+    assert PGBOUNCER is not None
+    info = psycopg.conninfo.conninfo_to_dict(postgres_url)
+    port, user = free_port(), info.get("user", "postgres")
+    (tmp_path / "users").write_text(f'"{user}" "{info.get("password", "")}"\n')
+    (tmp_path / "ini").write_text(
+        f"[databases]\n* = host={info['host']} port={info.get('port', 5432)} user={user}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\n"
+        f"auth_file = {tmp_path}/users\npool_mode = transaction\n"
+        "default_pool_size = 2\nmax_client_conn = 50\n"
+    )
+    command = [PGBOUNCER, str(tmp_path / "ini")]
+    if os.geteuid() == 0:  # it refuses to run as root
+        for path in (tmp_path, *tmp_path.parents):
+            if path.stat().st_uid == 0 and path != Path("/") and path != Path("/tmp"):
+                path.chmod(path.stat().st_mode | 0o055)
+        command[1:1] = ["-u", "nobody"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: answers(port), timeout=20)
+            yield f"postgresql://{user}@127.0.0.1:{port}/{info['dbname']}"
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_pooler_is_noticed_and_a_direct_connection_is_not_taken_for_one(
+    pooled_url: str, postgres_url: str
+) -> None:
+    for url, pooled in ((pooled_url, True), (postgres_url, False)):
+        with psycopg.connect(url, autocommit=True) as connection:
+            assert is_pooled(connection) is pooled
+
+
+def test_everything_works_with_a_new_session_for_each_transaction(
+    open_storage: OpenStorage, pooled_url: str
+) -> None:
+    storages = [open_storage(pooled_url) for _ in range(3)]
+    workers = [make_worker() for _ in storages]
+    for storage, worker in zip(storages, workers, strict=True):
+        storage.register(worker)
+    storages[0].enqueue([make_job() for _ in range(30)])
+    storages[1].enqueue([make_job() for _ in range(2500)])
+
+    done = 0
+    for _ in range(4):
+        for storage, worker in zip(storages, workers, strict=True):
+            claims = claim(storage, worker.id, 6)
+            outcomes: list[Outcome] = [
+                retry(claims[0]),
+                dead(claims[1]),
+                *(complete(each) for each in claims[2:]),
+            ]
+            done += len(storage.exchange(worker.id, outcomes, None).recorded)
+            storage.heartbeat(worker.id, [])
+
+    assert done == 72
+    counts = storages[2].counts().by_queue["default"]
+    assert (counts.complete, counts.dead, counts.failed) == (48, 12, 12)
+
+
+def test_nothing_is_left_behind_on_the_sessions_of_others(open_storage: OpenStorage, pooled_url: str) -> None:
+    storage, worker = open_storage(pooled_url, durability="process"), make_worker()
+    storage.register(worker)
+    storage.enqueue([make_job()])
+    claim(storage, worker.id)
+
+    settings = ["search_path", "enable_seqscan", "plan_cache_mode", "statement_timeout", "synchronous_commit"]
+    with psycopg.connect(pooled_url, autocommit=True, prepare_threshold=None) as other:
+
+        def shown(name: str) -> Any:
+            return other.execute(
+                "SELECT setting = reset_val FROM pg_settings WHERE name = %s", (name,)
+            ).fetchone()
+
+        for _ in range(10):
+            assert [shown(name) for name in settings] == [(True,)] * len(settings)
+        assert other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+
+
+def test_a_worker_behind_a_pooler_polls_and_a_waiting_producer_too(
+    open_storage: OpenStorage, pooled_url: str
+) -> None:
+    storage, worker = open_storage(pooled_url), make_worker()
+    storage.register(worker)
+    ear = storage.listen(worker.id, worker.queues)
+    assert claim(storage, worker.id) == []
+    [receipt] = storage.enqueue([make_job()])
+
+    assert ear.wait(30.0) is True
+    ear.close()
+
+    [claimed] = claim(storage, worker.id)
+    storage.exchange(worker.id, [complete(claimed)], None)
+    assert storage.await_finished(receipt.id, 30.0) is True
