@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from taskito_core.errors import StorageError, StorageUnavailable
+from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind
 from taskito_core.plugins import Plugins
 from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
@@ -284,18 +284,19 @@ class StoreDesk:
 
     def _failed(self, answer: Answer, error: Exception, now: float) -> None:
         batch, self._batch = self._batch, []
-        if isinstance(error, StorageUnavailable):
-            if self.failing_since is None:
-                self.failing_since = now
-                log.warning("the store does not answer: %s; running jobs go on, results are kept", error)
-        elif answer.name == "exchange" and batch:
+        refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
+        if refused and answer.name == "exchange" and batch:
             self._refused(batch, error)
             return
-        elif not self.registered:
+        if not self.registered and (refused or isinstance(error, ConfigError)):
             self.fatal = error
             return
-        else:
+        if refused:
             log.error("the store refused %s: %s", answer.name, error)
+        elif self.failing_since is None:
+            # Also what is no StorageError at all, such as running out of descriptors, may pass.
+            self.failing_since = now
+            log.warning("the store does not answer: %s; running jobs go on, results are kept", error)
         self._dispatcher.unsettled(batch)
         self._retry_at = now + self._retry_delay
         self._retry_delay = min(RETRY_LAST, self._retry_delay * 2)
@@ -306,8 +307,6 @@ class StoreDesk:
 
     def _refused(self, batch: list[Entry], error: Exception) -> None:
         """One outcome of this batch cannot be stored as it is: find it by halving, so that the rest can."""
-        if not isinstance(error, StorageError):
-            log.exception("an exchange failed", exc_info=error)
         if len(batch) > 1:
             half = len(batch) // 2
             self._bisected[:0] = [batch[:half], batch[half:]]

@@ -91,9 +91,10 @@ def test_without_descriptors_or_processes_the_supervisor_backs_off_and_lives(app
 
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: "could not be started" in worker.output(), 10)
-    assert app.add.delay(1, 2).result(20) == 3
+    job = app.add.delay(1, 2)
 
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+    assert job.result(30) == 3
     wait_until(lambda: len(worker.job_children()) == 2, 60, "back at two children")
 
 
