@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from taskito_core import aio, options
 from taskito_core.errors import PayloadTooLarge, StorageUnavailable
-from taskito_core.job import Job, NewJob, new_id
+from taskito_core.job import NewJob, new_id
 from taskito_core.options import JobOptions, JobSpec
 from taskito_core.reading import Reading
 from taskito_core.result import JobResult
@@ -66,13 +66,6 @@ class Producing(Reading):
     def serializer_of(self, task_name: str) -> Serializer:
         task = self._tasks.get(task_name)
         return self.serializer if task is None else task.serializer
-
-    def retries_used_up(self, job: Job) -> bool:
-        allowed = job.max_retries
-        if allowed is None:
-            task = self._tasks.get(job.task_name)
-            allowed = task.policy.retry.max_retries if task else self.settings.default_retry
-        return job.retry_count >= allowed
 
     # ---- from a call to a row ----
 

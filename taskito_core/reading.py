@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from taskito_core import aio, options
 from taskito_core.errors import ConfigError
-from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
+from taskito_core.job import AttemptError, DeadLetter, JobStatus
 from taskito_core.result import JobResult
 from taskito_core.serializers import Serializer
 from taskito_core.storage import Counts, JobFilter, Storage, WorkerInfo
@@ -72,10 +72,6 @@ class Reading(ABC):
     @abstractmethod
     def serializer_of(self, task_name: str) -> Serializer:
         """What reads the results of this task."""
-
-    @abstractmethod
-    def retries_used_up(self, job: Job) -> bool:
-        """Has this job failed as often as its task, or it itself, allows?"""
 
     def get_job(self, job_id: str) -> JobResult[Any] | None:
         """The handle of a job; None if there is none with this id, or no more."""

@@ -18,7 +18,7 @@ from taskito_core.errors import (
     TaskitoError,
     TaskTimeoutError,
 )
-from taskito_core.job import AttemptError, ErrorKind, Job, JobStatus
+from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
 
 if TYPE_CHECKING:
     from taskito_core.reading import Reading
@@ -163,9 +163,7 @@ class JobResult(Generic[R_co]):
         if last.kind is ErrorKind.TIMEOUT:
             failure = TaskTimeoutError(f"{what} ran out of time: {last.message or last.type}")
         else:
-            cls = TaskFailedError
-            if last.kind is ErrorKind.RAISED and self._reader.retries_used_up(job):
-                cls = MaxRetriesExceededError
+            cls = MaxRetriesExceededError if self._used_up_retries() else TaskFailedError
             said = f"{last.type}: {last.message}" if last.message else last.type
             times = f" after {len(errors)} attempts" if len(errors) > 1 else ""
             failure = cls(
@@ -174,6 +172,9 @@ class JobResult(Generic[R_co]):
         if last.traceback:
             failure.add_note(f"In the worker:\n{last.traceback}")
         return failure
+
+    def _used_up_retries(self) -> bool:
+        return [letter.reason for letter in self._reader.storage.letters([self.id])] == [DeadReason.RETRIES]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JobResult) and other.id == self.id

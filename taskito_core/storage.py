@@ -328,6 +328,10 @@ class Storage(Protocol):
         """One page of the dead letter, newest first."""
         ...
 
+    def letters(self, ids: Sequence[str]) -> list[DeadLetter]:
+        """The dead letters of the jobs with these ids, of those that have one, in no particular order."""
+        ...
+
     def workers(self) -> list[WorkerInfo]:
         """Every worker the store remembers, alive ones first, then latest seen first."""
         ...

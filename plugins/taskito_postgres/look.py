@@ -100,6 +100,11 @@ class Look(Base):
         last = letters[limit - 1] if limit > 0 and len(letters) > limit else None
         return DeadPage(letters[:limit], None if last is None else f"{last.failed_at}.{last.job_id}")
 
+    def letters(self, ids: Sequence[str]) -> list[DeadLetter]:
+        possible = [job_id for job_id in ids if _storable(job_id)]
+        rows = self._rows("read dead letters", queries.LETTERS, {"ids": Texts(possible)})
+        return [_letter(row) for row in rows]
+
     def workers(self) -> list[WorkerInfo]:
         return [_worker(row) for row in self._rows("list workers", queries.WORKERS, {})]
 

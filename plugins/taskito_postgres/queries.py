@@ -71,6 +71,8 @@ LETTER_COLUMNS = (
     "crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at"
 )
 
+LETTERS = f"SELECT {LETTER_COLUMNS} FROM taskito.dead_letter WHERE job_id = ANY (%(ids)b)"
+
 DEAD_LETTERS = f"""
 SELECT {LETTER_COLUMNS} FROM taskito.dead_letter
  WHERE %(before)b::bigint IS NULL OR (failed_at, job_id) < (%(before)b::bigint, %(before_id)b::text)

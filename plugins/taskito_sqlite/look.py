@@ -105,6 +105,11 @@ def dead_letters(connection: sqlite3.Connection, limit: int, cursor: str | None)
     return DeadPage(letters, f"{letters[-1].failed_at}:{letters[-1].job_id}" if more else None)
 
 
+def letters(connection: sqlite3.Connection, ids: Sequence[str]) -> list[DeadLetter]:
+    """The dead letters of these jobs."""
+    return [_letter(row) for row in connection.execute(sql.LETTERS, (json.dumps(list(ids)),))]
+
+
 def workers(connection: sqlite3.Connection) -> list[WorkerInfo]:
     """Every worker remembered."""
     return [_worker(row) for row in connection.execute(sql.WORKERS)]

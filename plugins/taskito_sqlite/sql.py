@@ -366,11 +366,20 @@ SELECT job_id, token, attempt, kind, type, message, traceback, worker, failed_at
   FROM job_errors WHERE job_id = ?1 ORDER BY seq
 """
 
-DEAD_LETTERS = """
+LETTER_COLUMNS = (
+    "job_id, task_name, queue, payload, reason, error, traceback, priority, retry_count, max_retries, "
+    "crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at"
+)
+
+LETTERS = f"""
+-- Dead letters by job id.
+SELECT {LETTER_COLUMNS} FROM dead_letter WHERE job_id IN (SELECT value FROM json_each(?1))
+"""
+
+DEAD_LETTERS = f"""
 -- A page of the dead letter, newest first.
-SELECT job_id, task_name, queue, payload, reason, error, traceback, priority, retry_count, max_retries,
-       crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at
-  FROM dead_letter WHERE (failed_at, job_id) < (?1, ?2) ORDER BY failed_at DESC, job_id DESC LIMIT ?3
+SELECT {LETTER_COLUMNS} FROM dead_letter
+  WHERE (failed_at, job_id) < (?1, ?2) ORDER BY failed_at DESC, job_id DESC LIMIT ?3
 """
 
 WORKERS = """
@@ -385,5 +394,6 @@ HOT = (
     *("NEXT_DUE", "COMPLETE", "FINISHED_WITH", "FAILED_ATTEMPT", "RETRY", "RETRIED_WITH", "BURY"),
     *("DEAD_LETTER", "RELEASE", "AWAITED", "TOLD", "WORKER", "SET_WAITING", "HEARTBEAT", "RUNS"),
     *("RELEASE_ALL", "DECLARE_DEAD", "RESCUE", "PRUNE", "PRUNE_ERRORS", "PRUNE_LETTERS", "PRUNE_LOGS"),
-    *("PRUNE_DEPENDENCIES", "PRUNE_REPLAYS", "GET", "WAITED_FOR", "AWAIT", "ERRORS", "DEAD_LETTERS"),
+    *("PRUNE_DEPENDENCIES", "PRUNE_REPLAYS", "GET", "WAITED_FOR", "AWAIT", "ERRORS", "LETTERS"),
+    "DEAD_LETTERS",
 )

@@ -16,6 +16,7 @@ from taskito_core import (
     Capability,
     ConfigError,
     CountReport,
+    DeadLetter,
     DeadPage,
     Exchange,
     Job,
@@ -255,6 +256,10 @@ class SqliteStorage:
     def dead_letters(self, limit: int, cursor: str | None) -> DeadPage:
         """As ``Storage.dead_letters``."""
         return self._read(lambda connection: look.dead_letters(connection, limit, cursor))
+
+    def letters(self, ids: Sequence[str]) -> list[DeadLetter]:
+        """As ``Storage.letters``."""
+        return self._read(lambda connection: look.letters(connection, ids)) if ids else []
 
     def workers(self) -> list[WorkerInfo]:
         """As ``Storage.workers``."""

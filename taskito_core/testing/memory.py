@@ -17,6 +17,7 @@ from taskito_core.errors import ConfigError, StorageError
 from taskito_core.job import (
     AttemptError,
     Claim,
+    DeadLetter,
     Job,
     JobStatus,
     NewJob,
@@ -216,6 +217,10 @@ class MemoryStorage:
     def dead_letters(self, limit: int, cursor: str | None) -> DeadPage:
         with self._ready() as store:
             return looking.page_of_letters(store.letters.values(), limit, cursor)
+
+    def letters(self, ids: Sequence[str]) -> list[DeadLetter]:
+        with self._ready() as store:
+            return [store.letters[job_id] for job_id in dict.fromkeys(ids) if job_id in store.letters]
 
     def workers(self) -> list[WorkerInfo]:
         with self._ready() as store:

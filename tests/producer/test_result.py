@@ -24,7 +24,7 @@ from taskito import (
     TaskTimeoutError,
     current_job,
 )
-from taskito_core.job import ErrorKind
+from taskito_core.job import DeadReason, ErrorKind
 from taskito_core.testing import claim, dead, error_info, make_worker
 
 Work = Callable[..., Any]
@@ -149,15 +149,24 @@ def test_an_error_that_is_not_retried_is_no_matter_of_retries(queue: Queue, work
 
 
 @pytest.mark.parametrize(
-    ("kind", "error"), [(ErrorKind.TIMEOUT, TaskTimeoutError), (ErrorKind.CRASH, TaskFailedError)]
+    ("kind", "reason", "error"),
+    [
+        (ErrorKind.TIMEOUT, DeadReason.RETRIES, TaskTimeoutError),
+        (ErrorKind.CRASH, DeadReason.CRASHES, TaskFailedError),
+        (ErrorKind.RAISED, DeadReason.RETRIES, MaxRetriesExceededError),
+        # No retries were left either, but that is not why it died.
+        (ErrorKind.RAISED, DeadReason.NOT_RETRYABLE, TaskFailedError),
+    ],
 )
-def test_the_last_error_decides_how_a_dead_job_is_told(queue: Queue, kind: ErrorKind, error: Any) -> None:
+def test_the_last_error_and_the_letter_decide_how_a_dead_job_is_told(
+    queue: Queue, kind: ErrorKind, reason: DeadReason, error: Any
+) -> None:
     worker = make_worker()
     queue.storage.register(worker)
     job = queue.enqueue("job")
     [claimed] = claim(queue.storage, worker.id)
     info = error_info(kind=kind, type="SIGKILL", message="it had to go")
-    queue.storage.exchange(worker.id, [dead(claimed, error=info)], None)
+    queue.storage.exchange(worker.id, [dead(claimed, reason, error=info)], None)
 
     with pytest.raises(error, match="it had to go") as caught:
         job.result(0)

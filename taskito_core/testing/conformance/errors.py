@@ -29,6 +29,7 @@ _CALLS: dict[str, Callable[[Storage], object]] = {
     "counts": lambda storage: storage.counts(),
     "errors": lambda storage: storage.errors("nobody"),
     "dead_letters": lambda storage: storage.dead_letters(1, None),
+    "letters": lambda storage: storage.letters(["nobody"]),
     "workers": lambda storage: storage.workers(),
 }
 

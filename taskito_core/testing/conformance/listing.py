@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskito_core.errors import StorageError
-from taskito_core.job import JobStatus
+from taskito_core.job import DeadReason, JobStatus
 from taskito_core.storage import JobFilter, Storage
 from taskito_core.testing.conformance.base import ConformanceBase
 from taskito_core.testing.factories import (
@@ -269,6 +269,26 @@ class Listing(ConformanceBase):
 
     def test_no_dead_letters_are_an_empty_page(self, storage: Storage) -> None:
         assert storage.dead_letters(10, None) == ([], None)
+
+    def test_letters_are_those_of_the_jobs_asked_for_that_have_one(
+        self, storage: Storage, worker: str
+    ) -> None:
+        storage.enqueue([make_job() for _ in range(4)])
+        one, other, unasked, living = claim(storage, worker, 4)
+        storage.exchange(worker, [dead(one, DeadReason.NOT_RETRYABLE), dead(other), dead(unasked)], None)
+        everybodys = {letter.job_id: letter for letter in storage.dead_letters(10, None).letters}
+
+        found = storage.letters([living.id, other.id, "nobody", one.id, other.id])
+
+        assert len(found) == 2
+        assert {letter.job_id: letter for letter in found} == {
+            job_id: everybodys[job_id] for job_id in (one.id, other.id)
+        }
+        assert everybodys[one.id].reason is DeadReason.NOT_RETRYABLE
+
+    def test_letters_of_nobody_are_none(self, storage: Storage) -> None:
+        assert storage.letters([]) == []
+        assert storage.letters(["nobody", "a\0b", "\ud800"]) == []
 
 
 def _found(storage: Storage, **where: Any) -> set[str]:

@@ -52,6 +52,7 @@ class Pruning(ConformanceBase):
 
         assert storage.errors(claimed.id) == []
         assert [letter.job_id for letter in storage.dead_letters(9, None).letters] == [kept.id]
+        assert [letter.job_id for letter in storage.letters([claimed.id, kept.id])] == [kept.id]
         assert len(storage.errors(kept.id)) == 1
 
     def test_a_job_without_a_time_to_live_stays_for_ever(self, storage: Storage, worker: str) -> None:
