@@ -46,7 +46,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a database that is still starting.",
+    help="How long to wait for a database that is still starting, and for a child to be ready.",
 )
 @click.option(
     "--max-jobs-per-child",

@@ -39,6 +39,7 @@ class LaunchOptions:
     lifeline: int  #: descriptor they keep open as long as they live
     log_level: str
     log_format: str
+    boot_timeout: float  #: seconds a child may take from its start to READY
 
 
 class Launcher:

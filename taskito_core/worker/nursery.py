@@ -19,8 +19,6 @@ from taskito_core.worker.slots import SlotTable
 
 log = logging.getLogger("taskito.worker")
 
-#: Seconds a child may take from its fork to READY.
-BOOT_TIMEOUT = 60.0
 _NEVER = float("inf")
 
 
@@ -174,7 +172,7 @@ class Nursery:
     def _boot_deadline(self, child: Child) -> float:
         if child.state is not ChildState.STARTING or child.fault is not None:
             return _NEVER
-        return child.started + (BOOT_TIMEOUT if child.pid else FORK_TIMEOUT)
+        return child.started + (self._options.boot_timeout if child.pid else FORK_TIMEOUT)
 
     def _start_zygote(self) -> None:
         self.zygote = Zygote(

@@ -21,7 +21,7 @@ from taskito_core.worker.children import Child, ChildState
 from taskito_core.worker.hardkill import HardKill
 from taskito_core.worker.lanes import Death, Entry
 from taskito_core.worker.launch import LaunchOptions, read_failure
-from taskito_core.worker.nursery import BOOT_TIMEOUT, Nursery
+from taskito_core.worker.nursery import Nursery
 from taskito_core.worker.pool import PoolEvents
 from taskito_core.worker.slots import SlotTable
 from taskito_core.worker.wire import (
@@ -67,6 +67,7 @@ class ProcessPool:
         self._procs = procs  #: None: as the app says
         self._events = events
         self._chance = chance
+        self._boot_timeout = options.boot_timeout
         self._max_jobs = max_jobs_per_child
         self._slots = SlotTable.create(MAX_PROCS + 1)
         self._nursery = Nursery(
@@ -260,7 +261,7 @@ class ProcessPool:
         if not child.pid:
             self._nursery.unforked(child)
             return
-        child.fault = f"it was not ready within {BOOT_TIMEOUT:g} s"
+        child.fault = f"it was not ready within {self._boot_timeout:g} s"
         child.signal(signal.SIGUSR1)
         time.sleep(0.01)  # Once in a minute at the most: its stack is worth it.
         log.error("child %d is killed: %s\n%s", child.pid, child.fault, child.trace_text() or "")

@@ -71,6 +71,7 @@ def run_worker(options: WorkerOptions) -> int:
                 lifeline=lifeline.fd if lifeline else os.open(os.devnull, os.O_RDONLY),
                 log_level=options.log_level,
                 log_format=options.log_format,
+                boot_timeout=options.boot_timeout,
             ),
             options.procs,
             selector,

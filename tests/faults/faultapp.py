@@ -310,3 +310,14 @@ def writes_garbage() -> str:
                 os.write(fd, b"\xff" * 64)
         time.sleep(5)
     return "survived"
+
+
+@queue.task(retry_backoff=0.01, max_retries=5)
+def slow_square(number: int, seconds: float, failures: int = 0) -> int:
+    """As ``square``, after a while, and after so many failures."""
+    note("start", current_job.id, os.getpid())
+    time.sleep(seconds)
+    if current_job.retry_count < failures:
+        raise ValueError(f"attempt {current_job.retry_count} of {number} fails on purpose")
+    note("end", current_job.id, os.getpid())
+    return number * number

@@ -124,6 +124,15 @@ def test_a_hook_that_fails_three_times_is_forgiven(start_app, tmp_path, app):
     assert hello(app.queue) == "hello"
 
 
+def test_a_hook_that_hangs_is_ended_with_its_stack_in_the_log(start_app, tmp_path, app):
+    body = 'if os.path.getsize("boots") == 1: time.sleep(600)'
+    worker = start_app(HOOK.format(body=body), "--boot-timeout", "3", procs=1)
+
+    assert hello(app.queue) == "hello"
+    assert "was not ready within 3 s" in worker.output()
+    assert "taskito_child_started" in worker.output(), "its stack"
+
+
 def test_a_thread_started_at_import_means_spawned_children(start_app, app):
     text = (
         "import threading, time\n"

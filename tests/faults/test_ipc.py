@@ -104,18 +104,18 @@ def test_async_tasks_run(app, start_worker):
     assert app.wait_async.delay(0.1).result(20) == "awaited"
 
 
-def test_an_idle_worker_sleeps(app, start_worker):
+@pytest.mark.parametrize("seconds", [4, pytest.param(100, marks=pytest.mark.faults)])
+def test_an_idle_worker_sleeps(app, start_worker, seconds):
     worker = start_worker()
     app.noop.delay().result(20)
-    wait_until(lambda: True)
     before = cpu_ticks(worker)
     began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > 4, 10)
+    wait_until(lambda: time.monotonic() - began > seconds, 2 * seconds)
 
     used = (cpu_ticks(worker) - before) / os.sysconf("SC_CLK_TCK")
 
-    # The target is half a percent, and benchmarks measure it; this only forbids a busy loop.
-    assert used < 0.4
+    # Benchmarks measure how little it is; this forbids loops that spin or poll.
+    assert used < (0.4 if seconds == 4 else 1.0)
 
 
 def cpu_ticks(worker) -> int:
