@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
-from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind
+from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind, Release, Retry
 from taskito_core.plugins import Plugins
 from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
 from taskito_core.worker.dispatcher import Dispatcher
@@ -238,6 +238,16 @@ class StoreDesk:
             if exchange.next_due is not None:
                 due_in = max(0.0, (exchange.next_due - exchange.now) / 1000)
                 self._look_at = min(self._look_at, now + due_in)
+        self._look_for_returned(batch, now)
+
+    def _look_for_returned(self, batch: list[Entry], now: float) -> None:
+        """What went back by our own hand rings nobody here, and may fall due before the next look."""
+        for entry in batch:
+            match entry.outcome:
+                case Retry(delay=delay):
+                    self._look_at = min(self._look_at, now + delay)
+                case Release(lane=None):
+                    self._look = True
 
     def _report_finished(self, batch: list[Entry], exchange: Exchange) -> None:
         if batch:
