@@ -31,6 +31,8 @@ from taskito_core.worker.wire import ResultKind, ResultMessage, WireError, unpac
 BUDGET = 0.005
 #: Jobs in one frame, however short they are.
 MAX_FRAME = 64
+#: Bytes of payloads and metadata in one frame beyond which nothing is added to it; far below what a message may hold.
+MAX_FRAME_SIZE = 1024 * 1024
 #: Expected seconds of work per child that may wait in the buffer, so that no child waits for the store.
 LOOK_AHEAD = 0.05
 #: Jobs claimed by one exchange, at most.
@@ -292,8 +294,12 @@ class Dispatcher:
         if not outstanding:
             lane.progress = now
             lane.work = 0.0
+        size = 0
         while buffer and len(frame) < most:
             entry = buffer[0]
+            size += len(entry.claim.payload) + len(entry.claim.metadata or "")
+            if frame and size > MAX_FRAME_SIZE:
+                break
             if outstanding and lane.work + entry.work > BUDGET:
                 break
             buffer.popleft()
