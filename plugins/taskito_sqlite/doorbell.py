@@ -8,7 +8,6 @@ two ends need not agree on a directory. 107 bytes is the longest path a socket m
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import select
 import socket
@@ -16,6 +15,7 @@ import stat
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterable
 
 from taskito_core import StorageError
@@ -29,16 +29,20 @@ RECHECK = 1.0
 POLLING = ((1.0, 0.005), (10.0, 0.05), (float("inf"), 0.25))
 #: A socket file this old that nobody listens on belonged to a process that was killed.
 STALE_AFTER = 60.0
+#: Bells that nobody waits with now, kept for the next ones who wait.
+KEPT = 8
 
 
-def runtime_directory(path: str) -> str | None:
-    """A private directory for this database's sockets, made if need be; None if none can be had."""
-    digest = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:12]
+def runtime_directory() -> str | None:
+    """This user's private directory for sockets, made if need be; None if none can be had.
+
+    One for all databases, so that what is left of a killed process is found by whoever comes next.
+    """
     bases = [f"{tempfile.gettempdir()}/taskito-{os.getuid()}", f"/tmp/taskito-{os.getuid()}"]
     if session := os.environ.get("XDG_RUNTIME_DIR"):
         bases.insert(0, os.path.join(session, "taskito"))
     for base in bases:
-        directory = os.path.join(base, digest)
+        directory = os.path.join(base, "bells")
         if len(os.fsencode(directory)) + 18 <= _LONGEST_PATH and _private(base) and _private(directory):
             return directory
     return None
@@ -59,7 +63,6 @@ class Bell:
 
     def __init__(self, directory: str) -> None:
         self.address = os.path.join(directory, uuid.uuid4().hex[:16])
-        self._pid = os.getpid()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
@@ -67,6 +70,8 @@ class Bell:
         except BaseException:
             self._socket.close()
             raise
+        # Also for those who never close their queue: at the end of the process, or of this object.
+        self._remove = weakref.finalize(self, _remove, self.address, os.getpid())
 
     def fileno(self) -> int:
         """For poll."""
@@ -87,29 +92,29 @@ class Bell:
         return os.path.exists(self.address)
 
     def close(self) -> None:
-        """Close and remove the socket, and its directory with the last one."""
+        """Close and remove the socket."""
         self._socket.close()
-        if self._pid != os.getpid():
-            return  # a forked child's copy: the socket is the parent's
-        try:
-            os.unlink(self.address)
-            os.rmdir(os.path.dirname(self.address))
-        except OSError:
-            pass
+        self._remove()
 
 
-def open_bell(path: str) -> Bell | None:
-    """A bell for the database at ``path``, or None if this system or this moment gives none."""
-    # Twice, because somebody who closes the last bell may remove the directory under our hands.
-    for _ in range(2):
-        directory = runtime_directory(path)
-        if directory is None:
-            return None
-        try:
-            return Bell(directory)
-        except OSError:
-            continue
-    return None
+def _remove(address: str, pid: int) -> None:
+    if pid != os.getpid():
+        return  # a forked child's copy: the socket is the parent's
+    try:
+        os.unlink(address)
+    except OSError:
+        pass
+
+
+def open_bell() -> Bell | None:
+    """A new bell, or None if this system or this moment gives none."""
+    directory = runtime_directory()
+    if directory is None:
+        return None
+    try:
+        return Bell(directory)
+    except OSError:
+        return None
 
 
 def ring(addresses: Iterable[str]) -> None:
@@ -123,9 +128,9 @@ def ring(addresses: Iterable[str]) -> None:
                 pass
 
 
-def sweep(path: str) -> None:
-    """Remove the sockets of processes that were killed while they used the database at ``path``."""
-    directory = runtime_directory(path)
+def sweep() -> None:
+    """Remove the sockets of this user's processes that were killed."""
+    directory = runtime_directory()
     try:
         entries = [] if directory is None else list(os.scandir(directory))
     except OSError:
@@ -263,7 +268,7 @@ class Waiters:
                 return True
             return self._listen(job_id, bell, deadline)
         finally:
-            self._free.append(bell)
+            self._give_back(bell)
 
     def close(self) -> None:
         """Close the bells that nobody uses now."""
@@ -302,12 +307,18 @@ class Waiters:
         try:
             bell = self._free.pop()
         except IndexError:
-            return open_bell(self._database.path)
+            return open_bell()
         bell.silence()
         if bell.whole():
             return bell
         bell.close()
-        return open_bell(self._database.path)
+        return open_bell()
+
+    def _give_back(self, bell: Bell) -> None:
+        if len(self._free) < KEPT:
+            self._free.append(bell)
+        else:
+            bell.close()
 
     def _look(self, job_id: str) -> tuple[bool, list[str]]:
         """Has it ended, or is it gone? And who waits for it."""

@@ -209,8 +209,8 @@ class SqliteStorage:
     def listen(self, worker_id: str, queues: Sequence[str]) -> doorbell.Ear:
         """As ``Storage.listen``; the worker may register before or after."""
         self._ready()
-        doorbell.sweep(self.path)
-        ear = doorbell.Ear(self._database, doorbell.open_bell(self.path))
+        doorbell.sweep()
+        ear = doorbell.Ear(self._database, doorbell.open_bell())
         listens = json.dumps(list(queues))
         try:
             found = self._write(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from taskito_core import StorageConfig
 from taskito_core.testing import complete, enqueue_and_claim, make_job, make_worker, want
 from taskito_sqlite import doorbell
 from taskito_sqlite.storage import SqliteStorage
@@ -119,9 +122,7 @@ def test_waiting_again_and_again_asks_the_store_only_once(storage: SqliteStorage
     assert len(awaited.split()) == 1
 
 
-def test_sockets_and_their_directory_go_when_the_last_one_is_closed(
-    storage: SqliteStorage, runtime: Path
-) -> None:
+def test_sockets_go_when_they_are_closed(storage: SqliteStorage, runtime: Path) -> None:
     job = make_job()
     storage.enqueue([job])
     storage.await_finished(job.id, 0.001)
@@ -131,8 +132,51 @@ def test_sockets_and_their_directory_go_when_the_last_one_is_closed(
     ear.close()
     storage.close()
 
-    assert [path.name for path in runtime.iterdir()] == ["taskito"]
-    assert list((runtime / "taskito").iterdir()) == []
+    assert _sockets(runtime) == []
+
+
+def test_databases_leave_nothing_behind_that_adds_up(tmp_path: Path, runtime: Path) -> None:
+    for number in range(3):
+        storage = SqliteStorage(StorageConfig(backend="sqlite", db_path=str(tmp_path / f"{number}.db")))
+        storage.listen("worker", ["default"]).close()
+        storage.close()
+
+    left = [path.relative_to(runtime) for path in runtime.rglob("*")]
+    assert left == [Path("taskito"), Path("taskito/bells")]
+
+
+def test_a_process_that_waited_and_never_closed_leaves_no_socket(tmp_path: Path, runtime: Path) -> None:
+    script = """
+import sys
+from taskito import Queue
+queue = Queue(db_path=sys.argv[1])
+try:
+    queue.enqueue("anything").result(timeout=0.01)
+except TimeoutError:
+    print("waited")
+"""
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "jobs.db")],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert ended.stdout == "waited\n"
+    assert _sockets(runtime) == []
+
+
+def test_many_who_wait_at_once_do_not_keep_their_sockets(storage: SqliteStorage, runtime: Path) -> None:
+    job = make_job()
+    storage.enqueue([job])
+
+    with ThreadPoolExecutor(3 * doorbell.KEPT) as pool:
+        waits = [pool.submit(storage.await_finished, job.id, 0.5) for _ in range(3 * doorbell.KEPT)]
+        assert not any(wait.result() for wait in waits)
+
+    assert len(_sockets(runtime)) <= doorbell.KEPT
 
 
 def test_the_socket_of_a_killed_process_is_swept_away_and_a_live_one_is_not(
@@ -163,7 +207,7 @@ def test_a_directory_that_others_may_write_to_is_not_used(
     shared.mkdir()
     shared.chmod(0o777)
 
-    found = doorbell.runtime_directory("/somewhere/jobs.db")
+    found = doorbell.runtime_directory()
 
     assert found is None or not found.startswith(str(shared))
 
