@@ -68,8 +68,12 @@ class Connections:
 
     # ---- use ----
 
-    def on_pool(self, doing: str, work: Callable[[Session], T]) -> T:
-        """Run ``work`` on a connection of the pool; ``doing`` completes "cannot ..." in an error."""
+    def on_pool(self, doing: str, work: Callable[[Session], T], *, repeatable: bool = False) -> T:
+        """Run ``work`` on a connection of the pool; ``doing`` completes "cannot ..." in an error.
+
+        ``repeatable``: done twice it is as good as once, so a connection that died unnoticed, as all do when
+        the server restarts, is replaced and the caller does not hear of it.
+        """
         with self.translated(doing):
             pool = self._open_pool()
             try:
@@ -80,11 +84,15 @@ class Connections:
                 raise
             try:
                 return _again(work, Session(connection, self.settings()))
+            except psycopg.OperationalError:
+                if not (repeatable and connection.closed):
+                    raise
             finally:
                 lost = connection.closed
                 pool.putconn(connection)
                 if lost:
                     self._drop_pool(pool)
+            return self._on_new_pool(work)
 
     def _on_new_pool(self, work: Callable[[Session], T]) -> T:
         with self._open_pool().connection(timeout=POOL_TIMEOUT) as connection:

@@ -142,7 +142,9 @@ class Look(Base):
 
     def _rows(self, doing: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         text = self._statements[statement]
-        return self._connections.on_pool(doing, lambda session: session.rows(text, parameters))
+        return self._connections.on_pool(
+            doing, lambda session: session.rows(text, parameters), repeatable=True
+        )
 
 
 def _storable(text: str) -> bool:
