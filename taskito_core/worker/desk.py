@@ -92,6 +92,7 @@ class StoreDesk:
         self._busy = False
         self._leaving = False
         self.failing_since: float | None = None  #: None: the last request was answered
+        self.trouble: Exception | None = None  #: how the last request failed, if the store did not answer it
         self.registered = False
         self.fatal: Exception | None = None  #: the store refused to have us at all
         self.left = False  #: unregistered, in good order
@@ -119,7 +120,7 @@ class StoreDesk:
         elif now >= self._beat_at:
             self._heartbeat(now)
         elif self._suspects:
-            suspects, self._suspects = self._suspects, {}
+            suspects = self._suspects
             self._request("rescue", lambda: self._storage.rescue(suspects))
         elif self._exchange_is_due(now):
             self._exchange(now)
@@ -204,7 +205,7 @@ class StoreDesk:
             return
         if self.failing_since is not None:
             log.warning("the store answers again after %.1f s", now - self.failing_since)
-        self.failing_since = None
+        self.failing_since = self.trouble = None
         self._retry_delay = RETRY_FIRST
         match answer.name, answer.value:
             case "register", _:
@@ -215,9 +216,7 @@ class StoreDesk:
             case "heartbeat", Beat() as beat:
                 self._beaten(beat, now)
             case "rescue", list() as rescued:
-                if rescued:
-                    log.warning("rescued %d jobs of dead workers: %s", len(rescued), ", ".join(rescued[:20]))
-                    self._look = True
+                self._rescued(rescued)
             case "prune", int() as pruned:
                 self._prune_at = now + (PRUNE_INTERVAL if pruned < PRUNE_BATCH else 0.1)
             case "unregister", _:
@@ -249,6 +248,14 @@ class StoreDesk:
                 case Release(lane=None):
                     self._look = True
 
+    def _rescued(self, job_ids: list[str]) -> None:
+        for worker_id in self._suspects:
+            self._neighbours.bury(worker_id)
+        self._suspects = {}
+        if job_ids:
+            log.warning("rescued %d jobs of dead workers: %s", len(job_ids), ", ".join(job_ids[:20]))
+            self._look = True
+
     def _report_finished(self, batch: list[Entry], exchange: Exchange) -> None:
         if batch:
             outcomes = [entry.outcome for entry in batch if entry.claim.id in exchange.recorded]
@@ -265,7 +272,6 @@ class StoreDesk:
         self._suspects = self._peers.look(beat.peers, now, self._neighbours.watch(here))
         for worker_id in self._suspects:
             log.warning("worker %s is dead; what it ran is rescued", worker_id)
-            self._neighbours.bury(worker_id)
 
     def _release_strays(self, unknown: Sequence[tuple[str, int]], now: float) -> None:
         """A claim whose answer was lost can commit after we reconnected: the store says we run it."""
@@ -301,6 +307,7 @@ class StoreDesk:
         if not self.registered and (refused or isinstance(error, ConfigError)):
             self.fatal = error
             return
+        self.trouble = error
         if refused:
             log.error("the store refused %s: %s", answer.name, error)
         elif self.failing_since is None:
@@ -312,6 +319,8 @@ class StoreDesk:
         self._retry_delay = min(RETRY_LAST, self._retry_delay * 2)
         if answer.name == "heartbeat":
             self._beat_at = now
+        elif answer.name == "rescue":
+            self._suspects = {}  # The next beat finds them again.
         elif answer.name == "prune":
             self._prune_at = now + PRUNE_INTERVAL
 

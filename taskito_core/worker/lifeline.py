@@ -8,6 +8,7 @@ reports end of file. So "gone" means supervisor *and* children: nothing of it ca
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import selectors
@@ -15,6 +16,8 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+log = logging.getLogger("taskito.worker")
 
 _SAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -46,7 +49,11 @@ class Lifeline:
     def rename(self, worker_id: str) -> None:
         """The worker goes on under a new id; those who hold it open do not notice."""
         path = _path(worker_id)
-        self._path.rename(path)
+        try:
+            self._path.rename(path)
+        except OSError as exc:
+            # A cleaner of temporary files took it away, say. It cannot be had back, and is no need.
+            log.warning("no lifeline (%s): if this worker dies, its jobs wait for the lease to run out", exc)
         self._path = path
 
     def close(self) -> None:
@@ -77,11 +84,15 @@ class Neighbours:
         return frozenset(self._gone)
 
     def bury(self, worker_id: str) -> None:
-        """Forget a worker that was declared dead, and remove what it left."""
+        """Forget a worker whose jobs were rescued; if its processes are gone, remove what it left.
+
+        One that was only stopped for too long still lives, and takes its lifeline along to its new id.
+        """
         self._drop(worker_id)
-        self._gone.discard(worker_id)
-        with contextlib.suppress(OSError):
-            _path(worker_id).unlink(missing_ok=True)
+        if worker_id in self._gone:
+            self._gone.remove(worker_id)
+            with contextlib.suppress(OSError):
+                _path(worker_id).unlink(missing_ok=True)
 
     def close(self) -> None:
         for worker_id in list(self._lines):
@@ -98,8 +109,11 @@ class Neighbours:
             self._selector.register(fd, selectors.EVENT_READ, lambda _: self._ended(worker_id))
 
     def _ended(self, worker_id: str) -> bool:
+        fd = self._lines.get(worker_id)
+        if fd is None:
+            return False  # Dropped in the same turn of the loop in which its end was reported.
         try:
-            if os.read(self._lines[worker_id], 1):
+            if os.read(fd, 1):
                 return False
         except BlockingIOError:
             return False

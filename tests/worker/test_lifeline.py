@@ -1,0 +1,93 @@
+"""Lifelines: how workers of one host learn at once that another is gone, and what must not go wrong there."""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskito_core.worker.lifeline import Lifeline, Neighbours, runtime_directory
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def selector() -> Iterator[selectors.BaseSelector]:
+    with selectors.DefaultSelector() as selector:
+        yield selector
+
+
+@pytest.fixture
+def neighbours(selector: selectors.BaseSelector) -> Iterator[Neighbours]:
+    neighbours = Neighbours(selector, lambda: None)
+    yield neighbours
+    neighbours.close()
+
+
+def turn(selector: selectors.BaseSelector) -> None:
+    for key, mask in selector.select(0):
+        key.data(mask)
+
+
+def test_a_worker_whose_processes_are_gone_is_known_at_once(selector, neighbours):
+    line = Lifeline("peer")
+    assert neighbours.watch({"peer"}) == frozenset()
+
+    line.close()
+    turn(selector)
+
+    assert neighbours.watch({"peer"}) == {"peer"}
+
+
+def test_an_end_that_is_reported_after_the_peer_was_dropped_is_nothing(selector, neighbours):
+    line = Lifeline("peer")
+    neighbours.watch({"peer"})
+    line.close()
+    [(key, mask)] = selector.select(0)
+
+    neighbours.watch(set())  # The store's answer came in the same turn, and was taken in first.
+    key.data(mask)
+
+    assert neighbours.watch(set()) == frozenset()
+
+
+def test_a_worker_goes_on_when_its_lifeline_was_removed(neighbours):
+    line = Lifeline("slow")
+    for left in runtime_directory().iterdir():
+        left.unlink()
+
+    line.rename("anew")
+
+    line.close()
+
+
+def test_burying_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, neighbours):
+    line = Lifeline("stopped")
+    neighbours.watch({"stopped"})
+
+    neighbours.bury("stopped")
+    line.rename("anew")
+    assert neighbours.watch({"anew"}) == frozenset()
+    line.close()
+    turn(selector)
+
+    assert neighbours.watch({"anew"}) == {"anew"}
+
+
+def test_burying_a_worker_that_is_gone_removes_what_it_left(selector, neighbours):
+    line = Lifeline("killed")
+    neighbours.watch({"killed"})
+    path = next(runtime_directory().iterdir())
+    os.close(line.fd)  # As the kernel does for a killed process: the name stays.
+    turn(selector)
+    assert path.exists()
+
+    neighbours.bury("killed")
+
+    assert not path.exists()
