@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,18 @@ def test_durability_process_never_waits_for_the_disk(open_storage: Open) -> None
     storage.enqueue([make_job()])
 
     assert _synchronous(storage) == NORMAL
+
+
+@pytest.mark.parametrize(("durability", "expected"), [("power", 1), ("process", 0)])
+def test_on_macos_a_power_cut_is_outlived_too(open_storage: Open, durability: str, expected: int) -> None:
+    storage = open_storage(durability=durability)
+    storage.migrate()
+
+    def asked(connection: sqlite3.Connection) -> set[int]:
+        names = ("fullfsync", "checkpoint_fullfsync")
+        return {connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
+
+    assert storage._database.alone(asked) == {expected}
 
 
 def test_producers_leave_the_checkpoints_to_a_live_worker(open_storage: Open) -> None:
