@@ -8,6 +8,8 @@ SHELL := /bin/sh
 # make test PYTHON=python3.12 PYTEST_ARGS="-k fence"; make demo BACKEND=postgres; make bench ONLY=drain,idle
 PYTHON ?=
 PYTEST_ARGS ?=
+# Test processes at once: most tests wait for other processes, so more than there are CPUs.
+JOBS ?= 3
 BACKEND ?= sqlite
 # Benchmarks are of both unless somebody says otherwise.
 BENCH_BACKEND = $(if $(filter file,$(origin BACKEND)),all,$(BACKEND))
@@ -31,7 +33,7 @@ demo: $(STAMP)  ## measure the standard library with a worker; BACKEND=postgres 
 	@$(DEMO_SERVER_$(BACKEND)) $(RUN) examples/stdlib_report/demo.py --backend $(BACKEND)
 
 test: lint types  ## lint, types and every test except the long fault runs
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, formatting, and who may import whom
 	$(RUN) -m ruff check .

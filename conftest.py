@@ -14,8 +14,9 @@ import pytest
 from tools import leaks
 from tools.private_postgres import Server, private_postgres
 
-#: Every program a test starts inherits it, so that an orphan can be told from a stranger.
-os.environ.setdefault(leaks.MARK, uuid.uuid4().hex)
+#: Every program a test starts inherits it, so that an orphan can be told from a stranger. Each process of a
+#: parallel run has its own.
+os.environ[leaks.MARK] = uuid.uuid4().hex
 
 # A developer's own settings must not decide what the tests see.
 for _name in [name for name in os.environ if name.startswith("TASKITO_") and "_TEST_" not in name]:
