@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from taskito_core import aio, options
 from taskito_core.errors import PayloadTooLarge, StorageUnavailable
-from taskito_core.job import NewJob, new_id
+from taskito_core.job import NewJob, new_id, new_ids
 from taskito_core.options import JobOptions, JobSpec
 from taskito_core.reading import Reading
 from taskito_core.result import JobResult
@@ -49,7 +49,8 @@ class Producing(Reading):
         ``queue.enqueue_many([{"task_name": "mail.send", "args": (1,), "priority": 5}, send.spec(2)])``.
         Handles come in the order of ``jobs``. Raises as ``enqueue``.
         """
-        return self._submit([self._job_of_spec(index, spec) for index, spec in enumerate(jobs)])
+        ids = new_ids()
+        return self._submit([self._job_of_spec(index, spec, ids) for index, spec in enumerate(jobs)])
 
     async def aenqueue(
         self,
@@ -69,30 +70,36 @@ class Producing(Reading):
 
     # ---- from a call to a row ----
 
-    def _job_of_spec(self, index: int, spec: JobSpec) -> NewJob:
+    def _job_of_spec(self, index: int, spec: JobSpec, ids: Iterator[str]) -> NewJob:
         where = f"job {index} of enqueue_many()"
-        if not isinstance(spec, Mapping):
+        if type(spec) is not dict and not isinstance(spec, Mapping):
             raise TypeError(f"{where} must be a mapping such as task.spec(...) makes, got {spec!r:.200}")
         said = dict(spec)
         if "task_name" not in said:
             raise TypeError(f"{where} has no task_name")
         task_name, args, kwargs = said.pop("task_name"), said.pop("args", ()), said.pop("kwargs", None)
-        return self._job_of(task_name, args, kwargs, cast(JobOptions, said), where)
+        return self._job_of(task_name, args, kwargs, cast(JobOptions, said), where, ids)
 
     def _job_of(
-        self, task_name: object, args: object, kwargs: object, said: JobOptions, where: str = "enqueue()"
+        self,
+        task_name: object,
+        args: object,
+        kwargs: object,
+        said: JobOptions,
+        where: str = "enqueue()",
+        ids: Iterator[str] | None = None,
     ) -> NewJob:
         args, kwargs = call_arguments(args, kwargs)
         task = self._tasks.get(task_name) if isinstance(task_name, str) else None
         if task is not None:
-            return task._new_job(task._fields_with(said, where) if said else task._fields, args, kwargs)
+            return task._new_job(task._fields_with(said, where) if said else task._fields, args, kwargs, ids)
         fields = {
             "task_name": options.name("task_name", task_name),
             "priority": self.settings.default_priority,
             "result_ttl": self.settings.result_ttl,
             **options.job_fields(where, said),
         }
-        return self._new_job(self.serializer, fields, args, kwargs)
+        return self._new_job(self.serializer, fields, args, kwargs, ids)
 
     def _new_job(
         self,
@@ -100,6 +107,7 @@ class Producing(Reading):
         fields: Mapping[str, Any],
         args: Sequence[object],
         kwargs: Mapping[str, object],
+        ids: Iterator[str] | None = None,
     ) -> NewJob:
         payload = dump_call(serializer, args, kwargs)
         if len(payload) > self.settings.max_payload:
@@ -109,7 +117,7 @@ class Producing(Reading):
             )
         if "id" in fields:
             return NewJob(payload=payload, **fields)
-        return NewJob(id=new_id(), payload=payload, **fields)
+        return NewJob(id=new_id() if ids is None else next(ids), payload=payload, **fields)
 
     def _submit(self, jobs: list[NewJob]) -> list[JobResult[Any]]:
         if not jobs:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from taskito_core import aio, options
 from taskito_core.errors import ConfigError
-from taskito_core.job import NewJob
+from taskito_core.job import NewJob, new_ids
 from taskito_core.options import JobOptions, JobSpec
 from taskito_core.report import TaskPolicy
 from taskito_core.result import JobResult
@@ -51,7 +51,8 @@ class Call(Generic[P, R_co]):
         task = self._task
         if "id" in self._fields:
             raise ConfigError("map() makes many jobs, which cannot share the id that using() was given")
-        return task._queue._submit([task._new_job(self._fields, (item,), {}) for item in items])
+        ids = new_ids()
+        return task._queue._submit([task._new_job(self._fields, (item,), {}, ids) for item in items])
 
     async def amap(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
         return await aio.in_thread(self.map, items)
@@ -126,11 +127,15 @@ class Task(Call[P, R_co]):
         return isinstance(error, self._retry_on) if self._retry_on else True
 
     def _new_job(
-        self, fields: Mapping[str, Any], args: Sequence[object], kwargs: Mapping[str, object]
+        self,
+        fields: Mapping[str, Any],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        ids: Iterator[str] | None = None,
     ) -> NewJob:
         if kwargs or not self._takes[0] <= len(args) <= self._takes[1]:
             self._check_call(args, kwargs)
-        return self._queue._new_job(self.serializer, fields, args, kwargs)
+        return self._queue._new_job(self.serializer, fields, args, kwargs, ids)
 
     def _fields_with(self, said: JobOptions, where: str) -> dict[str, Any]:
         fields = options.job_fields(where, said)
@@ -191,10 +196,12 @@ for _class in (Call, Task, AsyncTask):
 
 def call_arguments(args: object, kwargs: object) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Checked ``args`` and ``kwargs``; ConfigError for what cannot be passed with ``*`` and ``**``."""
-    if not isinstance(args, list | tuple):
+    if not isinstance(args, (list, tuple)):
         raise ConfigError(f"args must be a list or a tuple of arguments, got {args!r:.200}")
     if kwargs is None:
         return args, {}
+    if type(kwargs) is dict and not kwargs:
+        return args, kwargs
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
         raise ConfigError(f"kwargs must be a mapping of argument names to values, got {kwargs!r:.200}")
     return args, kwargs

@@ -61,6 +61,8 @@ def is_plain(value: object) -> bool:
         inner = value  # type: ignore[assignment]
     else:
         return False
+    if not value:
+        return True
     kinds = set(map(type, inner)) - _ATOMS
     if not kinds:
         return True

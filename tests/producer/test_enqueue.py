@@ -16,6 +16,7 @@ from taskito import ConfigError, JobSpec, PayloadTooLarge, Queue, SerializationE
 from taskito_core.hookspecs import hookimpl
 from taskito_core.job import Job, NewJob, Receipt
 from taskito_core.serializers import DEFAULT, load_call
+from tests.producer.conftest import Work
 
 Add = Task[..., int]
 
@@ -123,6 +124,17 @@ def test_map_makes_one_job_per_item_in_order(queue: Queue, add: Add) -> None:
     assert add.map([]) == []
     with pytest.raises(ConfigError, match="cannot share the id"):
         add.using(id="x").map([1, 2])
+
+
+def test_jobs_of_one_batch_run_in_its_order(queue: Queue, add: Add, work: Work) -> None:
+    specs: list[JobSpec] = [{"task_name": "add", "args": (n,)} for n in range(100)]
+    enqueued = [result.id for result in queue.enqueue_many(specs)]
+    mapped = [result.id for result in add.map(range(100))]
+
+    ran = [outcome.job_id for outcome in work(limit=200)]
+
+    assert [job_id for job_id in ran if job_id in set(enqueued)] == enqueued
+    assert [job_id for job_id in ran if job_id in set(mapped)] == mapped
 
 
 def test_enqueue_many_gives_each_job_its_own_options(queue: Queue, add: Add) -> None:
