@@ -304,7 +304,7 @@ class Database:
                 raise ConfigError(
                     f"{self.path} is on a file system without shared memory files, which WAL needs"
                 )
-            # fullfsync: without it macOS leaves what was synced in the drive's own memory. Elsewhere it is nothing.
+            # fullfsync: macOS else leaves what was synced in the drive's own memory. Nothing elsewhere.
             connection.executescript(
                 "PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY;"
                 f"PRAGMA fullfsync={self._power_safe:d}; PRAGMA checkpoint_fullfsync={self._power_safe:d}"
