@@ -145,6 +145,7 @@ class Child:
         self.fault: str | None = None  #: why we killed it, if for misbehaving
         self.timed_out = 0  #: seq whose hard limit we killed it for
         self.killed = False  #: we killed it because we shut down
+        self.reaped = False  #: its pid may be somebody else's by now
         self.silent_since = 0.0  #: when one of its sockets reached its end; 0.0: they are open
         data, self.child_data = socket.socketpair()
         control, self.child_control = socket.socketpair()
@@ -158,14 +159,14 @@ class Child:
         self.child_control.close()
 
     def signal(self, signum: signal.Signals) -> None:
-        """To the process alone. It is our unreaped child, so the pid cannot be somebody else's."""
-        if self.pid:
+        """To the process alone, and to nobody once it is reaped: the pid may be somebody else's then."""
+        if self.pid and not self.reaped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
 
     def kill_group(self) -> None:
         """SIGKILL to the process and all it started in its group."""
-        if not self.pid:
+        if not self.pid or self.reaped:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)

@@ -112,8 +112,13 @@ class Zygote(Launcher):
         self._inbox = Inbox()
         ours, theirs = socket.socketpair()
         arguments = ["--channel", str(theirs.fileno()), "--title-prefix", "taskito"]
-        self._process = self._popen("taskito_core.worker.zygote", arguments, (theirs.fileno(),))
-        theirs.close()
+        try:
+            self._process = self._popen("taskito_core.worker.zygote", arguments, (theirs.fileno(),))
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         ours.setblocking(False)
         self._channel = ours
         self._open = True

@@ -36,14 +36,12 @@ class Nursery:
         events: ChildEvents,
         on_app: Callable[[AppReport], int],
         on_app_failed: Callable[[str, str | None], None],
-        on_stillborn: Callable[[Child, int], None],
     ) -> None:
         self._options = options
         self._selector = selector
         self._events = events
         self._on_app = on_app  #: answers how many children are wanted
         self._on_app_failed = on_app_failed
-        self._on_stillborn = on_stillborn  #: a child died before we knew its pid; its wait status
         self.slots = slots
         self._free_slots = [0]
         self._use_zygote = use_zygote
@@ -61,16 +59,18 @@ class Nursery:
 
     def open(self) -> None:
         """Have the app imported: by the zygote, or by a first child."""
-        if self._use_zygote:
-            self._start_zygote()
-        else:
+        if not self._use_zygote:
             self._start_child(time.monotonic())
+        elif (problem := self._start_zygote()) is not None:
+            self._on_app_failed(f"its process cannot be started: {problem}", None)
 
     def fill_up(self, now: float) -> None:
         """Start what is missing, unless it has to wait."""
         while self._missing() > 0 and self._can_start() and now >= self.backoff.not_before:
             if self._use_zygote and self.zygote is None:
-                self._start_zygote()  # The last one died; children come when it says READY.
+                # The last one died; children come when this one says READY.
+                if (problem := self._start_zygote()) is not None:
+                    self._start_failed(str(problem), now)
                 return
             if not self._start_child(now):
                 return
@@ -105,8 +105,6 @@ class Nursery:
         if self.children.pop(child.lane_id, None) is not None:
             self._free_slots.append(child.slot)
             child.close()
-        if not self._owed():
-            self._early_deaths.clear()
 
     def unknown_died(self, pid: int, status: int) -> None:
         """Some process of ours died that is neither zygote nor child.
@@ -116,6 +114,24 @@ class Nursery:
         """
         if self._owed():
             self._early_deaths[pid] = status
+
+    def stillborn(self) -> list[tuple[Child, int]]:
+        """Children that died, and were reaped, before we knew their pid; with their wait status."""
+        if not self._early_deaths:
+            return []
+        deaths = self._early_deaths
+        found = [(child, deaths.pop(child.pid)) for child in self.children.values() if child.pid in deaths]
+        if not self._owed():
+            deaths.clear()
+        return found
+
+    def pid_known(self, child: Child, pid: int) -> None:
+        """It was forked: the zygote says so, or the child does, whoever is heard first."""
+        if child.pid:
+            return
+        child.pid = pid
+        if child.killed and pid not in self._early_deaths:
+            child.kill_group()
 
     def zygote_died(self, cause: str, now: float) -> None:
         assert self.zygote is not None
@@ -174,10 +190,23 @@ class Nursery:
             return _NEVER
         return child.started + (self._options.boot_timeout if child.pid else FORK_TIMEOUT)
 
-    def _start_zygote(self) -> None:
-        self.zygote = Zygote(
-            self._options, self.slots, self._selector, self.app_ready, self._on_app_failed, self._forked
-        )
+    def _start_zygote(self) -> OSError | None:
+        """Start one; what the system said if it did not let us."""
+        try:
+            self.zygote = Zygote(
+                self._options, self.slots, self._selector, self.app_ready, self._zygote_failed, self._forked
+            )
+        except OSError as exc:
+            return exc
+        return None
+
+    def _zygote_failed(self, message: str, traceback: str | None) -> None:
+        """It cannot import the app. A worker that runs goes on with the children it has, and tries again:
+        new code may be on its way to the disk this very moment."""
+        if not self.app_known:
+            self._on_app_failed(message, traceback)
+        else:
+            log.error("the new zygote cannot load the app: %s", traceback or message)
 
     def _start_child(self, now: float) -> bool:
         """Ask for one child; False (and a delay before the next try) if it cannot be had."""
@@ -216,8 +245,4 @@ class Nursery:
             self.forget(child)
             self._start_failed("the zygote could not fork", now)
             return
-        child.pid = pid
-        if (status := self._early_deaths.pop(pid, None)) is not None:
-            self._on_stillborn(child, status)
-        elif child.killed:
-            child.kill_group()
+        self.pid_known(child, pid)

@@ -6,6 +6,7 @@ so its true exit status is ours to read. Jobs are only bytes and numbers here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -79,7 +80,6 @@ class ProcessPool:
             events=self,
             on_app=self._app_ready,
             on_app_failed=events.app_failed,
-            on_stillborn=self._child_died,
         )
         self._children = self._nursery.children
         self._kills: dict[int, HardKill] = {}
@@ -148,6 +148,8 @@ class ProcessPool:
 
     def tick(self, now: float) -> None:
         self._advance_kills(now)
+        for child, status in self._nursery.stillborn():
+            self._child_died(child, status)
         for child in self._nursery.overdue(now):
             self._give_up_booting(child, now)
         for child in list(self._children.values()):
@@ -176,7 +178,8 @@ class ProcessPool:
             zygote.gone()
         for child in list(self._children.values()):
             if child.pid:
-                os.waitpid(child.pid, 0)
+                with contextlib.suppress(ChildProcessError):  # One that died before its pid was known.
+                    os.waitpid(child.pid, 0)
                 self._nursery.spawner.reaped(child.pid)
             self._nursery.forget(child)
         self._slots.close()
@@ -193,9 +196,10 @@ class ProcessPool:
             case MessageType.RETURNED:
                 self._events.lane_returned(child.lane_id, unpack_seqs(body))
             case MessageType.HELLO:
-                version, _ = unpack_hello(body)
+                version, pid = unpack_hello(body)
                 if version != PROTOCOL_VERSION:
                     raise WireError(f"protocol {version}; this supervisor speaks {PROTOCOL_VERSION}")
+                self._nursery.pid_known(child, pid)
             case MessageType.READY:
                 self._child_ready(child, body)
             case MessageType.FAILED:
@@ -296,6 +300,7 @@ class ProcessPool:
 
     def _child_died(self, child: Child, status: int) -> None:
         """It is dead and reaped; what it wrote before is read now, and wins over its death."""
+        child.reaped = True
         child.read_everything()
         now = time.monotonic()
         record = self._slots.read(child.slot)

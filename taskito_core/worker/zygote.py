@@ -6,6 +6,7 @@ and the kernel ends it when the supervisor dies.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -113,7 +114,8 @@ class Zygote:
                 os.close(write_end)
                 boot.unblock_signals()
             answer = pipe.read()
-        os.waitpid(middle, 0)
+        with contextlib.suppress(ChildProcessError):  # The app ignores SIGCHLD: the kernel has reaped it.
+            os.waitpid(middle, 0)
         return int(answer or b"0")
 
     def _fork_again(self, slot: int, supervisor: int, descriptors: list[int], write_end: int) -> NoReturn:

@@ -1,0 +1,108 @@
+"""Faults that were found by reading: each once ended a worker, lost a child or ran more than it should."""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+
+import pytest
+
+from tests.faults.harness import Worker, children_of, title, wait_until
+
+#: Has a job that says when it runs. ``{}``: what else happens when it is imported.
+APP = """
+import os, sys, time
+from taskito import Queue, current_job
+queue = Queue()
+{}
+
+@queue.task(name="bootapp.nap")
+def nap(seconds):
+    with open("naps", "a") as file:
+        file.write(f"start {{current_job.id}}\\n")
+    time.sleep(seconds)
+    with open("naps", "a") as file:
+        file.write(f"end {{current_job.id}}\\n")
+    return os.getpid()
+"""
+
+
+@pytest.fixture
+def backend_url(sqlite_url: str) -> str:
+    """What is tested here has nothing to do with the store."""
+    return sqlite_url
+
+
+@pytest.fixture
+def start_app(start_worker, tmp_path):
+    """Start a worker on APP with more text in it."""
+
+    def start(text: str, *arguments: str, procs: int = 1) -> Worker:
+        (tmp_path / "bootapp.py").write_text(APP.format(textwrap.dedent(text)))
+        return start_worker("--app", "bootapp:queue", *arguments, procs=procs)
+
+    return start
+
+
+def naps(directory) -> list[list[str]]:
+    path = directory / "naps"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def zygote_of(worker: Worker) -> int:
+    return next((pid for pid in children_of(worker.pid) if "taskito: zygote" in title(pid)), 0)
+
+
+def test_a_new_zygote_that_cannot_load_the_app_leaves_the_children_alone(start_app, app, tmp_path):
+    worker = start_app("assert not os.path.exists('broken'), 'half deployed'")
+    [child] = worker.job_children()
+    job = app.queue.enqueue("bootapp.nap", [2.0])
+    wait_until(lambda: naps(tmp_path))
+    (tmp_path / "broken").touch()
+    os.kill(worker.zygote(), signal.SIGKILL)
+
+    os.kill(child, signal.SIGTERM)  # It ends after its job, and a new one is needed.
+    assert job.result(20) == child
+    wait_until(lambda: "half deployed" in worker.output(), 30)
+    assert not worker.exited(), worker.output()
+    (tmp_path / "broken").unlink()
+
+    assert app.queue.enqueue("bootapp.nap", [0.0]).result(40) != child
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+#: The zygote stands still after its second fork, when the child has long been there.
+FORK_SLOWLY = """
+forked = []
+def linger(zygote=os.getpid()):
+    if os.getpid() == zygote:
+        forked.append(1)
+        if len(forked) == 2:
+            time.sleep(600)
+os.register_at_fork(after_in_parent=linger)
+"""
+
+
+def test_a_child_that_is_ready_before_the_zygote_says_so_outlives_its_death(start_app, app, tmp_path):
+    worker = start_app(FORK_SLOWLY, procs=2)
+    jobs = [app.queue.enqueue("bootapp.nap", [1.0]) for _ in range(2)]
+    wait_until(lambda: len(naps(tmp_path)) == 2)
+
+    os.kill(worker.zygote(), signal.SIGKILL)
+
+    assert len({job.result(30) for job in jobs}) == 2
+    assert not worker.exited(), worker.output()
+    assert [row.interruptions for row in app.queue.storage.get([job.id for job in jobs])] == [0, 0]
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_a_child_forked_into_a_drain_does_not_outlive_it(start_app, app):
+    worker = start_app(FORK_SLOWLY, procs=2)
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait(20) == 0
+    worker.nothing_left()
