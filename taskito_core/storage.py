@@ -266,7 +266,8 @@ class Storage(Protocol):
 
         If fewer than ``want.limit`` were found, the worker is marked as waiting, and the claims
         returned include a look taken *after* that mark was visible to producers: a job enqueued later
-        rings this worker's Wakeups, so the caller may sleep until then or until ``next_due``.
+        rings this worker's Wakeups, so the caller may sleep until then or until ``next_due``. Without
+        ``want`` the mark stays as it is: who only settles may be waiting still.
         """
         ...
 

@@ -122,10 +122,10 @@ class MemoryStorage:
             if want is not None and alive:
                 claims = [_claim(store, job, worker_id, want.token, now) for job in _due(store, want, now)]
                 next_due = _next_due(store, want, now)
-            if want is not None and alive and len(claims) < want.limit:
-                store.waiting.add(worker_id)
-            else:
-                store.waiting.discard(worker_id)
+                if len(claims) < want.limit:
+                    store.waiting.add(worker_id)
+                else:
+                    store.waiting.discard(worker_id)
             store.changed.notify_all()
             return Exchange(recorded, claims, next_due, now, alive)
 

@@ -74,6 +74,17 @@ class Hearing(ConformanceBase):
         assert _waited(ear) < PATIENCE / 2
 
     @pytest.mark.usefixtures("needs_wakeups")
+    def test_a_waiting_worker_that_settles_meanwhile_is_still_rung(
+        self, storage: Storage, connect: Connect, worker: str, ear: Wakeups
+    ) -> None:
+        storage.enqueue([make_job()])
+        [claimed] = claim(storage, worker, 2)
+        storage.exchange(worker, [complete(claimed)], None)
+        connect().enqueue([make_job()])
+
+        assert _waited(ear) < PATIENCE / 2
+
+    @pytest.mark.usefixtures("needs_wakeups")
     def test_an_ear_hears_every_queue_it_was_made_for(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
