@@ -21,22 +21,15 @@ if TYPE_CHECKING:
 
 #: Exit codes of a worker that was asked to stop and did: drained, or drained with some jobs interrupted.
 _STOPPED = (0, 75)
-_GRACE = 35.0  #: seconds a worker may take to stop before it is killed; it promises 30
+_GRACE = 10.0  #: seconds beyond its graceful timeout that a worker may take to stop; it promises 5
 
 
-class _Command:
-    """The running subprocess as ``request_shutdown`` sees it."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-
-    def request_shutdown(self) -> None:
-        self._process.terminate()
-
-
-def command(app: str, queues: tuple[str, ...] | None, procs: int | None) -> list[str]:
+def command(
+    app: str, queues: tuple[str, ...] | None, procs: int | None, graceful_timeout: float, boot_timeout: float
+) -> list[str]:
     """The command line; no secrets in it: the worker learns the settings by importing the app."""
     words = [sys.executable, "-m", "taskito_core.cli.main", "worker", "--app", app]
+    words += ["--graceful-timeout", f"{graceful_timeout:g}", "--boot-timeout", f"{boot_timeout:g}"]
     if procs is not None:
         words += ["--procs", str(procs)]
     if queues:
@@ -44,21 +37,52 @@ def command(app: str, queues: tuple[str, ...] | None, procs: int | None) -> list
     return words
 
 
-def run_prefork(queue: Queue, app: str | None, queues: tuple[str, ...] | None, procs: int | None) -> None:
-    """Start the worker, wait until it has ended. Raises TaskitoError if it failed."""
-    if not app:
-        raise ConfigError("pool='prefork' needs app='module:attribute', where its processes find this queue")
-    process = subprocess.Popen(command(app, queues, procs))
-    running = _Command(process)
-    queue._attach_worker(running)
-    try:
-        with _forwarding_sigterm(running.request_shutdown):
-            code = _wait(process)
-    finally:
-        queue._detach_worker(running)
-        _end(process)
-    if code not in _STOPPED:
-        raise TaskitoError(f"the worker of {app!r} ended with exit code {code}; what it wrote says why")
+class PreforkWorker:
+    """The command as a subprocess: made, then run once."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        app: str | None,
+        queues: tuple[str, ...] | None,
+        procs: int | None,
+        graceful_timeout: float,
+        boot_timeout: float,
+    ) -> None:
+        if not app:
+            raise ConfigError(
+                "pool='prefork' needs app='module:attribute', where its processes find this queue"
+            )
+        self._queue = queue
+        self._app = app
+        self._grace = graceful_timeout + _GRACE
+        self._command = command(app, queues, procs, graceful_timeout, boot_timeout)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = False
+
+    def request_shutdown(self) -> None:
+        self._asked = True
+        if self._process is not None:
+            self._process.terminate()
+
+    def run(self) -> None:
+        """Start the worker, wait until it has ended. Raises TaskitoError if it failed."""
+        process = self._process = subprocess.Popen(self._command)
+        if self._asked:  # while it was being started
+            process.terminate()
+        self._queue._attach_worker(self)
+        try:
+            with _forwarding_sigterm(self.request_shutdown):
+                code = _wait(process)
+        finally:
+            self._queue._detach_worker(self)
+            _end(process, self._grace)
+        # Asked before it could listen, it died of the signal, and had not begun anything.
+        if code not in _STOPPED and not (self._asked and code == -signal.SIGTERM):
+            raise TaskitoError(
+                f"the worker of {self._app!r} ended with exit code {code}; what it wrote says why"
+            )
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -70,12 +94,12 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             process.send_signal(signal.SIGINT)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     """Leave no worker behind, whatever ended the wait."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(_GRACE)
+            process.wait(grace)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

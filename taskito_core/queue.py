@@ -6,7 +6,8 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
@@ -29,9 +30,11 @@ Pool = Literal["threads", "prefork"]
 
 
 class RunningWorker(Protocol):
-    """What runs in ``run_worker`` and can be asked to stop. Must be safe to call in a signal handler."""
+    """One worker of this process. ``request_shutdown`` may be called at any time, in signal handlers too."""
 
     def request_shutdown(self) -> None: ...
+
+    def run(self) -> None: ...
 
 
 class Decorator(Protocol):
@@ -194,31 +197,24 @@ class Queue(Producing):
         threads: int | None = None,
         procs: int | None = None,
         app: str | None = None,
+        graceful_timeout: float = 25.0,
+        boot_timeout: float = 60.0,
     ) -> None:
         """Run jobs until ``request_shutdown``, SIGINT or SIGTERM; returns when what ran has ended.
 
         ``pool="threads"`` runs them in ``threads`` threads of this process (default: ``workers``). A
-        thread cannot be killed, so a job over its timeout fails after its function returned.
+        thread cannot be killed, so a job over its timeout fails after its function returned, a
+        ``soft_timeout`` is not enforced, and a job that still runs ``graceful_timeout`` seconds after the
+        worker was told to stop goes back to the queue while its thread goes on.
         ``pool="prefork"`` starts ``taskito worker`` for ``app`` (``module:attribute`` of this queue)
         with ``procs`` processes, and waits for it.
-        ``queues``: only these; default: every queue the tasks name.
+        ``queues``: only these; default: every queue the tasks name. Tasks registered later are not run.
+
+        Raises StorageUnavailable if the store did not answer for ``boot_timeout`` seconds at the start,
+        or not to the last; other StorageErrors and ConfigError if it cannot start; for
+        ``"prefork"`` TaskitoError if the command failed.
         """
-        names = None if queues is None else options.queue_names("queues", queues)
-        if pool == "threads":
-            if procs is not None or app is not None:
-                raise ConfigError("procs and app belong to pool='prefork'; a pool of threads takes threads")
-            from taskito_core.worker.threads import run_worker
-
-            count = self.settings.workers if threads is None else options.whole("threads", threads, 1)
-            run_worker(self, queues=names, threads=count or config.available_cpus())
-        elif pool == "prefork":
-            if threads is not None:
-                raise ConfigError("threads belongs to pool='threads'; pool='prefork' takes procs")
-            from taskito_core.launcher import run_prefork
-
-            run_prefork(self, app, names, None if procs is None else options.whole("procs", procs, 1))
-        else:
-            raise ConfigError(f"pool must be 'threads' or 'prefork', got {pool!r}")
+        self._make_worker(queues, pool, threads, procs, app, graceful_timeout, boot_timeout).run()
 
     async def arun_worker(
         self,
@@ -228,12 +224,90 @@ class Queue(Producing):
         threads: int | None = None,
         procs: int | None = None,
         app: str | None = None,
+        graceful_timeout: float = 25.0,
+        boot_timeout: float = 60.0,
     ) -> None:
-        """``run_worker`` beside an event loop. Cancelling it asks the worker to stop."""
+        """``run_worker`` beside an event loop. Cancelling it asks this worker to stop, and does not wait."""
+        worker = self._make_worker(queues, pool, threads, procs, app, graceful_timeout, boot_timeout)
         try:
-            await aio.in_own_thread(self.run_worker, queues, pool, threads=threads, procs=procs, app=app)
+            await aio.in_own_thread(worker.run)
         finally:
-            self.request_shutdown()
+            worker.request_shutdown()
+
+    @contextmanager
+    def embedded_worker(
+        self,
+        queues: Sequence[str] | None = None,
+        *,
+        threads: int | None = None,
+        graceful_timeout: float = 25.0,
+        boot_timeout: float = 60.0,
+    ) -> Iterator[None]:
+        """Inside, jobs run in threads of this process; leaving waits until those that run have ended.
+
+        Everything else is as with ``run_worker``; what that would raise is raised on leaving.
+        """
+        worker = self._make_worker(queues, "threads", threads, None, None, graceful_timeout, boot_timeout)
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                worker.run()
+            except BaseException as exc:
+                failures.append(exc)
+
+        thread = threading.Thread(target=run, name="taskito-worker", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            worker.request_shutdown()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def _make_worker(
+        self,
+        queues: Sequence[str] | None,
+        pool: Pool,
+        threads: int | None,
+        procs: int | None,
+        app: str | None,
+        graceful_timeout: float,
+        boot_timeout: float,
+    ) -> RunningWorker:
+        names = None if queues is None else options.queue_names("queues", queues)
+        if names == ():
+            raise ConfigError("queues must name at least one; leave it out for every queue the tasks name")
+        grace = options.seconds("graceful_timeout", graceful_timeout)
+        boot = options.seconds("boot_timeout", boot_timeout)
+        if pool == "threads":
+            if procs is not None or app is not None:
+                raise ConfigError("procs and app belong to pool='prefork'; a pool of threads takes threads")
+            from taskito_core.worker.threads import ThreadWorker
+
+            count = self.settings.workers if threads is None else options.whole("threads", threads, 1)
+            return ThreadWorker(
+                self,
+                threads=count or config.available_cpus(),
+                queues=names,
+                graceful_timeout=grace,
+                boot_timeout=boot,
+            )
+        if pool == "prefork":
+            if threads is not None:
+                raise ConfigError("threads belongs to pool='threads'; pool='prefork' takes procs")
+            from taskito_core.launcher import PreforkWorker
+
+            return PreforkWorker(
+                self,
+                app=app,
+                queues=names,
+                procs=None if procs is None else options.whole("procs", procs, 1),
+                graceful_timeout=grace,
+                boot_timeout=boot,
+            )
+        raise ConfigError(f"pool must be 'threads' or 'prefork', got {pool!r}")
 
     def request_shutdown(self) -> None:
         """Ask the workers that ``run_worker`` runs in this process to finish and return. Does not wait.

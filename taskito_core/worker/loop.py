@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import taskito_core
-from taskito_core.errors import ConfigError
+from taskito_core.errors import ConfigError, StorageError, StorageUnavailable, TaskitoError
 from taskito_core.plugins import Plugins
 from taskito_core.report import AppReport
 from taskito_core.storage import WorkerInfo
@@ -74,7 +74,7 @@ class WorkerLoop:
         self._dispatcher: Dispatcher | None = None
         self._desk: StoreDesk | None = None
         self._failure: ExitCode | None = None
-        self.failure: str | None = None  #: why the worker could not start or go on, for people
+        self.failure: TaskitoError | None = None  #: why the worker could not start, or not end well
         self._neighbours = Neighbours(selector, self._neighbour_gone)
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
 
@@ -83,8 +83,8 @@ class WorkerLoop:
         self._pool = pool
         if signals is not None:
             self._selector.register(signals, selectors.EVENT_READ, lambda _: self._heed(signals.drain()))
-        pool.start()
         try:
+            pool.start()
             while not self._finished():
                 self._turn(pool)
         finally:
@@ -176,12 +176,13 @@ class WorkerLoop:
     def app_ready(self, report: AppReport, lanes: int) -> None:
         if not report.tasks:
             listed = ", ".join(report.modules) or "no modules of yours"
-            self._fail(ExitCode.APP_FAILED, f"{report.app} has no tasks; importing it brought in: {listed}")
+            message = f"{report.app} has no tasks; importing it brought in: {listed}"
+            self._fail(ExitCode.APP_FAILED, ConfigError(message))
             return
         try:
             storage = self._plugins.open_storage(report.storage)
         except ConfigError as exc:
-            self._fail(ExitCode.APP_FAILED, str(exc))
+            self._fail(ExitCode.APP_FAILED, exc)
             return
         options = self._options
         worker = WorkerInfo(
@@ -217,7 +218,7 @@ class WorkerLoop:
         self._desk.start()
 
     def app_failed(self, message: str, traceback: str | None) -> None:
-        self._fail(ExitCode.APP_FAILED, f"the app cannot be loaded: {message}", traceback)
+        self._fail(ExitCode.APP_FAILED, ConfigError(f"the app cannot be loaded: {message}"), traceback)
 
     def lane_opened(self, lane_id: int, limit: int | None) -> None:
         if self._dispatcher is not None:
@@ -243,8 +244,8 @@ class WorkerLoop:
 
     def _shut_down(self, pool: Pool, now: float) -> None:
         """Act on the phase the worker has come to."""
-        if self._desk is not None and self._booting(self._desk):
-            self._check_boot(self._desk, now)
+        if self._desk is not None:
+            self._check_store(self._desk, now)
         self._shutdown.tick(now)
         phase = self._shutdown.phase
         if phase >= Phase.DRAINING > self._acted:
@@ -270,12 +271,16 @@ class WorkerLoop:
         """Not registered for the first time yet."""
         return not desk.registered and desk.worker.id == self._worker_id
 
-    def _check_boot(self, desk: StoreDesk, now: float) -> None:
-        if desk.fatal is not None:
-            self._fail(ExitCode.INTERNAL_ERROR, f"the store cannot be used: {desk.fatal}")
-        elif now >= self._born + self._options.boot_timeout:
-            waited = self._options.boot_timeout
-            self._fail(ExitCode.STORE_UNREACHABLE, f"the store did not answer within {waited:g} s")
+    def _check_store(self, desk: StoreDesk, now: float) -> None:
+        """Fail if the store will not have us, or does not answer in the time a start may take."""
+        if (why := desk.fatal) is not None:
+            cls = ConfigError if isinstance(why, ConfigError) else StorageError
+            self._fail(ExitCode.INTERNAL_ERROR, cls(f"the store cannot be used: {why}"), cause=why)
+        elif self._booting(desk) and now >= self._born + self._options.boot_timeout:
+            message = f"the store did not answer within {self._options.boot_timeout:g} s"
+            if desk.trouble is not None:
+                message += f": {desk.trouble}"
+            self._fail(ExitCode.STORE_UNREACHABLE, StorageUnavailable(message), cause=desk.trouble)
 
     def _all_settled(self, pool: Pool) -> bool:
         return pool.empty() and (self._dispatcher is None or self._dispatcher.idle())
@@ -292,10 +297,17 @@ class WorkerLoop:
             return True
         return self._desk.left
 
-    def _fail(self, code: ExitCode, message: str, traceback: str | None = None) -> None:
+    def _fail(
+        self,
+        code: ExitCode,
+        error: TaskitoError,
+        traceback: str | None = None,
+        cause: BaseException | None = None,
+    ) -> None:
         if self._failure is None:
-            self._failure, self.failure = code, message
-            log.critical("%s%s", f"{traceback.rstrip()}\n" if traceback else "", message)
+            error.__cause__ = cause or error.__cause__
+            self._failure, self.failure = code, error
+            log.critical("%s%s", f"{traceback.rstrip()}\n" if traceback else "", error)
 
     def _close(self) -> None:
         if self._desk is not None and not self._desk.stop(STOP_TIMEOUT):
@@ -311,7 +323,9 @@ class WorkerLoop:
         held = len(dispatcher.holding()) if dispatcher else 0
         interrupted = dispatcher.interrupted if dispatcher else 0
         if held:
-            log.error("%d jobs could not be settled before the end; another worker will rescue them", held)
+            message = f"{held} jobs could not be settled before the end; another worker will rescue them"
+            log.error("%s", message)
+            self.failure = StorageUnavailable(message)
         code = self._shutdown.exit_code(interrupted, held)
         log.info("worker %s is done", self._worker_id)
         return code

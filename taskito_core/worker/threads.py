@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskito_core.app import report
-from taskito_core.cpus import available_cpus
 from taskito_core.errors import ConfigError
 from taskito_core.job import ErrorInfo, ErrorKind
 from taskito_core.worker.desk import new_worker_id
@@ -51,9 +50,7 @@ _Mail = tuple[int, ResultMessage] | _Ended
 class _Lane:
     """One thread and the jobs it has not begun."""
 
-    def __init__(
-        self, lane_id: int, runner: Runner, mail: Mailbox[tuple[int, ResultMessage] | _Ended]
-    ) -> None:
+    def __init__(self, lane_id: int, runner: Runner, mail: Mailbox[_Mail]) -> None:
         self._id = lane_id
         self._runner = runner
         self._mail = mail
@@ -208,43 +205,53 @@ class ThreadPool:
             self._events.lane_lost(lane_id, death)
 
 
-def run_worker(
-    queue: Queue,
-    *,
-    queues: Sequence[str] | None = None,
-    threads: int | None = None,
-    graceful_timeout: float = 25.0,
-    boot_timeout: float = 60.0,
-) -> int:
-    """Run a worker with threads in this process until it is told to stop; the exit code.
+class ThreadWorker:
+    """One worker in this process: made, then run once."""
 
-    In the main thread SIGINT and SIGTERM drain it, as they do ``taskito worker``; elsewhere only
-    ``queue.request_shutdown()`` does. Raises ConfigError if the worker cannot start at all.
-    """
-    if not queue.tasks:
-        raise ConfigError(
-            "this queue has no tasks: decorate a function with @queue.task before running a worker"
-        )
-    names = tuple(dict.fromkeys(queues)) if queues else None
-    count = threads or queue.settings.workers or available_cpus()
-    worker_id = new_worker_id()
-    options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
-    with selectors.DefaultSelector() as selector:
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        threads: int,
+        queues: Sequence[str] | None = None,
+        graceful_timeout: float = 25.0,
+        boot_timeout: float = 60.0,
+    ) -> None:
+        if not queue.tasks:
+            raise ConfigError(
+                "this queue has no tasks: decorate a function with @queue.task before running a worker"
+            )
+        names = tuple(queues) if queues else None
+        options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
+        self._queue = queue
+        self._selector = selectors.DefaultSelector()
         # No lifeline: this process may live on when its worker has ended, so "gone" would say nothing.
-        loop = WorkerLoop(options, queue.plugins, selector, worker_id, lambda _: None)
-        pool = ThreadPool(queue, count, selector, loop)
-        queue._attach_worker(loop)
+        self._loop = WorkerLoop(options, queue.plugins, self._selector, new_worker_id(), lambda _: None)
+        self._pool = ThreadPool(queue, threads, self._selector, self._loop)
+
+    def request_shutdown(self) -> None:
+        """Begin to drain, or if ``run`` is still to come, do so at its beginning. From any thread."""
+        self._loop.request_shutdown()
+
+    def run(self) -> None:
+        """Run until told to stop and drained.
+
+        In the main thread SIGINT and SIGTERM drain it, as they do ``taskito worker``; elsewhere only
+        ``request_shutdown`` does. Raises ConfigError or StorageError if it cannot start, and
+        StorageUnavailable if at the end the store did not take what was done.
+        """
+        self._queue._attach_worker(self)
         try:
-            code = _run_with_signals(loop, pool)
+            with self._selector:
+                self._run_loop()
         finally:
-            queue._detach_worker(loop)
-    if loop.failure is not None:
-        raise ConfigError(loop.failure)
-    return code
+            self._queue._detach_worker(self)
+        if self._loop.failure is not None:
+            raise self._loop.failure
 
-
-def _run_with_signals(loop: WorkerLoop, pool: ThreadPool) -> int:
-    if threading.current_thread() is not threading.main_thread():
-        return loop.run(pool)
-    with SignalPipe((signal.SIGINT, signal.SIGTERM)) as pipe:
-        return loop.run(pool, pipe)
+    def _run_loop(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            with SignalPipe((signal.SIGINT, signal.SIGTERM)) as pipe:
+                self._loop.run(self._pool, pipe)
+        else:
+            self._loop.run(self._pool)

@@ -20,6 +20,7 @@ Work = Callable[..., Any]
 def test_everything_that_touches_storage_has_a_twin_with_the_same_arguments() -> None:
     sync_only = {
         *("using", "spec", "is_retryable", "to_dict", "task", "request_shutdown", "serializer_of"),
+        "embedded_worker",  # beside an event loop: arun_worker, and cancel it
     }
     for cls in (Queue, Task, JobResult):
         names = {n for n, thing in inspect.getmembers(cls, inspect.isfunction) if not n.startswith("_")}

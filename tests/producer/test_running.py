@@ -88,6 +88,9 @@ def test_every_worker_of_the_queue_is_asked_to_stop(tmp_path: Path) -> None:
     class Worker:
         asked = 0
 
+        def run(self) -> None:
+            raise NotImplementedError
+
         def request_shutdown(self) -> None:
             self.asked += 1
 
@@ -114,6 +117,9 @@ def test_every_worker_of_the_queue_is_asked_to_stop(tmp_path: Path) -> None:
         {"threads": True},
         {"queues": "mail"},
         {"queues": ["a,b"]},
+        {"queues": []},
+        {"graceful_timeout": -1},
+        {"boot_timeout": float("nan")},
     ],
 )
 def test_ways_of_running_that_make_no_sense_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
@@ -122,10 +128,11 @@ def test_ways_of_running_that_make_no_sense_are_refused(tmp_path: Path, wrong: d
 
 
 def test_the_command_line_names_the_app_and_no_secret() -> None:
-    words = command("app:queue", ("a", "b"), 3)
+    words = command("app:queue", ("a", "b"), 3, 12.5, 60)
 
     assert words[1:] == [
-        *("-m", "taskito_core.cli.main", "worker", "--app", "app:queue", "--procs", "3", "--queues", "a,b")
+        *("-m", "taskito_core.cli.main", "worker", "--app", "app:queue"),
+        *("--graceful-timeout", "12.5", "--boot-timeout", "60", "--procs", "3", "--queues", "a,b"),
     ]
 
 
