@@ -6,12 +6,18 @@ for the due jobs of each. So a million future jobs of a higher priority cost one
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from taskito_core import Claim, Want
 from taskito_sqlite import sql
+
+#: After this many priorities of a queue the rest is read in order: see DUE_IN_ORDER.
+MAX_STEPS = 200
+#: Milliseconds after which to look again where not everything was looked at.
+LOOK_AGAIN = 1000
 
 
 class Level(NamedTuple):
@@ -29,8 +35,14 @@ def claim(
     claims: list[Claim] = []
     next_due: int | None = None
     for queue in want.queues:
-        for level in _levels(connection, queue, want.tasks):
-            if (room := want.limit - len(claims)) > 0:
+        for step, level in enumerate(_levels(connection, queue, want.tasks), 1):
+            room = want.limit - len(claims)
+            if step > MAX_STEPS:
+                if room > 0:
+                    claims += _take_in_order(connection, level, worker_id, want, now, room)
+                next_due = min(next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
+                break
+            if room > 0:
                 claims += _take(connection, level, worker_id, want.token, now, room)
             left = _earliest(connection, level)
             if left is not None and left <= now:
@@ -93,6 +105,21 @@ def _take_from(
     claims = list(map(Claim._make, connection.execute(sql.DUE, where)))
     if claims:
         connection.execute(sql.CLAIM, (*where, worker_id))
+    return claims
+
+
+def _take_in_order(
+    connection: sqlite3.Connection, level: Level, worker_id: str, want: Want, now: int, room: int
+) -> list[Claim]:
+    """The best due jobs of a queue from this level's priority down, over all wanted lanes."""
+    rows: list[tuple[Any, ...]] = []
+    for lane in _lanes(connection, level.queue, want.tasks):
+        where = (level.queue, lane, level.priority, now, room, want.token)
+        rows += connection.execute(sql.DUE_IN_ORDER, where)
+    rows.sort(key=lambda row: (-row[-2], row[-1], row[0]))
+    claims = [Claim._make(row[:-2]) for row in rows[:room]]
+    ids = json.dumps([claim.id for claim in claims])
+    connection.execute(sql.CLAIM_THESE, (ids, worker_id, want.token, now))
     return claims
 
 

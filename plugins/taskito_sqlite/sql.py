@@ -74,6 +74,23 @@ UPDATE jobs SET status = 'running', worker = ?7, token = ?6, claimed_at = ?4
                 ORDER BY scheduled_at, id LIMIT ?5)
 """
 
+DUE_IN_ORDER = """
+-- As DUE for all priorities from ?3 down, with priority and due time to merge lanes by: passes over what is
+-- not due one by one, which is cheaper than a step each when nearly every job has a priority of its own.
+SELECT id, ?6, task_name, queue, payload, retry_count, crashes, interruptions, max_retries, timeout,
+       metadata, ?4, priority, scheduled_at
+  FROM jobs INDEXED BY jobs_claim
+ WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority <= ?3
+   AND scheduled_at <= ?4
+ ORDER BY priority DESC, scheduled_at, id LIMIT ?5
+"""
+
+CLAIM_THESE = """
+-- Mark what DUE_IN_ORDER has just returned.
+UPDATE jobs SET status = 'running', worker = ?2, token = ?3, claimed_at = ?4
+ WHERE id IN (SELECT value FROM json_each(?1))
+"""
+
 NEXT_DUE = """
 -- When the first job of one lane and priority falls due.
 SELECT scheduled_at FROM jobs INDEXED BY jobs_claim
@@ -391,7 +408,17 @@ SELECT worker_id, host, pid, app, queues, tasks, procs, version, started_at, las
 #: What runs per batch of jobs: a test forbids these to scan a table.
 HOT = (
     *("ENQUEUE", "STORED", "NEXT_LANE", "FIRST_PRIORITY", "NEXT_PRIORITY", "DUE", "DUE_HEADS", "CLAIM"),
-    *("NEXT_DUE", "COMPLETE", "FINISHED_WITH", "FAILED_ATTEMPT", "RETRY", "RETRIED_WITH", "BURY"),
+    *(
+        "DUE_IN_ORDER",
+        "CLAIM_THESE",
+        "NEXT_DUE",
+        "COMPLETE",
+        "FINISHED_WITH",
+        "FAILED_ATTEMPT",
+        "RETRY",
+        "RETRIED_WITH",
+        "BURY",
+    ),
     *("DEAD_LETTER", "RELEASE", "AWAITED", "TOLD", "WORKER", "SET_WAITING", "HEARTBEAT", "RUNS"),
     *("RELEASE_ALL", "DECLARE_DEAD", "RESCUE", "PRUNE", "PRUNE_ERRORS", "PRUNE_LETTERS", "PRUNE_LOGS"),
     *("PRUNE_DEPENDENCIES", "PRUNE_REPLAYS", "GET", "WAITED_FOR", "AWAIT", "ERRORS", "LETTERS"),

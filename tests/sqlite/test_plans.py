@@ -35,7 +35,9 @@ def test_a_hot_statement_scans_nothing_but_its_own_parameter(storage: SqliteStor
     assert scans == [], plan
 
 
-@pytest.mark.parametrize("name", ["DUE", "DUE_HEADS", "CLAIM", "NEXT_DUE", "NEXT_LANE", "FIRST_PRIORITY"])
+@pytest.mark.parametrize(
+    "name", ["DUE", "DUE_HEADS", "DUE_IN_ORDER", "CLAIM", "NEXT_DUE", "NEXT_LANE", "FIRST_PRIORITY"]
+)
 def test_a_claim_reads_its_index_in_order_and_sorts_nothing(storage: SqliteStorage, name: str) -> None:
     plan = _plan(storage, getattr(sql, name))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
+from taskito_core.job import Claim
 from taskito_core.storage import Storage
-from taskito_core.testing.conformance.base import ConformanceBase
+from taskito_core.testing.conformance.base import ConformanceBase, wait_until
 from taskito_core.testing.factories import claim, make_job, release, want
 
 _LONG_AGO = 1_600_000_000_000
@@ -39,6 +41,23 @@ class Order(ConformanceBase):
         storage.enqueue([early, urgent])
 
         assert [c.id for c in claim(storage, worker, 2)] == [urgent.id, early.id]
+
+    def test_due_jobs_below_very_many_priorities_that_are_not_due_come_in_order(
+        self, storage: Storage, worker: str
+    ) -> None:
+        storage.enqueue([make_job(priority=priority, delay=3600.0) for priority in range(100, 500)])
+        best, second, third, last = (
+            make_job(priority=priority, scheduled_at=_LONG_AGO) for priority in (9, 8, 7, 7)
+        )
+        last = replace(last, scheduled_at=_LONG_AGO + 1)
+        storage.enqueue([last, second, best, third])
+        claimed = _claim_soon(storage, worker, 2)
+        lane = claimed[1].task_name
+        storage.exchange(worker, [release(claimed[0]), release(claimed[1], lane=lane)], None)
+
+        assert [c.id for c in claimed] == [best.id, second.id]
+        assert [c.id for c in _claim_soon(storage, worker, 3)] == [best.id, second.id, third.id]
+        assert [c.id for c in _claim_soon(storage, worker, 1)] == [last.id]
 
     def test_a_queue_served_first_comes_before_any_priority(self, storage: Storage, worker: str) -> None:
         modest = make_job(queue="first")
@@ -121,3 +140,15 @@ class Order(ConformanceBase):
 
         jobs.sort(key=lambda job: (job.queue != "b", -job.priority, job.scheduled_at, job.id))
         assert claimed == [job.id for job in jobs]
+
+
+def _claim_soon(storage: Storage, worker: str, limit: int) -> list[Claim]:
+    """Claim until there are so many: a store may need several looks, and says when to take the next."""
+    claims: list[Claim] = []
+
+    def enough() -> bool:
+        claims.extend(claim(storage, worker, limit - len(claims)))
+        return len(claims) == limit
+
+    wait_until(enough)
+    return claims
