@@ -26,7 +26,7 @@ class Killer:
         self._start = lambda: start_worker("--procs", "4", procs=0)
         self._dice = random.Random(seed)
         # The first supervisor is spared, so that what it might leak has the whole run to pile up.
-        self.spared: Worker = self._start()
+        self.spared: Worker = self._start().ready(4)
         self.other: Worker = self._start()
         self.gone: list[Worker] = []
         self.kills: Counter[str] = Counter()
@@ -34,6 +34,7 @@ class Killer:
     def run(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (next_at := time.monotonic() + 0.1) < end:
+            self.restart_what_ended()
             self._kill_one()
             wait_until(lambda at=next_at: time.monotonic() >= at)
 
@@ -42,8 +43,7 @@ class Killer:
         if kind == "supervisor":
             self.other.signal(signal.SIGKILL)
             self.other.wait(10)
-            self.gone.append(self.other)
-            self.other = self._start()
+            self._replace()
         else:
             worker = self._dice.choice([self.spared, self.other])
             victims = sorted(pid for pid in children_of(worker.pid) if f"taskito: {kind}" in title(pid))
@@ -52,6 +52,17 @@ class Killer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._dice.choice(victims), signal.SIGKILL)
         self.kills[kind] += 1
+
+    def restart_what_ended(self) -> None:
+        """As a service manager does: without its zygote a worker that has not booted yet gives up."""
+        if self.other.exited():
+            assert self.other.wait() == 3, self.other.output()
+            assert "the process that imports it died of SIGKILL" in self.other.output()
+            self._replace()
+
+    def _replace(self) -> None:
+        self.gone.append(self.other)
+        self.other = self._start()
 
     @property
     def alive(self) -> list[Worker]:
@@ -84,6 +95,8 @@ def test_every_job_ends_once_whatever_is_killed(app, start_worker, backend_url, 
     killer = Killer(start_worker, seed=count)
 
     killer.run(seconds)
+    wait_until(lambda: killer.other.exited() or len(killer.other.job_children()) == 4, 60)
+    killer.restart_what_ended()
     load.finish(60 + seconds, killer.outputs)
 
     print(f"killed {dict(killer.kills)}")

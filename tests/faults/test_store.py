@@ -84,7 +84,7 @@ def test_a_restart_in_the_middle_loses_nothing(app, start_worker, store, count, 
     assert not any(row.crashes or row.retry_count for row in rows)
 
 
-@pytest.mark.parametrize("seconds", [4.0, long(20.0), long(60.0)])
+@pytest.mark.parametrize("seconds", [2.0, long(20.0), long(60.0)])
 def test_jobs_go_on_while_the_store_is_away_and_none_is_run_again(app, start_worker, store, seconds):
     first, second = start_worker(procs=2), start_worker(procs=2)
     jobs = [app.nap.delay(length) for length in (seconds / 2, seconds / 2, seconds + 2, seconds + 2)]
@@ -195,7 +195,7 @@ class TestFullDisk:
         disk, _ = small
         worker = start_worker(procs=2)
         assert app.nap_then_big.delay(0, 1000).result(30) == b"x" * 1000
-        jobs = [app.nap_then_big.delay(seconds, 1_000_000) for seconds in (1.0, 3.0)]
+        jobs = [app.nap_then_big.delay(seconds, 1_000_000) for seconds in (0.7, 2.0)]
         worker.started(3)
 
         disk.fill()
