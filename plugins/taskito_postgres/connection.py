@@ -83,7 +83,7 @@ class Connections:
                     return self._on_new_pool(work)
                 raise
             try:
-                return _again(work, Session(connection, self.settings()))
+                return again(work, Session(connection, self.settings()))
             except psycopg.OperationalError:
                 if not (repeatable and connection.closed):
                     raise
@@ -96,7 +96,7 @@ class Connections:
 
     def _on_new_pool(self, work: Callable[[Session], T]) -> T:
         with self._open_pool().connection(timeout=POOL_TIMEOUT) as connection:
-            return _again(work, Session(connection, self.settings()))
+            return again(work, Session(connection, self.settings()))
 
     def on_worker(self, doing: str, work: Callable[[Session], T]) -> T:
         """Run ``work`` on the worker's own connection; one caller at a time."""
@@ -106,7 +106,7 @@ class Connections:
                 self._prepare(keep=False)
                 self._worker = Session(self.open(self.worker_settings()), self.worker_settings())
             try:
-                return _again(work, self._worker)
+                return again(work, self._worker)
             finally:
                 if self._worker.connection.closed:
                     self._worker = None
@@ -131,7 +131,7 @@ class Connections:
         return Settings(schema=self.schema, lazy_commit=self._lazy_commit)
 
     def worker_settings(self) -> Settings:
-        return Settings(schema=self.schema, lazy_commit=self._lazy_commit, hot=True)
+        return Settings(schema=self.schema, lazy_commit=self._lazy_commit, hurried=True)
 
     @contextmanager
     def translated(self, doing: str) -> Iterator[None]:
@@ -264,7 +264,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _again(work: Callable[[Session], T], session: Session) -> T:
+def again(work: Callable[[Session], T], session: Session) -> T:
     """Run ``work``, which is one transaction, until it meets nobody on the same rows."""
     for _ in range(ATTEMPTS - 1):
         try:

@@ -25,13 +25,14 @@ from taskito_core import (
 from taskito_postgres import settle, sql
 from taskito_postgres.arrays import Bigints, Texts
 from taskito_postgres.base import Base
+from taskito_postgres.connection import again
 from taskito_postgres.listen import Ear
 from taskito_postgres.session import Cursor, Session, Turn
 
 log = logging.getLogger("taskito.postgres")
 
 #: Milliseconds after which to look again for a due job that another transaction held just now.
-HELD_AGAIN = 10
+HELD_AGAIN = 5
 #: The same when not all of the queue was looked at, or the second look failed.
 LOOK_AGAIN = 1000
 #: Bytes of ids in one notification; PostgreSQL refuses 8000.
@@ -60,6 +61,11 @@ class _Recorded:
     ids: set[str] = field(default_factory=set)
     awaited: list[str] = field(default_factory=list)
     queues: set[str] = field(default_factory=set)
+
+    def add(self, ids: set[str], awaited: list[str], queues: set[str]) -> None:
+        self.ids |= ids
+        self.awaited += awaited
+        self.queues |= queues
 
 
 class Consume(Base):
@@ -121,15 +127,25 @@ class Consume(Base):
             look = self._look(
                 turn, worker_id, seeking, due=seeking is not None and seeking.waits == self._waits
             )
-        recorded = _Recorded(*settling.answers())
+        recorded = _Recorded()
+        recorded.add(*settling.answers())
         found = look.found()
         self._waits = found.waiting
         self.claimed += len(found.claims)
         if len(recorded.ids) < len(outcomes):
-            unmatched = [outcome for outcome in outcomes if outcome.job_id not in recorded.ids]
-            recorded.ids |= settle.recorded_earlier(session, self._statements, unmatched)
+            # Tried again by itself: what this turn claimed must not be claimed a second time.
+            again(lambda session: self._record_rest(session, outcomes, recorded), session)
         self._afterwards(session, worker_id, seeking, recorded, found)
         return Exchange(frozenset(recorded.ids), found.claims, found.next_due, found.now, found.alive)
+
+    def _record_rest(self, session: Session, outcomes: Sequence[Outcome], recorded: _Recorded) -> None:
+        """Outcomes that matched no row: fenced, recorded earlier, or passed over because the row changed."""
+        rest = [outcome for outcome in outcomes if outcome.job_id not in recorded.ids]
+        with session.turn() as turn:
+            settling = settle.send(turn, self._statements, rest, self.clock_shift)
+            earlier = settle.ask_earlier(turn, self._statements, rest)
+        recorded.add(*settling.answers())
+        recorded.ids |= {row[0] for row in earlier.fetchall()}
 
     def _look(self, turn: Turn, worker_id: str, seeking: _Seeking | None, due: bool) -> _Looking:
         claims = dues = None

@@ -69,20 +69,15 @@ class Look(Base):
             "before_id": before_id,
             "limit": max(limit, 0) + 1,
         }
-        jobs = [_job(row) for row in self._rows("list jobs", queries.LIST_JOBS, parameters)]
+        jobs = [_job(row) for row in self._search("list jobs", queries.LIST_JOBS, parameters)]
         last = jobs[limit - 1] if limit > 0 and len(jobs) > limit else None
         return Page(jobs[:limit], None if last is None else f"{last.created_at}.{last.id}")
 
     def counts(self, exact: bool = False) -> CountReport:
         done = queries.COUNT_DONE_EXACTLY if exact else queries.COUNT_DONE
 
-        def work(session: Session) -> tuple[list[Any], list[Any]]:
-            with session.turn() as turn:
-                live = turn.run(self._statements[queries.COUNT_LIVE], {})
-                finished = turn.run(self._statements[done], {} if exact else {"cap": COUNT_CAP})
-            return live.fetchall(), finished.fetchall()
-
-        live, finished = self._connections.on_pool("count jobs", work)
+        live = self._search("count jobs", queries.COUNT_LIVE, {})
+        finished = self._search("count finished jobs", done, {} if exact else {"cap": COUNT_CAP})
         return _count_report(live, finished, exact)
 
     def errors(self, job_id: str) -> list[AttemptError]:
@@ -95,7 +90,7 @@ class Look(Base):
         before, before_id = _position(cursor)
         parameters = {"before": before, "before_id": before_id, "limit": max(limit, 0) + 1}
         letters = [
-            _letter(row) for row in self._rows("read the dead letter", queries.DEAD_LETTERS, parameters)
+            _letter(row) for row in self._search("read the dead letter", queries.DEAD_LETTERS, parameters)
         ]
         last = letters[limit - 1] if limit > 0 and len(letters) > limit else None
         return DeadPage(letters[:limit], None if last is None else f"{last.failed_at}.{last.job_id}")
@@ -123,7 +118,9 @@ class Look(Base):
         try:
             # Ask to be told, and only then look: whoever settles after the request tells us, and
             # whoever settled before it is seen by the look.
-            self._rows("wait for a job", queries.AWAIT, {"id": job_id})
+            self._connections.on_pool(
+                "wait for a job", lambda session: self._ask(session, job_id), repeatable=True
+            )
             pause = FAST_POLL
             while self._is_live(job_id):
                 rest = deadline - time.monotonic()
@@ -136,6 +133,12 @@ class Look(Base):
         finally:
             self._finishes.forget(job_id, event)
 
+    def _ask(self, session: Session, job_id: str) -> None:
+        with session.turn() as turn:
+            # Lazily, so that the row is free again at once: a claim passes over a row that is held.
+            turn.commit_lazily()
+            turn.run(self._statements[queries.AWAIT], {"id": job_id})
+
     def _is_live(self, job_id: str) -> bool:
         [(live,)] = self._rows("look at a job", queries.IS_LIVE, {"id": job_id})
         return bool(live)
@@ -144,6 +147,12 @@ class Look(Base):
         text = self._statements[statement]
         return self._connections.on_pool(
             doing, lambda session: session.rows(text, parameters), repeatable=True
+        )
+
+    def _search(self, doing: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        text = self._statements[statement]
+        return self._connections.on_pool(
+            doing, lambda session: session.searched(text, parameters), repeatable=True
         )
 
 

@@ -61,14 +61,17 @@ class Produce(Base):
     def _insert(self, session: Session, ordered: list[NewJob], queues: set[str]) -> set[str]:
         """One round trip: the rows, and in a second transaction the bell."""
         parameters = _columns(ordered, self.clock_shift)
+        bell = None
         with session.turn() as turn:
             stored = turn.run(self._statements[sql.ENQUEUE], parameters)
             forgotten = turn.run(self._statements[sql.FORGET_FINISHED], {"ids": parameters["ids"]})
-            turn.cut()
-            if now := self._ringer.take_turn(queues):
-                turn.run(self._statements[sql.RING], self._bell(now))
-        if not now:
+            if self._ringer.may_ring():
+                turn.cut()
+                bell = turn.run(self._statements[sql.RING], self._bell(sorted(queues)))
+        if bell is None:
             self._ringer.later(queues)
+        elif bell.rowcount:
+            self._ringer.rang()
         return {row[0] for row in stored.fetchall()} - {row[0] for row in forgotten.fetchall()}
 
     def _copy(self, session: Session, ordered: list[NewJob]) -> set[str]:

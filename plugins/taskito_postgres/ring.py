@@ -22,7 +22,10 @@ INTERVAL = 0.02
 
 
 class Ringer:
-    """Decides who rings when. ``send`` rings for some queues, in one statement, and may fail."""
+    """Decides who rings when. ``send`` rings for some queues, in one statement, and may fail.
+
+    Only notifications are rare, not looks whether somebody waits: those travel with the jobs.
+    """
 
     def __init__(self, send: Callable[[list[str]], None]) -> None:
         self._send = send
@@ -33,14 +36,13 @@ class Ringer:
         self._closed = False
         self._at_exit = partial(_flush, weakref.WeakMethod(self.close), os.getpid())
 
-    def take_turn(self, queues: Collection[str]) -> list[str]:
-        """Queues the caller shall ring now, in the round trip it makes anyway; the rest is sent later."""
-        with self._condition:
-            now = time.monotonic()
-            if now - self._last >= INTERVAL and not self._pending:
-                self._last = now
-                return sorted(queues)
-        return []
+    def may_ring(self) -> bool:
+        """True if the caller may ring by itself, in the round trip it makes anyway; else: ``later``."""
+        return not self._pending and time.monotonic() - self._last >= INTERVAL
+
+    def rang(self) -> None:
+        """Somebody was waiting and was notified: not again before the interval is over."""
+        self._last = time.monotonic()
 
     def later(self, queues: Collection[str]) -> None:
         """Ring for these as soon as the interval allows, from a thread of our own."""

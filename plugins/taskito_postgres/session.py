@@ -23,40 +23,52 @@ CONNECT_TIMEOUT = 10
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
 
+#: For the fixed statements: planned once, and never by scanning a table. The statistics of a table that is
+#: empty one minute and full the next mislead the planner: leave it no choice but the indexes.
+_FIXED = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+#: For statements whose filters come from people: each planned for its values.
+_FREE = {
+    "plan_cache_mode": "force_custom_plan",
+    "enable_seqscan": "on",
+    "enable_hashjoin": "on",
+    "enable_mergejoin": "on",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a transaction needs to be set, for the session or, behind a pooler, for itself."""
 
     schema: str
     lazy_commit: bool = False  #: commits need not survive a power cut
-    hot: bool = False  #: the worker's own few statements, planned once and never by scanning a table
+    hurried: bool = False  #: the worker's statements end before the next heartbeat
 
-    def values(self) -> dict[str, str]:
+    def statement(self, local: bool) -> bytes:
         values = {
             "search_path": f'"{self.schema}"',
             "jit": "off",
             "lock_timeout": "10s",
             "idle_in_transaction_session_timeout": "60s",
+            **_FIXED,
         }
         if self.lazy_commit:
             values["synchronous_commit"] = "off"
-        if self.hot:
-            # Below the heartbeat of 5 s. The statistics of a table that is empty one minute and full
-            # the next mislead the planner: leave it no choice but the indexes.
-            values |= {
-                "statement_timeout": "4s",
-                "plan_cache_mode": "force_generic_plan",
-                "enable_seqscan": "off",
-                "enable_hashjoin": "off",
-                "enable_mergejoin": "off",
-            }
-        return values
+        if self.hurried:
+            values["statement_timeout"] = "4s"  # below the heartbeat of 5 s
+        return _set(values, local)
 
-    def statement(self, local: bool) -> bytes:
-        calls = (
-            f"set_config('{name}', '{value}', {str(local).lower()})" for name, value in self.values().items()
-        )
-        return f"SELECT {', '.join(calls)}".encode()
+
+def _set(values: Mapping[str, str], local: bool) -> bytes:
+    calls = (f"set_config('{name}', '{value}', {str(local).lower()})" for name, value in values.items())
+    return f"SELECT {', '.join(calls)}".encode()
+
+
+_PLAN_FREELY = _set(_FREE, local=True)
 
 
 def connect(url: str, settings: Settings) -> Connection:
@@ -113,7 +125,8 @@ class Turn:
 
     def cut(self) -> None:
         """Commit what was sent so far; what follows is another transaction in the same round trip."""
-        self._pipeline.sync()
+        # Pipeline.sync() would also wait for the answers, and so for the disk, before going on.
+        getattr(self._pipeline, "_enqueue_sync", self._pipeline.sync)()
         self._begin()
 
     def commit_lazily(self) -> None:
@@ -142,13 +155,21 @@ class Session:
             yield Turn(self.connection, pipeline, self._preamble)
 
     def rows(self, statement: bytes, parameters: Parameters) -> list[TupleRow]:
-        """Run one statement in a transaction of its own. Not prepared: it is planned for these values."""
+        """Run one statement in a transaction of its own; its rows."""
         if self._preamble is None:
             cursor = self.connection.cursor(binary=True)
-            return cursor.execute(statement, parameters, prepare=False).fetchall()
+            return cursor.execute(statement, parameters, prepare=True).fetchall()
+        with self.turn() as turn:
+            cursor = turn.run(statement, parameters)
+        return cursor.fetchall()
+
+    def searched(self, statement: bytes, parameters: Parameters) -> list[TupleRow]:
+        """The same for a statement that looks through tables: planned for the values it is sent with."""
         with self.connection.pipeline():
-            self.connection.execute(self._preamble)
-            cursor = self.connection.cursor(binary=True).execute(statement, parameters)
+            if self._preamble is not None:
+                self.connection.execute(self._preamble)
+            self.connection.execute(_PLAN_FREELY)
+            cursor = self.connection.cursor(binary=True).execute(statement, parameters, prepare=False)
         return cursor.fetchall()
 
     @contextmanager

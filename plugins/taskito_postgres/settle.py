@@ -20,7 +20,7 @@ from taskito_core import (
 )
 from taskito_postgres import sql
 from taskito_postgres.arrays import Bigints, Blobs, Texts
-from taskito_postgres.session import Cursor, Session, Turn
+from taskito_postgres.session import Cursor, Turn
 from taskito_postgres.sql import Statements
 
 Kind = TypeVar("Kind", Complete, Dead, Retry, Release)
@@ -71,11 +71,9 @@ def send(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift:
     return settling
 
 
-def recorded_earlier(session: Session, statements: Statements, unmatched: Sequence[Outcome]) -> set[str]:
-    """Of outcomes that matched no row: the ids of those that an earlier sending recorded."""
-    told = [outcome for outcome in unmatched if not isinstance(outcome, Release)]
-    if not told:
-        return set()
+def ask_earlier(turn: Turn, statements: Statements, outcomes: Sequence[Outcome]) -> Cursor:
+    """Ask which of these are recorded, by whatever sending; rows (id,). Releases leave no trace to find."""
+    told = [outcome for outcome in outcomes if not isinstance(outcome, Release)]
     errors = [None if isinstance(outcome, Complete) else _clean(outcome.error) for outcome in told]
     parameters = {
         "ids": Texts(outcome.job_id for outcome in told),
@@ -85,9 +83,7 @@ def recorded_earlier(session: Session, statements: Statements, unmatched: Sequen
         "types": Texts(error and error.type for error in errors),
         "messages": Texts(error and error.message for error in errors),
     }
-    with session.turn() as turn:
-        found = turn.run(statements[sql.EARLIER], parameters)
-    return {row[0] for row in found.fetchall()}
+    return turn.run(statements[sql.EARLIER], parameters)
 
 
 def rejected(outcome: Outcome, why: Exception) -> Dead:

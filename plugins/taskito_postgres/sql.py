@@ -2,6 +2,11 @@
 
 ``taskito.`` stands for the schema; ``Statements`` puts the real one in, once per statement. States
 are literals, because a partial index is no use to a statement that was planned without knowing them.
+
+No statement may depend on statistics: those of jobs_live often say "empty", and are then used for
+the next million rows. So rows are found by LATERAL with a LIMIT, or = ANY of an array, which leave only
+the index, and what was found is changed by its ctid. A join on id could be turned round, into
+a scan of everything.
 """
 
 from __future__ import annotations
@@ -67,10 +72,9 @@ COPY_TYPES = (
 FORGET_FINISHED = """
 -- After ENQUEUE, in its transaction: take back rows whose id had finished before, or was just
 -- finishing. Only this statement, with a snapshot younger than the insert, can see the latter.
-DELETE FROM taskito.jobs_live j
- USING unnest(%(ids)b) AS n(id)
- CROSS JOIN LATERAL (SELECT 1 FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1) AS finished
- WHERE j.id = n.id AND j.status = 'pending'
+DELETE FROM taskito.jobs_live j WHERE j.id = ANY (ARRAY(
+    SELECT n.id FROM unnest(%(ids)b) AS n(id)
+     CROSS JOIN LATERAL (SELECT 1 FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1) finished))
 RETURNING j.id
 """
 
@@ -119,11 +123,13 @@ clock AS MATERIALIZED (
 )
 """
 
+# A row that another transaction changed after this statement began is not at the place that was
+# locked, as far as this statement sees: it is left for the next claim.
 _TAKE = """
 UPDATE taskito.jobs_live j
    SET status = 'running', worker = %(worker)b, token = %(token)b, claimed_at = c.now
   FROM picked p, clock c
- WHERE j.id = p.id
+ WHERE j.ctid = p.ctid
 RETURNING j.id, j.token, j.task_name, j.queue, j.payload, j.retry_count, j.crashes, j.interruptions,
           j.max_retries, j.timeout, j.metadata, j.claimed_at, p.place
 """
@@ -137,16 +143,16 @@ WITH RECURSIVE {_PRESENT}, wanted AS (
       FROM present WHERE lane = '' OR lane = ANY (%(tasks)b)
      GROUP BY rank, queue, priority ORDER BY rank, priority DESC
 ), picked AS MATERIALIZED (
-    SELECT row_number() OVER () AS place, l.id
+    SELECT row_number() OVER () AS place, l.ctid
       FROM clock c CROSS JOIN wanted w CROSS JOIN LATERAL (
-           SELECT one.id FROM (
-                  SELECT j.id FROM taskito.jobs_live j
+           SELECT one.ctid FROM (
+                  SELECT j.ctid FROM taskito.jobs_live j
                    WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = w.queue AND j.lane = w.lanes[1]
                      AND j.priority = w.priority AND j.scheduled_at <= c.now AND cardinality(w.lanes) = 1
                    ORDER BY j.scheduled_at, j.id LIMIT %(limit)b FOR UPDATE SKIP LOCKED) one
            UNION ALL
-           (SELECT many.id FROM unnest(w.lanes) AS a(lane) CROSS JOIN LATERAL (
-                  SELECT j.id, j.scheduled_at FROM taskito.jobs_live j
+           (SELECT many.ctid FROM unnest(w.lanes) AS a(lane) CROSS JOIN LATERAL (
+                  SELECT j.ctid, j.id, j.scheduled_at FROM taskito.jobs_live j
                    WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = w.queue AND j.lane = a.lane
                      AND j.priority = w.priority AND j.scheduled_at <= c.now AND cardinality(w.lanes) > 1
                    ORDER BY j.scheduled_at, j.id LIMIT %(limit)b FOR UPDATE SKIP LOCKED) many
@@ -173,9 +179,9 @@ WITH RECURSIVE clock AS MATERIALIZED (
             WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = l.queue AND j.lane > l.lane
             ORDER BY j.lane LIMIT 1) n
 ), picked AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY l.rank, d.priority DESC, d.scheduled_at, d.id) AS place, d.id
+    SELECT row_number() OVER (ORDER BY l.rank, d.priority DESC, d.scheduled_at, d.id) AS place, d.ctid
       FROM clock c CROSS JOIN lanes l CROSS JOIN LATERAL (
-           SELECT j.id, j.priority, j.scheduled_at FROM taskito.jobs_live j
+           SELECT j.ctid, j.id, j.priority, j.scheduled_at FROM taskito.jobs_live j
             WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = l.queue AND j.lane = l.lane
               AND j.scheduled_at <= c.now
             ORDER BY j.priority DESC, j.scheduled_at, j.id LIMIT %(limit)b FOR UPDATE SKIP LOCKED) d
@@ -210,16 +216,21 @@ UPDATE taskito.workers SET waiting = %(waiting)b
 
 # ---- settle ----
 
+_HELD = """LATERAL (
+       SELECT l.ctid FROM taskito.jobs_live l WHERE l.id = o.id AND l.token = o.token LIMIT 1) AS h"""
+
 COMPLETE = f"""
 -- Record results. The token is the fence: a live row has it exactly while the job runs. One UPDATE
--- that moves the row to jobs_done, where it keeps its token.
+-- that moves the row to jobs_done, where it keeps its token. A row that somebody changed after this
+-- statement began (say, marked as awaited) is passed over: what was not recorded is sent once more.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs j
    SET finished = true, status = 'complete', result = o.result, completed_at = c.now,
        started_at = coalesce(o.started_at, j.started_at),
        prune_at = c.now + (least(j.result_ttl, 1e12) * 1000)::bigint
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(results)b, %(started)b) AS o(id, token, result, started_at)
- WHERE j.id = o.id AND NOT j.finished AND j.token = o.token
+ CROSS JOIN {_HELD}
+ WHERE j.ctid = h.ctid AND NOT j.finished
 RETURNING j.id, j.awaited
 """
 
@@ -245,7 +256,8 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
     UPDATE taskito.jobs_live j
        SET status = 'pending', token = NULL, scheduled_at = c.now + o.extra::bigint, {_CHARGED}
       FROM clock c, {_FAILURES}
-     WHERE j.id = o.id AND j.token = o.token
+     CROSS JOIN {_HELD}
+     WHERE j.ctid = h.ctid
     RETURNING j.id, j.queue, j.retry_count, j.crashes, j.interruptions, j.worker, c.now,
               o.token, o.charge, o.kind, o.type, o.message, o.traceback
 ), noted AS ({_NOTED})
@@ -259,7 +271,8 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
        SET finished = true, status = 'dead', completed_at = c.now,
            prune_at = c.now + (least(j.result_ttl, 1e12) * 1000)::bigint, {_CHARGED}
       FROM clock c, {_FAILURES}
-     WHERE j.id = o.id AND NOT j.finished AND j.token = o.token
+     CROSS JOIN {_HELD}
+     WHERE j.ctid = h.ctid AND NOT j.finished
     RETURNING j.*, c.now, o.charge, o.kind, o.type, o.message, o.traceback, o.extra AS reason
 ), noted AS ({_NOTED}), letter AS (
     INSERT INTO taskito.dead_letter
@@ -272,11 +285,12 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
 SELECT id, awaited FROM hit
 """
 
-RELEASE = """
+RELEASE = f"""
 -- Claims handed back: pending again, due when they were due before, nothing charged.
 UPDATE taskito.jobs_live j SET status = 'pending', token = NULL, lane = coalesce(o.lane, j.lane)
   FROM unnest(%(ids)b, %(tokens)b, %(lanes)b) AS o(id, token, lane)
- WHERE j.id = o.id AND j.token = o.token
+ CROSS JOIN {_HELD}
+ WHERE j.ctid = h.ctid
 RETURNING j.id, j.queue
 """
 
@@ -286,11 +300,13 @@ EARLIER = """
 SELECT o.id
   FROM unnest(%(ids)b, %(tokens)b, %(statuses)b, %(kinds)b, %(types)b, %(messages)b)
        AS o(id, token, status, kind, type, message)
- WHERE EXISTS (SELECT 1 FROM taskito.jobs_done d
-                WHERE d.id = o.id AND d.token = o.token AND d.status = o.status)
-    OR EXISTS (SELECT 1 FROM taskito.job_errors e
-                WHERE e.job_id = o.id AND e.token = o.token AND o.status = 'pending'
-                  AND e.kind = o.kind AND e.type = o.type AND e.message = o.message)
+ CROSS JOIN LATERAL (
+       (SELECT 1 FROM taskito.jobs_done d
+         WHERE d.id = o.id AND d.token = o.token AND d.status = o.status LIMIT 1)
+       UNION ALL
+       (SELECT 1 FROM taskito.job_errors e
+         WHERE e.job_id = o.id AND e.token = o.token AND o.status = 'pending'
+           AND e.kind = o.kind AND e.type = o.type AND e.message = o.message LIMIT 1)) AS found
 """
 
 TELL = """
@@ -298,21 +314,6 @@ TELL = """
 SELECT pg_notify(%(channel)b, t.ids), set_config('synchronous_commit', 'off', true)
   FROM unnest(%(payloads)b) AS t(ids)
 """
-
-HOT = (
-    CLAIM,
-    CLAIM_IN_ORDER,
-    LOOK,
-    DUE,
-    MARK,
-    COMPLETE,
-    RETRY,
-    BURY,
-    RELEASE,
-    EARLIER,
-    ENQUEUE,
-    FORGET_FINISHED,
-)
 
 # ---- life of a worker ----
 
@@ -342,14 +343,14 @@ RESCUE = f"""
 -- Put back what nobody alive runs. Rows that are being settled or rescued at this moment are skipped:
 -- whoever holds them decides, and the next rescue looks again.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now), lost AS MATERIALIZED (
-    SELECT j.id, j.token, j.worker FROM taskito.jobs_live j
+    SELECT j.ctid, j.token, j.worker FROM taskito.jobs_live j
      WHERE j.status = 'running'
        AND NOT EXISTS (SELECT 1 FROM taskito.workers w WHERE w.worker_id = j.worker AND w.status = 'alive')
-     ORDER BY j.id FOR UPDATE OF j SKIP LOCKED
+     FOR UPDATE OF j SKIP LOCKED
 ), hit AS (
     UPDATE taskito.jobs_live j
        SET status = 'pending', token = NULL, interruptions = j.interruptions + 1
-      FROM lost l, clock c WHERE j.id = l.id AND j.token = l.token
+      FROM lost l, clock c WHERE j.ctid = l.ctid AND j.token = l.token
     RETURNING j.id, j.queue, l.token, l.worker, j.retry_count + j.crashes + j.interruptions AS attempt, c.now
 ), noted AS (
     INSERT INTO taskito.job_errors (job_id, token, attempt, failed_at, kind, type, message, worker)
@@ -375,11 +376,17 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), over AS MATERIALIZED (
     SELECT d.id FROM taskito.jobs_done d
      WHERE d.prune_at <= (SELECT now FROM clock) ORDER BY d.prune_at LIMIT %(limit)b FOR UPDATE SKIP LOCKED
 ), errors AS (
-    DELETE FROM taskito.job_errors e USING over o WHERE e.job_id = o.id
+    DELETE FROM taskito.job_errors WHERE job_id = ANY (ARRAY(SELECT id FROM over))
 ), letters AS (
-    DELETE FROM taskito.dead_letter l USING over o WHERE l.job_id = o.id
+    DELETE FROM taskito.dead_letter WHERE job_id = ANY (ARRAY(SELECT id FROM over))
 )
-DELETE FROM taskito.jobs_done d USING over o WHERE d.id = o.id RETURNING d.id
+DELETE FROM taskito.jobs_done WHERE id = ANY (ARRAY(SELECT id FROM over)) RETURNING id
 """
 
 FORGET_WORKERS = f"DELETE FROM taskito.workers WHERE last_seen < {NOW} - 86400000"
+
+#: What runs for every job, every beat or every wakeup: a test looks at how each is planned.
+HOT = (
+    *(ENQUEUE, FORGET_FINISHED, CLAIM, CLAIM_IN_ORDER, LOOK, DUE, MARK),
+    *(COMPLETE, RETRY, BURY, RELEASE, EARLIER, BEAT, RUNNING, RESCUE, RELEASE_ALL, PRUNE),
+)

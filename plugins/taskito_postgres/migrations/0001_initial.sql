@@ -65,7 +65,8 @@ CREATE INDEX jobs_live_worker ON jobs_live (worker) WHERE status = 'running';
 -- For lists. Partial, so that a claim need not write into it: only pending jobs can be very many.
 CREATE INDEX jobs_live_newest ON jobs_live (created_at, id) WHERE status = 'pending';
 CREATE UNIQUE INDEX jobs_live_unique_key ON jobs_live (unique_key) WHERE unique_key IS NOT NULL;
-CREATE UNIQUE INDEX jobs_live_slot ON jobs_live (concurrency_key, slot) WHERE status = 'running';
+CREATE UNIQUE INDEX jobs_live_slot ON jobs_live (concurrency_key, slot)
+    WHERE status = 'running' AND concurrency_key IS NOT NULL;
 
 CREATE INDEX jobs_done_newest ON jobs_done (created_at, id);
 CREATE INDEX jobs_done_completed ON jobs_done (completed_at);
