@@ -383,7 +383,10 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), over AS MATERIALIZED (
 DELETE FROM taskito.jobs_done WHERE id = ANY (ARRAY(SELECT id FROM over)) RETURNING id
 """
 
-FORGET_WORKERS = f"DELETE FROM taskito.workers WHERE last_seen < {NOW} - 86400000"
+FORGET_WORKERS = f"""
+-- Only those declared dead or stopped: one that still counts as alive must be seen, to be rescued.
+DELETE FROM taskito.workers WHERE status <> 'alive' AND last_seen < {NOW} - 86400000
+"""
 
 #: What runs for every job, every beat or every wakeup: a test looks at how each is planned.
 HOT = (

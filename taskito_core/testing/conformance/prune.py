@@ -134,3 +134,17 @@ class Pruning(ConformanceBase):
 
         assert again.id == claimed.id
         assert storage.errors(claimed.id)[0].worker == first
+
+    def test_a_worker_that_nobody_has_declared_dead_is_not_forgotten(
+        self, storage: Storage, new_worker: NewWorker
+    ) -> None:
+        # The whole fleet was killed, and days pass: who comes next must see it, to rescue its jobs.
+        killed = new_worker()
+        claimed = enqueue_and_claim(storage, killed)
+        storage.clock_shift = 3 * _DAY
+        later = new_worker()
+
+        storage.prune(100)
+
+        assert killed in {peer.worker_id for peer in storage.heartbeat(later, []).peers}
+        assert storage.rescue({killed: 0}) == [claimed.id]
