@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from conftest import WaitUntil
 from taskito_core import (
+    Claim,
     ConfigError,
     Dead,
     DeadReason,
@@ -391,3 +392,43 @@ def test_a_schema_that_vanishes_is_an_error_and_no_driver_class_escapes(
             call()
         assert isinstance(caught.value.__cause__, psycopg.Error)
         assert not isinstance(caught.value, ConfigError)
+
+
+@pytest.mark.parametrize("kind", [complete, retry, dead, release])
+def test_an_outcome_whose_row_changes_at_that_moment_is_recorded_all_the_same(
+    storage: PostgresStorage,
+    worker_id: str,
+    database: psycopg.Connection[Any],
+    wait_until: WaitUntil,
+    kind: Callable[[Claim], Outcome],
+) -> None:
+    storage.enqueue([make_job() for _ in range(3)])
+    claims = claim(storage, worker_id, 3)
+    answers = []
+    with database.transaction():
+        # What somebody does who begins to wait for the result.
+        database.execute("UPDATE taskito.jobs_live SET awaited = true WHERE id = %s", (claims[1].id,))
+        thread = threading.Thread(
+            target=lambda: answers.append(storage.exchange(worker_id, [kind(each) for each in claims], None))
+        )
+        thread.start()
+        wait_until(
+            lambda: database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (1,)
+        )
+    thread.join(timeout=30)
+
+    assert answers[0].recorded == {each.id for each in claims}
+
+
+def test_a_due_job_that_another_transaction_holds_is_looked_for_again_in_a_moment(
+    storage: PostgresStorage, worker_id: str, database: psycopg.Connection[Any]
+) -> None:
+    [receipt] = storage.enqueue([make_job()])
+    with database.transaction():
+        database.execute("UPDATE taskito.jobs_live SET awaited = true WHERE id = %s", (receipt.id,))
+        answer = storage.exchange(worker_id, [], want(5))
+
+    assert answer.claims == []
+    assert answer.next_due is not None
+    assert 0 < answer.next_due - answer.now <= 1000
+    assert [each.id for each in claim(storage, worker_id)] == [receipt.id]
