@@ -125,7 +125,7 @@ class StoreDesk:
         elif self._exchange_is_due(now):
             self._exchange(now)
         elif now >= self._prune_at and not self._dispatcher.draining:
-            self._request("prune", lambda: self._storage.prune(PRUNE_BATCH))
+            self._request("prune", self._tidy)
 
     def next_deadline(self) -> float:
         """When ``turn`` has something to do next without an event; infinity: never."""
@@ -163,6 +163,12 @@ class StoreDesk:
         self._beat_at = now + BEAT_INTERVAL
         running = self._dispatcher.holding()
         self._request("heartbeat", lambda: self._storage.heartbeat(self.worker.id, running))
+
+    def _tidy(self) -> int:
+        # A claim can commit just after its worker was declared dead and its jobs were rescued: that worker
+        # is nobody's peer any more, so no suspicion would ever lead to this job.
+        self._storage.rescue({})
+        return self._storage.prune(PRUNE_BATCH)
 
     def _exchange_is_due(self, now: float) -> bool:
         if self._dispatcher.unrecorded or self._bisected:
