@@ -146,7 +146,8 @@ class Child:
         self.timed_out = 0  #: seq whose hard limit we killed it for
         self.killed = False  #: we killed it because we shut down
         self.reaped = False  #: its pid may be somebody else's by now
-        self.silent_since = 0.0  #: when one of its sockets reached its end; 0.0: they are open
+        self.doomed_at = float("inf")  #: when it is killed unless it has ended by then
+        self.doomed_for = ""  #: why
         data, self.child_data = socket.socketpair()
         control, self.child_control = socket.socketpair()
         self.trace = anonymous_file("taskito-trace")
@@ -157,6 +158,11 @@ class Child:
         """The child has its own copies now; ours would hide its end of file."""
         self.child_data.close()
         self.child_control.close()
+
+    def doom(self, at: float, why: str) -> None:
+        """Have the pool kill it then, if it has not ended by itself; the earliest such time counts."""
+        if at < self.doomed_at:
+            self.doomed_at, self.doomed_for = at, why
 
     def signal(self, signum: signal.Signals) -> None:
         """To the process alone, and to nobody once it is reaped: the pid may be somebody else's then."""

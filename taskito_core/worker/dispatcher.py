@@ -31,7 +31,7 @@ from taskito_core.worker.wire import ResultKind, ResultMessage, WireError, unpac
 BUDGET = 0.005
 #: Jobs in one frame, however short they are.
 MAX_FRAME = 64
-#: Bytes of payloads and metadata in one frame beyond which nothing is added to it; far below what a message may hold.
+#: Bytes of payloads and metadata in one frame, at most (or one job): far below what a message may hold.
 MAX_FRAME_SIZE = 1024 * 1024
 #: Expected seconds of work per child that may wait in the buffer, so that no child waits for the store.
 LOOK_AHEAD = 0.05
@@ -258,11 +258,14 @@ class Dispatcher:
             self._buffer.remove(entry)
             self._buffered_work -= entry.work
             self._custody.pop(entry.seq, None)
-        return [
-            lane.id
-            for lane in self.lanes.values()
-            if any(entry.claim.id in gone for entry in lane.outstanding.values())
-        ]
+        lanes = []
+        for lane in self.lanes.values():
+            held = [entry for entry in lane.outstanding.values() if entry.claim.id in gone]
+            for entry in held:
+                entry.disowned = True
+            if held:
+                lanes.append(lane.id)
+        return lanes
 
     def release_stray(self, job_id: str, token: int) -> None:
         """Hand back a claim that the store says is ours and that never reached us."""
@@ -273,11 +276,17 @@ class Dispatcher:
         self._outcome(entry, Release(job_id, token))
 
     def worn_out(self) -> list[Lane]:
-        """Lanes that have had all the jobs they may have; each is named once."""
+        """Lanes that have ended all the jobs they may have; each is named once.
+
+        Not earlier: a replacement beside one that still runs its last job would be a job too many at once.
+        """
         worn = [
             lane
             for lane in self.lanes.values()
-            if lane.limit is not None and lane.sent >= lane.limit and not lane.worn_out
+            if lane.limit is not None
+            and lane.sent >= lane.limit
+            and not lane.outstanding
+            and not lane.worn_out
         ]
         for lane in worn:
             lane.worn_out = True
@@ -325,8 +334,14 @@ class Dispatcher:
         self._buffered_work += entry.work
 
     def _back_to_buffer(self, entries: list[Entry]) -> None:
-        """To the front, in their old order; while draining the whole buffer goes back to the store."""
+        """To the front, in their old order; while draining the whole buffer goes back to the store.
+
+        What was disowned meanwhile is forgotten: whoever has it now runs it.
+        """
         for entry in reversed(entries):
+            if entry.disowned:
+                self._custody.pop(entry.seq, None)
+                continue
             entry.work = self.pace.expected(entry.claim.task_name)
             self._buffer.appendleft(entry)
             self._buffered_work += entry.work

@@ -16,7 +16,7 @@ MAX_OUTSTANDING = 128
 class Entry:
     """One claim in custody."""
 
-    __slots__ = ("claim", "claimed", "outcome", "policy", "seq", "timeout", "work")
+    __slots__ = ("claim", "claimed", "disowned", "outcome", "policy", "seq", "timeout", "work")
 
     def __init__(self, seq: int, claim: Claim, policy: TaskPolicy, claimed: float, work: float) -> None:
         self.seq = seq  #: the worker's own number for this claim, never reused
@@ -27,6 +27,7 @@ class Entry:
         #: hard limit in seconds, 0: none
         self.timeout: float = policy.timeout if claim.timeout is None else claim.timeout
         self.outcome: Outcome | None = None  #: decided, and waiting to be recorded
+        self.disowned = False  #: somebody else's by now: not to be begun here any more
 
     def message(self) -> JobMessage:
         """What a child is told of it."""

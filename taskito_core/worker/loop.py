@@ -122,8 +122,12 @@ class WorkerLoop:
 
     def _stop_overdue(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
         for lane in list(dispatcher.lanes.values()):
-            if lane.check_at <= now and dispatcher.overdue(lane.id, *pool.running(lane.id), now):
-                pool.stop_overdue(lane.id)
+            if lane.check_at > now:
+                continue
+            seq, started = pool.running(lane.id)
+            if dispatcher.overdue(lane.id, seq, started, now):
+                # By its number: the lane may be inside of the next job already.
+                pool.stop_overdue(lane.id, seq)
                 # Should it end in time after all, it must be looked at again.
                 lane.check_at = now + 1.0
 

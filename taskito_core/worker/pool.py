@@ -64,9 +64,8 @@ class Pool(Protocol):
         """(seq, start) of the job the lane is inside of now; seq 0: none."""
         ...
 
-    def stop_overdue(self, lane_id: int) -> None:
-        """End the job this lane is inside of: its hard limit has passed. ``lane_lost`` follows, unless
-        the job ended in time after all."""
+    def stop_overdue(self, lane_id: int, seq: int) -> None:
+        """End this job, whose limit has passed. ``lane_lost`` follows, unless it ended in time after all."""
         ...
 
     def disown(self, lane_ids: Iterable[int]) -> None:
@@ -90,7 +89,7 @@ class Pool(Protocol):
         ...
 
     def worn_out(self, lane_id: int) -> None:
-        """This lane has had all the jobs it may have: open another, then end it."""
+        """This lane has ended all the jobs it may have: open another, then end it."""
         ...
 
     def child_event(self) -> None:

@@ -42,6 +42,8 @@ log = logging.getLogger("taskito.worker")
 MAX_PROCS = 1000
 #: A child that closed its sockets gets so many seconds to exit by itself.
 SILENT_GRACE = 1.0
+#: A child that was told to end because it is worn out gets so many seconds for its hooks and threads.
+EXIT_GRACE = 10.0
 #: A child that died younger than this without ending a job was no good start.
 USEFUL_AGE = 1.0
 #: Seconds the children get to write their stacks before the stacks are logged.
@@ -100,9 +102,8 @@ class ProcessPool:
         record = self._slots.read(self._children[lane_id].slot)
         return record.seq, record.started
 
-    def stop_overdue(self, lane_id: int) -> None:
-        seq, _ = self.running(lane_id)
-        if lane_id not in self._kills and seq:
+    def stop_overdue(self, lane_id: int, seq: int) -> None:
+        if lane_id not in self._kills:
             self._kills[lane_id] = HardKill(self._children[lane_id], self._slots, seq, time.monotonic())
 
     def disown(self, lane_ids: Iterable[int]) -> None:
@@ -152,18 +153,16 @@ class ProcessPool:
             self._child_died(child, status)
         for child in self._nursery.overdue(now):
             self._give_up_booting(child, now)
-        for child in list(self._children.values()):
-            if child.silent_since and now >= child.silent_since + SILENT_GRACE:
-                self._give_up_silent(child, now)
+        for child in self._children.values():
+            if now >= child.doomed_at:
+                self._end_doomed(child, now)
         if now >= self._stacks_at:
             self._log_stacks()
         self._nursery.fill_up(now)
 
     def next_deadline(self) -> float:
         times = [kill.at for kill in self._kills.values()]
-        times += [
-            child.silent_since + SILENT_GRACE for child in self._children.values() if child.silent_since
-        ]
+        times += [child.doomed_at for child in self._children.values()]
         return min(self._stacks_at, self._nursery.next_deadline(), *times)
 
     def empty(self) -> bool:
@@ -215,7 +214,7 @@ class ProcessPool:
         child.kill_group()
 
     def silent(self, child: Child) -> None:
-        child.silent_since = child.silent_since or time.monotonic()
+        child.doom(time.monotonic() + SILENT_GRACE, "its process closed its connection to the worker")
 
     def _app_ready(self, report: AppReport) -> int:
         procs = min(MAX_PROCS, self._procs or report.workers or available_cpus())
@@ -233,6 +232,8 @@ class ProcessPool:
         worn_out = [other for other in self._children.values() if other.state is ChildState.WORN_OUT]
         for old in worn_out[:1]:
             self._close_child(old)
+            # It holds the slot that the next replacement needs.
+            old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
         limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._chance())))
         self._events.lane_opened(child.lane_id, limit)
 
@@ -266,14 +267,12 @@ class ProcessPool:
             self._nursery.unforked(child)
             return
         child.fault = f"it was not ready within {self._boot_timeout:g} s"
-        child.signal(signal.SIGUSR1)
-        time.sleep(0.01)  # Once in a minute at the most: its stack is worth it.
-        log.error("child %d is killed: %s\n%s", child.pid, child.fault, child.trace_text() or "")
-        child.kill_group()
+        child.doom(now + DUMP_TIME, child.fault)
+        child.signal(signal.SIGUSR1)  # Its stack is logged when it is dead.
 
-    def _give_up_silent(self, child: Child, now: float) -> None:
-        child.fault = child.fault or "its process closed its connection to the worker"
-        child.silent_since = now  # Again after another grace, until it is reaped.
+    def _end_doomed(self, child: Child, now: float) -> None:
+        child.fault = child.fault or child.doomed_for
+        child.doomed_at = now + SILENT_GRACE  # Once more then, unless it is reaped.
         child.kill_group()
 
     def _advance_kills(self, now: float) -> None:
@@ -318,7 +317,8 @@ class ProcessPool:
             self._events.app_failed(f"the child that imports it died of {_cause(status)}", None)
         elif not asked:
             delay = 0.0 if useful else self._nursery.backoff.failed(now)
-            log.warning("child %d died: %s; replaced in %.1f s", child.pid, error.message, delay)
+            stack = f"\n{error.traceback}" if error.traceback and not child.opened else ""
+            log.warning("child %d died: %s; replaced in %.1f s%s", child.pid, error.message, delay, stack)
 
 
 def _log_stack(child: Child) -> None:

@@ -136,12 +136,13 @@ class ThreadPool:
     def running(self, lane_id: int) -> tuple[int, float]:
         return self._lanes[lane_id].running
 
-    def stop_overdue(self, lane_id: int) -> None:
+    def stop_overdue(self, lane_id: int, seq: int) -> None:
         """It is failed when it returns."""
 
     def disown(self, lane_ids: Iterable[int]) -> None:
         for lane_id in lane_ids:
             log.warning("thread %d goes on with a job that was given to another worker", lane_id)
+            self.recall(lane_id)
 
     def interrupt(self) -> None:
         """Threads have no signals."""

@@ -106,3 +106,39 @@ def test_a_child_forked_into_a_drain_does_not_outlive_it(start_app, app):
 
     assert worker.wait(20) == 0
     worker.nothing_left()
+
+
+def most_at_once(lines: list[list[str]]) -> int:
+    running, most = 0, 0
+    for word, _ in lines:
+        running += 1 if word == "start" else -1
+        most = max(most, running)
+    return most
+
+
+def test_one_process_that_is_replaced_after_every_job_runs_one_job_at_a_time(start_app, app, tmp_path):
+    start_app("", "--max-jobs-per-child", "1")
+    jobs = [app.queue.enqueue("bootapp.nap", [0.3]) for _ in range(5)]
+
+    pids = [job.result(30) for job in jobs]
+
+    assert len(set(pids)) == 5
+    assert most_at_once(naps(tmp_path)) == 1
+
+
+STOP_NEVER = """
+from taskito_core import hookimpl
+class Hooks:
+    @hookimpl
+    def taskito_child_stopping(self):
+        time.sleep(600)
+queue.plugins.register(Hooks(), "hooks")
+"""
+
+
+def test_a_worn_out_child_that_does_not_end_is_killed_and_jobs_go_on(start_app, app, tmp_path):
+    worker = start_app(STOP_NEVER, "--max-jobs-per-child", "1")
+    jobs = [app.queue.enqueue("bootapp.nap", [0.0]) for _ in range(3)]
+
+    assert len({job.result(60) for job in jobs}) == 3
+    worker.kill_everything()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from taskito_core.job import ErrorInfo, ErrorKind
 from taskito_core.worker.dispatcher import MAX_FRAME_SIZE, Dispatcher
+from taskito_core.worker.lanes import Death
 from taskito_core.worker.wire import MAX_MESSAGE, pack_jobs
-from tests.worker.test_dispatcher import claim, learn_fast, policy
+from tests.worker.test_dispatcher import claim, learn_fast, policy, returned, sent
 
 MIB = 1024 * 1024
 
@@ -34,3 +36,45 @@ def test_a_payload_larger_than_a_frame_travels_alone(dispatcher):
     [(_, frame)] = dispatcher.assign(0.0)
 
     assert [entry.claim.id for entry in frame] == ["job1"]
+
+
+def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_another_worker(dispatcher):
+    learn_fast(dispatcher)
+    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.open_lane(2, None, 0.0)
+    dispatcher.claimed([claim(n) for n in range(6)], 0.0)
+    running = sent(dispatcher)[1][0]
+    killed = Death(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), running, 0, ours=True)
+
+    assert dispatcher.disown({"job0", "job1", "job2"}) == [1]
+    dispatcher.lose_lane(1, killed, 0.1)
+
+    assert sent(dispatcher, 0.1) == {}
+    # One Release is still to be recorded, which the store will not match; the rest is forgotten.
+    assert [entry.claim.id for entry in dispatcher.take_outbox()] == ["job0"]
+    assert {job_id for job_id, _ in dispatcher.holding()} == {"job0", "job3", "job4", "job5"}
+
+
+def test_what_was_disowned_and_handed_back_is_forgotten(dispatcher):
+    learn_fast(dispatcher)
+    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.claimed([claim(1), claim(2)], 0.0)
+    [[_, second]] = sent(dispatcher).values()
+
+    dispatcher.disown({"job2"})
+    dispatcher.returned(1, [second])
+
+    assert [job_id for job_id, _ in dispatcher.holding()] == ["job1"]
+    assert dispatcher.next_stale() == float("inf")
+
+
+def test_a_child_is_worn_out_only_when_its_last_job_has_ended(dispatcher):
+    dispatcher.open_lane(1, 1, 0.0)
+    dispatcher.claimed([claim(1)], 0.0)
+    [[seq]] = sent(dispatcher).values()
+
+    assert dispatcher.worn_out() == []
+    dispatcher.results(1, [returned(seq)], 1.0)
+
+    assert [lane.id for lane in dispatcher.worn_out()] == [1]
+    assert dispatcher.worn_out() == []

@@ -321,6 +321,7 @@ def test_a_lane_gets_no_more_jobs_than_its_limit(dispatcher):
     dispatcher.claimed([claim(n) for n in range(1, 6)], 0.0)
 
     assert sent(dispatcher) == {1: [1, 2, 3]}
+    dispatcher.results(1, [returned(1), returned(2), returned(3)], 0.0)
     assert [lane.id for lane in dispatcher.worn_out()] == [1]
     assert dispatcher.worn_out() == []
 
