@@ -60,11 +60,16 @@ class Produce(Base):
 
     def _insert(self, session: Session, ordered: list[NewJob], queues: set[str]) -> set[str]:
         """One round trip: the rows, and in a second transaction the bell."""
-        parameters = _columns(ordered, self.clock_shift)
+        if len(ordered) == 1:
+            enqueue, forget = sql.ENQUEUE_ONE, sql.FORGET_FINISHED_ONE
+            parameters = _fields(ordered[0], self.clock_shift)
+        else:
+            enqueue, forget = sql.ENQUEUE, sql.FORGET_FINISHED
+            parameters = _columns(ordered, self.clock_shift)
         bell = None
         with session.turn() as turn:
-            stored = turn.run(self._statements[sql.ENQUEUE], parameters)
-            forgotten = turn.run(self._statements[sql.FORGET_FINISHED], {"ids": parameters["ids"]})
+            stored = turn.run(self._statements[enqueue], parameters)
+            forgotten = turn.run(self._statements[forget], parameters)
             if self._ringer.may_ring():
                 turn.cut()
                 bell = turn.run(self._statements[sql.RING], self._bell(sorted(queues)))
@@ -139,6 +144,24 @@ def _columns(jobs: Sequence[NewJob], shift: int) -> dict[str, Any]:
         "result_ttls": Doubles(job.result_ttl for job in jobs),
         "metadata": Texts(job.metadata for job in jobs),
         "tags": Texts(_tags(job) for job in jobs),
+        "shift": shift,
+    }
+
+
+def _fields(job: NewJob, shift: int) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "task_name": job.task_name,
+        "queue": job.queue,
+        "priority": job.priority,
+        "payload": job.payload,
+        "scheduled_at": job.scheduled_at,
+        "delay": float(job.delay),
+        "retries": job.max_retries,
+        "timeout": None if job.timeout is None else float(job.timeout),
+        "result_ttl": None if job.result_ttl is None else float(job.result_ttl),
+        "metadata_text": job.metadata,
+        "tags_text": _tags(job),
         "shift": shift,
     }
 

@@ -50,6 +50,20 @@ SELECT n.id, n.task_name, n.queue, n.priority, n.payload, c.now,
 RETURNING j.id
 """
 
+ENQUEUE_ONE = f"""
+-- The same for one job, the common case: no arrays to pack, and an unpacking less to plan and to run.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+INSERT INTO taskito.jobs_live AS j (id, task_name, queue, priority, payload, created_at, scheduled_at,
+                                    max_retries, timeout, result_ttl, metadata, tags)
+SELECT %(id)b, %(task_name)b, %(queue)b, %(priority)b, %(payload)b, c.now,
+       coalesce(%(scheduled_at)b::bigint, c.now + (%(delay)b::float8 * 1000)::bigint),
+       %(retries)b::bigint, %(timeout)b::float8, %(result_ttl)b::float8,
+       %(metadata_text)b::text, %(tags_text)b
+  FROM clock c
+    ON CONFLICT (id) DO NOTHING
+RETURNING j.id
+"""
+
 COPY = """
 COPY taskito.jobs_live (id, task_name, queue, priority, payload, created_at, scheduled_at,
                         max_retries, timeout, result_ttl, metadata, tags) FROM STDIN (FORMAT binary)
@@ -75,6 +89,13 @@ FORGET_FINISHED = """
 DELETE FROM taskito.jobs_live j WHERE j.id = ANY (ARRAY(
     SELECT n.id FROM unnest(%(ids)b) AS n(id)
      CROSS JOIN LATERAL (SELECT 1 FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1) finished))
+RETURNING j.id
+"""
+
+FORGET_FINISHED_ONE = """
+-- The same for ENQUEUE_ONE.
+DELETE FROM taskito.jobs_live j
+ WHERE j.id = %(id)b AND EXISTS (SELECT 1 FROM taskito.jobs_done d WHERE d.id = %(id)b)
 RETURNING j.id
 """
 
@@ -390,6 +411,6 @@ DELETE FROM taskito.workers WHERE status <> 'alive' AND last_seen < {NOW} - 8640
 
 #: What runs for every job, every beat or every wakeup: a test looks at how each is planned.
 HOT = (
-    *(ENQUEUE, FORGET_FINISHED, CLAIM, CLAIM_IN_ORDER, LOOK, DUE, MARK),
+    *(ENQUEUE, ENQUEUE_ONE, FORGET_FINISHED, FORGET_FINISHED_ONE, CLAIM, CLAIM_IN_ORDER, LOOK, DUE, MARK),
     *(COMPLETE, RETRY, BURY, RELEASE, EARLIER, BEAT, RUNNING, RESCUE, RELEASE_ALL, PRUNE),
 )

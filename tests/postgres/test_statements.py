@@ -68,6 +68,10 @@ def numbered(statement: bytes) -> tuple[str, int]:
 _CASTS = {
     **dict.fromkeys(("worker", "waiting"), "::text"),
     **dict.fromkeys(("shift", "limit", "token"), "::bigint"),
+    **dict.fromkeys(("id", "task_name", "queue", "metadata_text", "tags_text"), "::text"),
+    **dict.fromkeys(("priority", "scheduled_at", "retries"), "::bigint"),
+    **dict.fromkeys(("delay", "timeout", "result_ttl"), "::float8"),
+    "payload": "::bytea",
     **dict.fromkeys(("tokens", "started", "priorities", "scheduled", "max_retries"), "::bigint[]"),
     **dict.fromkeys(("delays", "timeouts", "result_ttls"), "::float8[]"),
     **dict.fromkeys(("results", "payloads"), "::bytea[]"),
