@@ -1,4 +1,4 @@
-"""Through PgBouncer in transaction mode: every transaction may get another session."""
+"""A server that others use too: PgBouncer in transaction mode, foreign search paths, few rights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from conftest import WaitUntil
-from taskito_core import Outcome
+from taskito import MaxRetriesExceededError, Queue
+from taskito_core import Outcome, new_id
 from taskito_core.testing.factories import claim, complete, dead, make_job, make_worker, retry
 from taskito_postgres.session import is_pooled
 
@@ -135,3 +136,104 @@ def test_a_worker_behind_a_pooler_polls_and_a_waiting_producer_too(
     [claimed] = claim(storage, worker.id)
     storage.exchange(worker.id, [complete(claimed)], None)
     assert storage.await_finished(receipt.id, 30.0) is True
+
+
+# ---- S36: whatever search_path others leave behind ----
+
+
+def spoil_every_session(url: str, statement: str) -> None:
+    """Run ``statement`` outside of a transaction's undoing on both server connections of the pooler."""
+    with (
+        psycopg.connect(url, prepare_threshold=None) as one,
+        psycopg.connect(url, prepare_threshold=None) as two,
+    ):
+        pids = {each.execute("SELECT pg_backend_pid()").fetchone() for each in (one, two)}
+        assert len(pids) == 2
+        one.execute(statement.encode())
+        two.execute(statement.encode())
+
+
+def make_a_trap(url: str) -> None:
+    """A schema with tables of our names that nothing fits."""
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE SCHEMA trap")
+        for table in ("jobs", "jobs_live", "jobs_done", "workers", "dead_letter", "job_errors"):
+            connection.execute(f"CREATE TABLE trap.{table} (x int)".encode())
+
+
+def test_s36_a_search_path_left_on_shared_sessions_changes_nothing(
+    open_storage: OpenStorage, pooled_url: str, postgres_url: str
+) -> None:
+    storage, worker = open_storage(pooled_url), make_worker()
+    storage.register(worker)
+    make_a_trap(postgres_url)
+
+    for number in range(1, 4):
+        spoil_every_session(pooled_url, "SET search_path = trap")
+        storage.enqueue([make_job()])
+        [claimed] = claim(storage, worker.id)
+        storage.exchange(worker.id, [dead(claimed)], None)
+        storage.heartbeat(worker.id, [])
+        assert len(storage.letters([claimed.id])) == storage.counts().by_queue["default"].dead // number == 1
+
+
+@pytest.mark.parametrize("way", ["pooled", "direct"])
+def test_s36_a_task_that_changes_the_search_path_disturbs_nobody(
+    pooled_url: str, postgres_url: str, way: str
+) -> None:
+    url = pooled_url if way == "pooled" else postgres_url
+    with Queue(db_url=url, default_retry=0) as queue:
+
+        @queue.task
+        def spoil(x: int) -> int:
+            spoil_every_session(url, "SET search_path = trap")
+            # The connection that a task's own use of the queue goes through is changed as well.
+            pool = queue.storage._connections  # type: ignore[attr-defined]
+            for statement in (b"SET search_path = trap", b"DISCARD ALL")[: 1 + x % 2]:
+                pool.on_pool("spoil", lambda session, text=statement: session.connection.execute(text))
+            follow_up.delay(x)
+            return x
+
+        @queue.task
+        def follow_up(x: int) -> None:
+            seen.append(x)
+
+        seen: list[int] = []
+        queue.storage.migrate()
+        make_a_trap(postgres_url)
+        # One thread: two tasks that each hold one of the pooler's two sessions would wait for each other.
+        with queue.embedded_worker(threads=1):
+            assert [job.result(60) for job in spoil.map(range(6))] == list(range(6))
+            for job in queue.list_jobs(task_name=follow_up.name):
+                job.result(60)
+
+    assert sorted(seen) == list(range(6))
+
+
+# ---- S4: a server that belongs to somebody else ----
+
+
+def test_s4_a_role_without_create_produces_and_works_once_the_schema_exists(postgres_url: str) -> None:
+    with Queue(db_url=postgres_url) as owner:
+        owner.storage.migrate()
+    role = f"guest_{new_id()[-8:]}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        for statement in (
+            f"CREATE ROLE {role} LOGIN",
+            f'REVOKE CREATE, TEMPORARY ON DATABASE "{admin.info.dbname}" FROM PUBLIC',
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+            f"GRANT USAGE ON SCHEMA taskito TO {role}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA taskito TO {role}",
+        ):
+            admin.execute(statement.encode())
+        try:
+            with Queue(db_url=f"postgresql://{role}@{postgres_url.rpartition('@')[2]}") as queue:
+                task = queue.task(name="t", max_retries=1, retry_delays=[0.0])(lambda x: 1 // x)
+                with queue.embedded_worker(threads=2):
+                    assert [job.result(60) for job in task.map([1] * 20)] == [1] * 20
+                    with pytest.raises(MaxRetriesExceededError):
+                        task.delay(0).result(60)
+                assert queue.stats()["complete"] == 20
+        finally:
+            admin.execute(f"DROP OWNED BY {role}".encode())
+            admin.execute(f"DROP ROLE {role}".encode())
