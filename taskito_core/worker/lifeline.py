@@ -56,9 +56,14 @@ class Lifeline:
             log.warning("no lifeline (%s): if this worker dies, its jobs wait for the lease to run out", exc)
         self._path = path
 
-    def close(self) -> None:
-        """The end of an orderly shutdown."""
-        self._path.unlink(missing_ok=True)
+    def close(self, held_for_alive: bool = False) -> None:
+        """The end of this worker.
+
+        ``held_for_alive``: the store does not know of it. The name stays then, as after a sudden death, so
+        that a neighbour sees at once that nobody is left.
+        """
+        if not held_for_alive:
+            self._path.unlink(missing_ok=True)
         os.close(self.fd)
 
 

@@ -38,6 +38,8 @@ log = logging.getLogger("taskito.worker")
 INTERRUPT_AGAIN = 1.0
 #: Seconds the store thread gets to close its connections at the very end.
 STOP_TIMEOUT = 2.0
+#: The same if the store did not answer in time: the worker's own time is up then.
+STOP_AT_ONCE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,11 @@ class WorkerLoop:
     def request_shutdown(self) -> None:
         """Begin to drain. From any thread."""
         self._mail.post(Answer("shutdown", None, None))
+
+    @property
+    def held_for_alive(self) -> bool:
+        """True after ``run`` if the store could not be told that this worker is gone."""
+        return self._desk is not None and self._desk.registered and not self._desk.left
 
     # ---- one turn ----
 
@@ -314,8 +321,10 @@ class WorkerLoop:
             log.critical("%s%s", f"{traceback.rstrip()}\n" if traceback else "", error)
 
     def _close(self) -> None:
-        if self._desk is not None and not self._desk.stop(STOP_TIMEOUT):
-            log.warning("the store did not let go within %g s", STOP_TIMEOUT)
+        if self._desk is not None:
+            patience = STOP_TIMEOUT if self._desk.left else STOP_AT_ONCE
+            if not self._desk.stop(patience):
+                log.warning("the store did not let go within %g s", patience)
         self._neighbours.close()
         self._selector.unregister(self._mail)
         self._mail.close()

@@ -84,4 +84,4 @@ def run_worker(options: WorkerOptions) -> int:
             return loop.run(pool, pipe)
         finally:
             if lifeline is not None:
-                lifeline.close()
+                lifeline.close(held_for_alive=loop.held_for_alive)

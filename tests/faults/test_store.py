@@ -108,6 +108,42 @@ def test_jobs_go_on_while_the_store_is_away_and_none_is_run_again(app, start_wor
         assert "is dead" not in worker.output()
 
 
+@pytest.mark.faults
+def test_a_worker_told_to_stop_waits_for_the_store_with_its_results(app, start_worker, store):
+    worker = start_worker(procs=2)
+    jobs = app.nap.map([1.0, 1.0])
+    worker.started(2)
+
+    store.go_away()
+    worker.signal(signal.SIGTERM)
+    wait_until(lambda: len(worker.lines("end")) == 2, 20)
+    store.come_back()
+
+    assert worker.wait() == 0
+    assert [job.result(10) for job in jobs] == ["rested"] * 2
+    assert set(worker.starts().values()) == {1}
+
+
+@pytest.mark.faults
+def test_what_could_not_be_recorded_before_the_end_is_taken_over_at_once(app, start_worker, store):
+    worker = start_worker("--graceful-timeout", "0", procs=1)
+    job = app.nap.delay(0.5)
+    worker.started(1)
+
+    store.go_away()
+    worker.signal(signal.SIGTERM)
+    told = time.monotonic()
+    assert worker.wait() == 1
+    assert time.monotonic() - told < 10
+    store.come_back()
+    start_worker(procs=1)
+
+    # Less than the lease: the neighbour sees that nobody of the first one is left.
+    assert job.result(20) == "rested"
+    [row] = app.queue.storage.get([job.id])
+    assert (row.interruptions, row.crashes, row.retry_count) == (1, 0, 0)
+
+
 def test_a_worker_without_a_store_gives_up_when_its_patience_ends(app, start_worker, store):
     app.queue.storage.migrate()
     app.queue.close()
