@@ -94,6 +94,8 @@ class StoreDesk:
         self.failing_since: float | None = None  #: None: the last request was answered
         self.trouble: Exception | None = None  #: how the last request failed, if the store did not answer it
         self.registered = False
+        self.booting = True  #: never registered so far
+        self._enrolled = False  #: this id is in the store, if not all that belongs to registering is done
         self.fatal: Exception | None = None  #: the store refused to have us at all
         self.left = False  #: unregistered, in good order
 
@@ -122,10 +124,10 @@ class StoreDesk:
         elif self._suspects:
             suspects = self._suspects
             self._request("rescue", lambda: self._storage.rescue(suspects))
+        elif now >= self._prune_at and not self._dispatcher.draining:
+            self._request("prune", self._tidy)  # Before the exchange: under load one is always due.
         elif self._exchange_is_due(now):
             self._exchange(now)
-        elif now >= self._prune_at and not self._dispatcher.draining:
-            self._request("prune", self._tidy)
 
     def next_deadline(self) -> float:
         """When ``turn`` has something to do next without an event; infinity: never."""
@@ -136,8 +138,11 @@ class StoreDesk:
         due = self._beat_at
         if not self._dispatcher.draining:
             due = min(due, self._prune_at)
-            # A look that is due already waits for a free child, and that is an event.
-            due = due if self._look else min(due, self._look_at)
+            if not self._look:
+                due = min(due, self._look_at)
+            elif self._dispatcher.want() > 0:
+                due = self._retry_at
+            # Otherwise the look waits for a free child, and that is an event.
         return max(self._retry_at, due)
 
     def leave(self) -> None:
@@ -155,7 +160,9 @@ class StoreDesk:
         self._thread.request(name, function)
 
     def _register(self) -> object:
-        self._storage.register(self.worker)
+        if not self._enrolled:
+            self._storage.register(self.worker)
+            self._enrolled = True
         self._thread.listen(self.worker.id, self.worker.queues)
         return None
 
@@ -215,7 +222,7 @@ class StoreDesk:
         self._retry_delay = RETRY_FIRST
         match answer.name, answer.value:
             case "register", _:
-                self.registered = True
+                self.registered, self.booting = True, False
                 self._plugins.observe("taskito_worker_started", worker=self.worker)
             case "exchange", Exchange() as exchange:
                 self._exchanged(exchange, now)
@@ -295,6 +302,10 @@ class StoreDesk:
         self._disown(frozenset(job_id for job_id, _ in self._dispatcher.holding()))
         self.registered = False
         self._strays.clear()
+        self._take_new_id()
+
+    def _take_new_id(self) -> None:
+        self._enrolled = False
         self.worker = replace(self.worker, id=new_worker_id())
         self._rename(self.worker.id)
 
@@ -323,7 +334,9 @@ class StoreDesk:
         self._dispatcher.unsettled(batch)
         self._retry_at = now + self._retry_delay
         self._retry_delay = min(RETRY_LAST, self._retry_delay * 2)
-        if answer.name == "heartbeat":
+        if answer.name == "register" and not self._enrolled:
+            self._take_new_id()  # It may have been recorded all the same, and no id is registered twice.
+        elif answer.name == "heartbeat":
             self._beat_at = now
         elif answer.name == "rescue":
             self._suspects = {}  # The next beat finds them again.

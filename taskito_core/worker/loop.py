@@ -71,7 +71,9 @@ class WorkerLoop:
         self._shutdown = Shutdown(options.graceful_timeout)
         self._acted = Phase.RUNNING  #: the last phase whose beginning was acted upon
         self._interrupt_at = float("inf")
-        self._born = time.monotonic()
+        self._store_asked = 0.0  #: when the store was turned to first
+        #: Asked now: a terminal that is gone is none any more.
+        self._on_terminal = os.isatty(0)
         self._pool: Pool | None = None
         self._dispatcher: Dispatcher | None = None
         self._desk: StoreDesk | None = None
@@ -147,8 +149,8 @@ class WorkerLoop:
             dispatcher = self._dispatcher
             due = min(due, dispatcher.next_recall(), dispatcher.next_check(), dispatcher.next_stale())
             due = min(due, self._desk.next_deadline())
-            if self._booting(self._desk):
-                due = min(due, self._born + self._options.boot_timeout)
+            if self._desk.booting:
+                due = min(due, self._store_asked + self._options.boot_timeout)
         return None if due == float("inf") else max(0.0, due - time.monotonic())
 
     # ---- events ----
@@ -158,7 +160,7 @@ class WorkerLoop:
         for signum in signums:
             if signum == signal.SIGCHLD:
                 self._the_pool.child_event()
-            elif signum == signal.SIGHUP and os.isatty(0):
+            elif signum == signal.SIGHUP and self._on_terminal:
                 log.info("the terminal is gone: draining")
                 self._shutdown.signal(signum, now)
             elif signum != signal.SIGHUP:
@@ -227,6 +229,7 @@ class WorkerLoop:
             self._rename,
         )
         self._desk.start()
+        self._store_asked = time.monotonic()
 
     def app_failed(self, message: str, traceback: str | None) -> None:
         self._fail(ExitCode.APP_FAILED, ConfigError(f"the app cannot be loaded: {message}"), traceback)
@@ -278,16 +281,12 @@ class WorkerLoop:
         if phase >= Phase.DRAINING and self._desk is not None and self._all_settled(pool):
             self._desk.leave()
 
-    def _booting(self, desk: StoreDesk) -> bool:
-        """Not registered for the first time yet."""
-        return not desk.registered and desk.worker.id == self._worker_id
-
     def _check_store(self, desk: StoreDesk, now: float) -> None:
         """Fail if the store will not have us, or does not answer in the time a start may take."""
         if (why := desk.fatal) is not None:
             cls = ConfigError if isinstance(why, ConfigError) else StorageError
             self._fail(ExitCode.INTERNAL_ERROR, cls(f"the store cannot be used: {why}"), cause=why)
-        elif self._booting(desk) and now >= self._born + self._options.boot_timeout:
+        elif desk.booting and now >= self._store_asked + self._options.boot_timeout:
             message = f"the store did not answer within {self._options.boot_timeout:g} s"
             if desk.trouble is not None:
                 message += f": {desk.trouble}"
@@ -303,7 +302,7 @@ class WorkerLoop:
             return False
         if time.monotonic() >= self._shutdown.flush_by:
             return True
-        if self._desk is None or not (self._desk.registered or self._desk.left):
+        if self._desk is None or self._desk.booting:
             # Nothing was ever claimed, so there is nothing to wait for.
             return True
         return self._desk.left

@@ -67,7 +67,7 @@ class ProcessPool:
         max_jobs_per_child: int | None,
         chance: Callable[[], float],
     ) -> None:
-        self._procs = procs  #: None: as the app says
+        self._procs = procs  #: None: as the app says; 0: as many as there are CPUs
         self._events = events
         self._chance = chance
         self._boot_timeout = options.boot_timeout
@@ -217,7 +217,8 @@ class ProcessPool:
         child.doom(time.monotonic() + SILENT_GRACE, "its process closed its connection to the worker")
 
     def _app_ready(self, report: AppReport) -> int:
-        procs = min(MAX_PROCS, self._procs or report.workers or available_cpus())
+        wanted = report.workers if self._procs is None else self._procs
+        procs = min(MAX_PROCS, wanted or available_cpus())
         self._events.app_ready(report, procs)
         return procs
 

@@ -53,10 +53,8 @@ class Shutdown:
             return
         if self.phase is Phase.RUNNING:
             self._enter(Phase.DRAINING, now)
-            self._last_step = now
         elif self.phase is Phase.DRAINING and now - self._last_step >= SECOND_AFTER:
             self._enter(Phase.INTERRUPTING, now)
-            self._last_step = now
         elif self.phase is Phase.INTERRUPTING and now - self._last_step >= THIRD_AFTER:
             self._forced_by = signum
             self._enter(Phase.KILLING, now)
@@ -70,7 +68,6 @@ class Shutdown:
         """Begin to drain, whoever asked."""
         if self.phase is Phase.RUNNING:
             self._enter(Phase.DRAINING, now)
-            self._last_step = now
 
     def exit_code(self, interrupted: int, unrecorded: int) -> int:
         """The exit code, given how many jobs were broken off and how many outcomes were not stored."""
@@ -82,6 +79,7 @@ class Shutdown:
 
     def _enter(self, phase: Phase, now: float) -> None:
         self.phase = phase
+        self._last_step = now
         match phase:
             case Phase.DRAINING:
                 self.deadline = now + self._graceful_timeout

@@ -86,5 +86,14 @@ class StoreThread:
             try:
                 return self._requests.get_nowait()
             except queue.Empty:
-                if self._wakeups.wait(_LONGEST_WAIT):
+                if self._heard(self._wakeups):
                     self._woken()
+
+    def _heard(self, wakeups: Wakeups) -> bool:
+        try:
+            return wakeups.wait(_LONGEST_WAIT)
+        except Exception:
+            # It promises not to raise; but without this thread the worker would hang for ever.
+            log.exception("the storage's wakeups broke; new jobs are found by looking every few seconds")
+            self._wakeups = None
+            return False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
+import subprocess
 import textwrap
 
 import pytest
@@ -142,3 +144,39 @@ def test_a_worn_out_child_that_does_not_end_is_killed_and_jobs_go_on(start_app, 
 
     assert len({job.result(60) for job in jobs}) == 3
     worker.kill_everything()
+
+
+def test_a_slow_import_leaves_the_store_its_whole_boot_timeout(start_app, app):
+    worker = start_app("time.sleep(3)", "--boot-timeout", "2")
+
+    assert app.queue.enqueue("bootapp.nap", [0.0]).result(30)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_a_terminal_that_goes_away_drains(app, backend_url, tmp_path):
+    worker = Worker(backend_url, tmp_path, "--procs", "1")
+    terminal, inside = pty.openpty()
+    with open(worker.directory / "output", "wb") as output:
+        process = subprocess.Popen(
+            ["setsid", "--ctty", "--wait", *worker._arguments],
+            cwd=tmp_path,
+            env=worker._env,
+            stdin=inside,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    os.close(inside)
+    try:
+        job = app.nap.delay(1.0)
+        worker.started(1)
+
+        os.close(terminal)
+
+        wait_until(lambda: process.poll() is not None, 20, "the worker ends")
+        assert process.returncode == 0
+        assert job.result(1) == "rested"
+    finally:
+        process.kill()
+        process.wait()

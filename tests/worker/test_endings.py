@@ -25,6 +25,7 @@ INT, TERM, QUIT = signal.SIGINT, signal.SIGTERM, signal.SIGQUIT
         ([(INT, 0.0), (INT, 1.0), (INT, 1.2)], Phase.INTERRUPTING),
         ([(INT, 0.0), (INT, 1.0), (TERM, 2.1)], Phase.KILLING),
         ([(QUIT, 0.0)], Phase.INTERRUPTING),
+        ([(QUIT, 10.0), (TERM, 10.1)], Phase.INTERRUPTING),
         ([(TERM, n / 200) for n in range(200)], Phase.INTERRUPTING),
     ],
 )

@@ -1,0 +1,139 @@
+"""The worker's desk at the store: what it asks for next when the store is away or busy."""
+
+from __future__ import annotations
+
+import queue
+import random
+import selectors
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from taskito_core.errors import StorageUnavailable
+from taskito_core.job import Outcome
+from taskito_core.plugins import Plugins
+from taskito_core.report import TaskPolicy
+from taskito_core.retry import RetryPolicy
+from taskito_core.storage import Exchange, StorageConfig, Wakeups, Want, WorkerInfo
+from taskito_core.testing.factories import make_job, make_worker
+from taskito_core.testing.memory import MemoryStorage
+from taskito_core.worker.desk import BEAT_INTERVAL, PRUNE_INTERVAL, RETRY_LAST, StoreDesk
+from taskito_core.worker.dispatcher import Dispatcher
+from taskito_core.worker.lifeline import Neighbours
+from taskito_core.worker.store import Answer
+
+
+class Unsteady(MemoryStorage):
+    """A store that loses its answer to some calls, after it has done what was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(StorageConfig(backend="memory", db_url=f"memory://desk-{random.random()}"))
+        self.losing: list[str] = []
+
+    def register(self, worker: WorkerInfo) -> None:
+        super().register(worker)
+        self._answer("register")
+
+    def listen(self, worker_id: str, queues: Sequence[str]) -> Wakeups:
+        wakeups = super().listen(worker_id, queues)
+        self._answer("listen")
+        return wakeups
+
+    def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
+        exchange = super().exchange(worker_id, outcomes, want)
+        self._answer("exchange")
+        return exchange
+
+    def _answer(self, name: str) -> None:
+        if name in self.losing:
+            self.losing.remove(name)
+            raise StorageUnavailable(f"the answer of {name} was lost")
+
+
+class Scene:
+    """A desk, its store, and a clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.storage = Unsteady()
+        self.dispatcher = Dispatcher({"work": TaskPolicy("work", "default", RetryPolicy(), 0.0)}, lambda: 0.0)
+        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.selector = selectors.DefaultSelector()
+        worker = make_worker(tasks=("work",))
+        self.names = [worker.id]
+        self.desk = StoreDesk(
+            self.storage, worker, self.dispatcher, Plugins(), self.answers.put, lambda: None,
+            Neighbours(self.selector, lambda: None), lambda lanes: None, self.names.append,
+        )  # fmt: skip
+        self.desk.start()
+
+    def turn(self) -> str:
+        """One request and its answer; the request's name, '' if none was due."""
+        self.desk.turn(self.now)
+        if self.desk.next_deadline() != float("inf"):
+            return ""
+        answer = self.answers.get(timeout=20)
+        self.desk.answer(answer, self.now)
+        return answer.name
+
+    def settle(self) -> list[str]:
+        """Every request that is due now."""
+        names = []
+        while name := self.turn():
+            names.append(name)
+            assert len(names) < 50, f"the desk does not come to rest: {names}"
+        return names
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    scene = Scene()
+    yield scene
+    assert scene.desk.stop(20)
+    scene.selector.close()
+
+
+def test_a_worker_at_rest_asks_for_nothing_until_its_next_beat(scene):
+    scene.dispatcher.open_lane(1, None, scene.now)
+
+    assert scene.settle() == ["register", "heartbeat", "prune", "exchange"]
+    assert scene.desk.next_deadline() == scene.now + BEAT_INTERVAL
+
+
+def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_beat(scene):
+    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.settle()
+    scene.now += 1.0
+    scene.storage.losing.append("exchange")
+    scene.desk.woken()
+
+    assert scene.settle() == ["exchange"]
+    assert scene.now < scene.desk.next_deadline() <= scene.now + RETRY_LAST
+    scene.now = scene.desk.next_deadline()
+    assert scene.settle() == ["exchange"]
+
+
+@pytest.mark.parametrize("name", ["register", "listen"])
+def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, name):
+    scene.storage.losing.append(name)
+
+    scene.settle()
+    assert scene.desk.booting
+    scene.now = scene.desk.next_deadline()
+    scene.settle()
+
+    assert scene.desk.fatal is None
+    assert scene.desk.registered
+    assert scene.desk.worker.id == scene.names[-1]
+
+
+def test_what_has_outlived_its_ttl_is_removed_under_load_too(scene):
+    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.settle()
+    scene.now += PRUNE_INTERVAL
+    scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
+    scene.desk.woken()
+
+    assert scene.turn() == "heartbeat"
+    assert scene.turn() == "prune"
+    assert scene.turn() == "exchange"
