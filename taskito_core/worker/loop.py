@@ -57,13 +57,13 @@ class WorkerLoop:
     def __init__(
         self,
         options: LoopOptions,
-        plugins: Plugins,
+        plugins_for: Callable[[AppReport], Plugins],
         selector: selectors.BaseSelector,
         worker_id: str,
         rename: Callable[[str], None],
     ) -> None:
         self._options = options
-        self._plugins = plugins
+        self._plugins_for = plugins_for
         self._selector = selector
         self._worker_id = worker_id
         self._rename = rename
@@ -193,7 +193,8 @@ class WorkerLoop:
             self._fail(ExitCode.APP_FAILED, ConfigError(message))
             return
         try:
-            storage = self._plugins.open_storage(report.storage)
+            plugins = self._plugins_for(report)
+            storage = plugins.open_storage(report.storage)
         except ConfigError as exc:
             self._fail(ExitCode.APP_FAILED, exc)
             return
@@ -214,14 +215,14 @@ class WorkerLoop:
             report.app,
             lanes,
             ", ".join(worker.queues),
-            self._plugins.describe(report.storage),
+            plugins.describe(report.storage),
         )
         self._dispatcher = Dispatcher(report.tasks, random.random)
         self._desk = StoreDesk(
             storage,
             worker,
             self._dispatcher,
-            self._plugins,
+            plugins,
             self._mail.post,
             lambda: self._mail.post(None),
             self._neighbours,

@@ -60,7 +60,7 @@ def run_worker(options: WorkerOptions) -> int:
                 graceful_timeout=options.graceful_timeout,
                 boot_timeout=options.boot_timeout,
             ),
-            plugins.load(),
+            lambda report: plugins.load(report.plugins),
             selector,
             worker_id,
             rename,

@@ -227,7 +227,9 @@ class ThreadWorker:
         self._queue = queue
         self._selector = selectors.DefaultSelector()
         # No lifeline: this process may live on when its worker has ended, so "gone" would say nothing.
-        self._loop = WorkerLoop(options, queue.plugins, self._selector, new_worker_id(), lambda _: None)
+        self._loop = WorkerLoop(
+            options, lambda _: queue.plugins, self._selector, new_worker_id(), lambda _: None
+        )
         self._pool = ThreadPool(queue, threads, self._selector, self._loop)
 
     def request_shutdown(self) -> None:

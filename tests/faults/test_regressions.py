@@ -180,3 +180,29 @@ def test_a_terminal_that_goes_away_drains(app, backend_url, tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+NOISY = """
+from taskito_core import hookimpl
+
+@hookimpl
+def taskito_worker_started():
+    open("noise", "a").close()
+"""
+
+
+@pytest.mark.parametrize(("chosen", "heard"), [("'sqlite'", False), ("'sqlite', 'noisy'", True)])
+def test_a_worker_hears_only_the_plugins_that_its_app_chose(start_worker, tmp_path, chosen, heard):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    metadata = tmp_path / "noisy-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: noisy\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[taskito]\nnoisy = noisy\n")
+    text = APP.format("").replace("Queue()", f"Queue(plugins=[{chosen}])")
+    (tmp_path / "bootapp.py").write_text(text)
+    worker = start_worker("--app", "bootapp:queue", procs=1)
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.output()
+    assert (tmp_path / "noise").exists() == heard
