@@ -35,15 +35,22 @@ class Produce(Base):
         ordered = sorted(jobs, key=_id)
         queues = {job.queue for job in jobs}
         doing = f"enqueue {len(jobs)} job(s)"
+        connected = False
+
+        def store(session: Session) -> set[str]:
+            nonlocal connected
+            connected = True
+            return self._store(session, ordered, queues)
+
         for sending in range(1, SENDINGS + 1):
+            connected = False
             try:
-                inserted = self._connections.on_pool(
-                    doing, lambda session: self._store(session, ordered, queues)
-                )
+                inserted = self._connections.on_pool(doing, store)
                 break
             except StorageUnavailable as error:
-                # Whether the lost commit happened does not matter: the same ids store nothing twice.
-                if sending == SENDINGS or not _lost(error.__cause__):
+                # Whether the lost commit happened does not matter: the same ids store nothing twice. A server
+                # that cannot be reached is not tried again here: each try may last as long as its timeout.
+                if sending == SENDINGS or not (connected and _lost(error.__cause__)):
                     raise
         return _receipts(jobs, inserted)
 

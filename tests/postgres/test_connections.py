@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +13,7 @@ import psycopg
 import pytest
 
 from conftest import WaitUntil
-from taskito_core import StorageError
+from taskito_core import StorageError, StorageUnavailable
 from taskito_core.testing.factories import claim, complete, make_job, make_worker
 
 from .conftest import OpenStorage
@@ -120,6 +122,30 @@ def test_lost_connections_are_replaced_and_enqueue_does_not_even_fail(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_server_that_cannot_be_reached_is_tried_once(open_storage: OpenStorage) -> None:
+    tried = 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            nonlocal tried
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+                    tried += 1
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        port = server.getsockname()[1]
+        storage = open_storage(f"postgresql://127.0.0.1:{port}/db?sslmode=disable&gssencmode=disable")
+
+        with pytest.raises(StorageUnavailable):
+            storage.enqueue([make_job()])
+
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert tried == 1
+
+
 def test_a_forked_child_cannot_reach_the_parents_connections(
     open_storage: OpenStorage, database: psycopg.Connection[Any]
 ) -> None:
