@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from taskito_core.task import AsyncTask, Task
 
 if TYPE_CHECKING:
     from taskito_core.storage import Storage
+
+log = logging.getLogger("taskito.worker")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -254,6 +257,8 @@ class Queue(Producing):
             try:
                 worker.run()
             except BaseException as exc:
+                # Told at once too: the block may be waiting for a result that nobody computes any more.
+                log.critical("the embedded worker failed: %s", exc, exc_info=exc)
                 failures.append(exc)
 
         thread = threading.Thread(target=run, name="taskito-worker", daemon=True)

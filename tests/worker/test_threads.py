@@ -429,7 +429,9 @@ def test_a_queue_without_tasks_has_nothing_to_run(queue: Queue) -> None:
         pytest.fail("it was entered")
 
 
-def test_a_store_that_does_not_answer_is_unavailable_and_the_error_says_why() -> None:
+def test_a_store_that_does_not_answer_is_unavailable_and_the_error_says_why(
+    caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # and nobody listens
         with Queue(db_url=f"postgresql://me:secret@127.0.0.1:{probe.getsockname()[1]}/db") as queue:
@@ -441,7 +443,8 @@ def test_a_store_that_does_not_answer_is_unavailable_and_the_error_says_why() ->
             assert isinstance(caught.value.__cause__, StorageUnavailable)
             assert "secret" not in str(caught.value)
             with pytest.raises(StorageUnavailable), queue.embedded_worker(boot_timeout=0):
-                pass
+                # The block hears of it in the log, before it is left.
+                wait_until(lambda: "the embedded worker failed: the store did not answer" in caplog.text)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
