@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from measure import Measurement
 
@@ -40,7 +41,7 @@ class WorkerEnded(RuntimeError):
 
 def main() -> int:
     options = parse_arguments()
-    console = Console()
+    console = make_console()
     files = source_files(options.root)[: options.limit]
     with tempfile.TemporaryDirectory(prefix="taskito-demo-") as directory:
         choose_store(options.backend, directory)
@@ -72,6 +73,14 @@ def main() -> int:
             show_dead(queue, options.root, console)
             same = compare(files, measurements, spent, options.procs, console)
     return 0 if process.returncode == 0 and same else 1
+
+
+def make_console() -> Console:
+    """In a terminal as wide as that; in a file or a pipe wide enough for a line per dead letter."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120
+    return console
 
 
 def choose_store(backend: str, directory: str) -> None:
@@ -203,17 +212,20 @@ def show_complex(measurements: dict[str, Measurement], root: Path, console: Cons
 
 
 def show_dead(queue: Queue, root: Path, console: Console) -> None:
-    """Files that are no Python for this interpreter: an error each, not retried."""
-    table = Table(title="Dead letters")
-    table.add_column("module", overflow="fold")
-    table.add_column("attempts", justify="right")
-    table.add_column("error")
+    """Files that are no Python for this interpreter, a line each: an error, not retried."""
+    letters = []
     for job in every_job(queue, "dead"):
-        table.add_row(relative(job.metadata["path"], root), str(len(job.errors)), job.error or "")
-    if table.row_count:
-        console.print(table)
-    else:
+        error, _, _ = (job.error or "").partition("\n")
+        letters.append((relative(job.metadata["path"], root), len(job.errors), error))
+    if not letters:
         console.print("no dead letters: every file parsed")
+        return
+    console.print(f"{len(letters)} dead letters: module, attempts, error")
+    width = max(len(name) for name, _, _ in letters)
+    for name, attempts, error in sorted(letters):
+        line = f"  {name:{width}}  {attempts}  {error}"
+        # What does not fit ends in an ellipsis. Text and not str: brackets in an error are no markup.
+        console.print(Text(line), overflow="ellipsis", no_wrap=True)
 
 
 def relative(path: str, root: Path) -> str:
