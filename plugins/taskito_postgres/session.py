@@ -20,7 +20,15 @@ Parameters = Mapping[str, Any]
 #: Seconds; used where the URL says nothing.
 CONNECT_TIMEOUT = 10
 #: A dead peer is noticed after about 25 seconds of silence, on idle connections too.
-_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    # Milliseconds after which sent data that nobody acknowledged is a lost connection: a network that went
+    # silent would otherwise hold the caller for a quarter of an hour.
+    "tcp_user_timeout": 10_000,
+}
 
 
 #: For the fixed statements: planned once, and never by scanning a table. The statistics of a table that is

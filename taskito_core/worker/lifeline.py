@@ -14,11 +14,14 @@ import re
 import selectors
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger("taskito.worker")
 
+#: Seconds after which a lifeline that nobody holds serves no purpose: any lease has run out.
+_STALE_AFTER = 3600.0
 _SAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -42,6 +45,7 @@ class Lifeline:
 
     def __init__(self, worker_id: str) -> None:
         self._path = _path(worker_id)
+        _sweep()
         os.mkfifo(self._path, 0o600)
         # Opened for both: for writing alone, it would wait for a reader.
         self.fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -65,6 +69,25 @@ class Lifeline:
         if not held_for_alive:
             self._path.unlink(missing_ok=True)
         os.close(self.fd)
+
+
+def _sweep() -> None:
+    """Remove what workers left that died long ago with nobody there to bury them."""
+    for path in runtime_directory().glob("*.alive"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_AFTER and not _held(path):
+                path.unlink()
+
+
+def _held(path: Path) -> bool:
+    """Whether some process still holds the writing end."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1) != b""
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
 
 
 class Neighbours:

@@ -91,3 +91,18 @@ def test_burying_a_worker_that_is_gone_removes_what_it_left(selector, neighbours
     neighbours.bury("killed")
 
     assert not path.exists()
+
+
+def test_what_dead_workers_left_long_ago_is_swept_and_what_is_held_stays():
+    dead, living, recent = Lifeline("dead"), Lifeline("living"), Lifeline("recent")
+    dead.close(held_for_alive=True)
+    recent.close(held_for_alive=True)
+    for name in ("dead", "living"):
+        os.utime(runtime_directory() / f"{name}.alive", (0, 0))
+
+    newcomer = Lifeline("newcomer")
+
+    left = {path.stem for path in runtime_directory().iterdir()}
+    assert left == {"living", "recent", "newcomer"}
+    living.close()
+    newcomer.close()
