@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
-from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind, Release, Retry
+from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind, Outcome, Release, Retry
 from taskito_core.plugins import Plugins
 from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
 from taskito_core.worker.dispatcher import Dispatcher
@@ -95,6 +95,7 @@ class StoreDesk:
         self.trouble: Exception | None = None  #: how the last request failed, if the store did not answer it
         self.registered = False
         self.booting = True  #: never registered so far
+        self._farewell_said = False  #: plugins know that we stop
         self._enrolled = False  #: this id is in the store, if not all that belongs to registering is done
         self.fatal: Exception | None = None  #: the store refused to have us at all
         self.left = False  #: unregistered, in good order
@@ -118,7 +119,7 @@ class StoreDesk:
         if not self.registered:
             self._request("register", self._register)
         elif self._leaving and self._dispatcher.idle():
-            self._request("unregister", lambda: self._storage.unregister(self.worker.id))
+            self._request("unregister", self._unregister)
         elif now >= self._beat_at:
             self._heartbeat(now)
         elif self._suspects:
@@ -159,11 +160,22 @@ class StoreDesk:
         self._busy = True
         self._thread.request(name, function)
 
+    # These run on the store thread, plugins' hooks among them: the loop must not wait for either.
+
     def _register(self) -> object:
         if not self._enrolled:
             self._storage.register(self.worker)
             self._enrolled = True
         self._thread.listen(self.worker.id, self.worker.queues)
+        if self.booting:
+            self._plugins.observe("taskito_worker_started", worker=self.worker)
+        return None
+
+    def _unregister(self) -> object:
+        if not self._farewell_said:
+            self._farewell_said = True
+            self._plugins.observe("taskito_worker_stopping", worker=self.worker)
+        self._storage.unregister(self.worker.id)
         return None
 
     def _heartbeat(self, now: float) -> None:
@@ -196,7 +208,13 @@ class StoreDesk:
         self._wanted = want.limit if want else 0
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
         worker_id = self.worker.id
-        self._request("exchange", lambda: self._storage.exchange(worker_id, outcomes, want))
+        self._request("exchange", lambda: self._settle_and_claim(worker_id, outcomes, want))
+
+    def _settle_and_claim(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
+        exchange = self._storage.exchange(worker_id, outcomes, want)
+        if finished := [outcome for outcome in outcomes if outcome.job_id in exchange.recorded]:
+            self._plugins.observe("taskito_jobs_finished", outcomes=finished)
+        return exchange
 
     def _next_want(self) -> Want | None:
         limit = self._dispatcher.want() if self._look else 0
@@ -223,7 +241,6 @@ class StoreDesk:
         match answer.name, answer.value:
             case "register", _:
                 self.registered, self.booting = True, False
-                self._plugins.observe("taskito_worker_started", worker=self.worker)
             case "exchange", Exchange() as exchange:
                 self._exchanged(exchange, now)
             case "heartbeat", Beat() as beat:
@@ -239,7 +256,6 @@ class StoreDesk:
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
-        self._report_finished(batch, exchange)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return
@@ -268,11 +284,6 @@ class StoreDesk:
         if job_ids:
             log.warning("rescued %d jobs of dead workers: %s", len(job_ids), ", ".join(job_ids[:20]))
             self._look = True
-
-    def _report_finished(self, batch: list[Entry], exchange: Exchange) -> None:
-        if batch:
-            outcomes = [entry.outcome for entry in batch if entry.claim.id in exchange.recorded]
-            self._plugins.observe("taskito_jobs_finished", outcomes=outcomes)
 
     def _beaten(self, beat: Beat, now: float) -> None:
         if not beat.alive:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import random
 import selectors
+import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
 
+from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import Outcome
 from taskito_core.plugins import Plugins
@@ -21,6 +23,7 @@ from taskito_core.worker.desk import BEAT_INTERVAL, PRUNE_INTERVAL, RETRY_LAST, 
 from taskito_core.worker.dispatcher import Dispatcher
 from taskito_core.worker.lifeline import Neighbours
 from taskito_core.worker.store import Answer
+from taskito_core.worker.wire import ResultKind, ResultMessage
 
 
 class Unsteady(MemoryStorage):
@@ -44,10 +47,33 @@ class Unsteady(MemoryStorage):
         self._answer("exchange")
         return exchange
 
+    def unregister(self, worker_id: str) -> None:
+        super().unregister(worker_id)
+        self._answer("unregister")
+
     def _answer(self, name: str) -> None:
         if name in self.losing:
             self.losing.remove(name)
             raise StorageUnavailable(f"the answer of {name} was lost")
+
+
+class Listener:
+    """A plugin that writes down what it hears, and on which thread."""
+
+    def __init__(self, heard: list[tuple[str, str]]) -> None:
+        self._heard = heard
+
+    @hookimpl
+    def taskito_worker_started(self) -> None:
+        self._heard.append(("started", threading.current_thread().name))
+
+    @hookimpl
+    def taskito_jobs_finished(self, outcomes: Sequence[Outcome]) -> None:
+        self._heard.append((f"finished {len(outcomes)}", threading.current_thread().name))
+
+    @hookimpl
+    def taskito_worker_stopping(self) -> None:
+        self._heard.append(("stopping", threading.current_thread().name))
 
 
 class Scene:
@@ -61,8 +87,11 @@ class Scene:
         self.selector = selectors.DefaultSelector()
         worker = make_worker(tasks=("work",))
         self.names = [worker.id]
+        self.heard: list[tuple[str, str]] = []
+        plugins = Plugins()
+        plugins.register(Listener(self.heard), "listener")
         self.desk = StoreDesk(
-            self.storage, worker, self.dispatcher, Plugins(), self.answers.put, lambda: None,
+            self.storage, worker, self.dispatcher, plugins, self.answers.put, lambda: None,
             Neighbours(self.selector, lambda: None), lambda lanes: None, self.names.append,
         )  # fmt: skip
         self.desk.start()
@@ -70,7 +99,7 @@ class Scene:
     def turn(self) -> str:
         """One request and its answer; the request's name, '' if none was due."""
         self.desk.turn(self.now)
-        if self.desk.next_deadline() != float("inf"):
+        if self.desk.left or self.desk.next_deadline() != float("inf"):
             return ""
         answer = self.answers.get(timeout=20)
         self.desk.answer(answer, self.now)
@@ -137,3 +166,22 @@ def test_what_has_outlived_its_ttl_is_removed_under_load_too(scene):
     assert scene.turn() == "heartbeat"
     assert scene.turn() == "prune"
     assert scene.turn() == "exchange"
+
+
+def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop(scene):
+    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.storage.enqueue([make_job(task_name="work")])
+    scene.settle()
+    [(_, [entry])] = scene.dispatcher.assign(scene.now)
+    result = ResultMessage(entry.seq, ResultKind.RETURNED, scene.now, 0.1, b"")
+    scene.dispatcher.results(1, [result], scene.now)
+    scene.settle()
+
+    scene.storage.losing.append("unregister")
+    scene.desk.leave()
+    scene.settle()
+    scene.now = scene.desk.next_deadline()
+    scene.settle()
+
+    assert scene.desk.left
+    assert scene.heard == [(what, "taskito-store") for what in ("started", "finished 1", "stopping")]
