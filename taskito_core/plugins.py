@@ -213,6 +213,8 @@ class Plugins:
         advice = (
             f"; install one with: {' or '.join(f'pip install {line}' for line in lines)}" if lines else ""
         )
+        if not advice and installed:
+            advice = f"; say {' or '.join(installed)}"
         if os.environ.get("TASKITO_LOAD_PLUGINS") is not None:
             advice += (
                 f"; TASKITO_LOAD_PLUGINS={os.environ['TASKITO_LOAD_PLUGINS']!r} leaves other plugins out"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, Self, TypeV
 from taskito_core import aio, config, options, plugins
 from taskito_core.config import UNSET, Unset
 from taskito_core.errors import ConfigError
+from taskito_core.hookspecs import OfferKind
 from taskito_core.importable import module_name
 from taskito_core.options import TaskOptions
 from taskito_core.producing import Producing
@@ -108,6 +109,9 @@ class Queue(Producing):
         self.plugins = _load_plugins(self.settings.plugins)
         #: with the backend's own name; what a worker is told
         self.storage_config = self.plugins.normalise(self.settings.storage)
+        for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
+            if (named := getattr(self.settings, kind)) is not None:
+                self.plugins.find(kind, named)  # A name nobody offers is found out here, not in a worker.
         self._tasks = {}
         self._storages: dict[int, Storage] = {}  # by process id; see ``storage``
         self._running: tuple[RunningWorker, ...] = ()

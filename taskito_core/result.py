@@ -146,8 +146,10 @@ class JobResult(Generic[R_co]):
         while not (job := self._latest()).status.finished:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or (abandoned is not None and abandoned.is_set()):
+                failed = f"; its last attempt failed with {job.error}" if job.error else ""
                 raise TimeoutError(
-                    f"job {job.id} of task {job.task_name!r} is still {job.status} after {timeout} seconds"
+                    f"job {job.id} of task {job.task_name!r} is still {job.status} "
+                    f"after {timeout} seconds{failed}"
                 )
             self._reader.storage.await_finished(self.id, min(remaining, _GLANCE))
         return job

@@ -20,7 +20,7 @@ def check(config: StorageConfig) -> None:
     _check_schema(config.schema)
     if not config.db_url:
         raise ConfigError(
-            "backend 'postgres' needs a db_url such as 'postgresql://user:password@localhost:5432/myapp', "
+            "backend 'postgres' needs a db_url such as 'postgresql://user@localhost:5432/myapp', "
             "as an argument or as TASKITO_DB_URL; got none"
         )
     _check_url(config.db_url)

@@ -12,6 +12,7 @@ import selectors
 import signal
 import socket
 from enum import Enum, auto
+from pathlib import Path
 from typing import Protocol
 
 from taskito_core.job import clean_text
@@ -20,6 +21,9 @@ from taskito_core.worker.wire import Inbox, MessageType, WireError
 
 _READ_SIZE = 256 * 1024
 _TRACE_CAP = 16 * 1024
+#: How faulthandler begins the list of one thread's frames, and our own lines in it.
+_FIRST_FRAME = "(most recent call first):"
+_OWN_FRAMES = (f'  File "{Path(__file__).parents[1]}{os.sep}', '  File "<frozen runpy>')
 
 
 class ChildEvents(Protocol):
@@ -187,7 +191,7 @@ class Child:
         """What faulthandler wrote: the last part, if it is long."""
         size = os.fstat(self.trace).st_size
         text = os.pread(self.trace, _TRACE_CAP, max(0, size - _TRACE_CAP)).decode(errors="replace")
-        return clean_text(text) if text.strip() else None
+        return clean_text(_of_the_task(text)) if text.strip() else None
 
     def clear_trace(self) -> None:
         os.ftruncate(self.trace, 0)
@@ -198,3 +202,15 @@ class Child:
         self.data.close()
         self.control.close()
         os.close(self.trace)
+
+
+def _of_the_task(stacks: str) -> str:
+    """What faulthandler wrote, without the worker's own frames and the threads that have no others."""
+    threads: list[list[str]] = [[]]
+    for line in stacks.splitlines():
+        if not line.startswith("  File "):
+            threads.append([line])
+        elif not line.startswith(_OWN_FRAMES):
+            threads[-1].append(line)
+    kept = [lines for lines in threads if len(lines) > 1 or not "".join(lines).endswith(_FIRST_FRAME)]
+    return "\n".join(line for lines in kept for line in lines) or stacks

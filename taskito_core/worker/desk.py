@@ -17,6 +17,7 @@ from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind, Outcome, Re
 from taskito_core.plugins import Plugins
 from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
 from taskito_core.worker.dispatcher import Dispatcher
+from taskito_core.worker.failurelog import log_failures
 from taskito_core.worker.lanes import Entry
 from taskito_core.worker.lifeline import Neighbours
 from taskito_core.worker.peers import BEAT_INTERVAL, PeerWatch
@@ -256,6 +257,7 @@ class StoreDesk:
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
+        log_failures(entry for entry in batch if entry.claim.id in exchange.recorded)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return
@@ -341,7 +343,8 @@ class StoreDesk:
         elif self.failing_since is None:
             # Also what is no StorageError at all, such as running out of descriptors, may pass.
             self.failing_since = now
-            log.warning("the store does not answer: %s; running jobs go on, results are kept", error)
+            meanwhile = "trying again" if self.booting else "running jobs go on, results are kept"
+            log.warning("the store does not answer: %s; %s", error, meanwhile)
         self._dispatcher.unsettled(batch)
         self._retry_at = now + self._retry_delay
         self._retry_delay = min(RETRY_LAST, self._retry_delay * 2)

@@ -49,7 +49,7 @@ class HardKill:
             self._child.signal(signal.SIGCONT)
             return True
         self._child.timed_out = self._seq
-        log.warning("child %d is killed: its job ran into the hard limit", self._child.pid)
+        log.info("child %d is killed: its job is over its hard limit", self._child.pid)
         # Those that left its group would outlive it; while it stands still they cannot multiply.
         strays = _descendants(self._child.pid)
         self._child.kill_group()

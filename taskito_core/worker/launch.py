@@ -193,5 +193,5 @@ def read_failure(body: bytes) -> tuple[str, str | None]:
     """The body of FAILED: (message, traceback or None). ``["error", message]`` or ``["traceback", text]``."""
     kind, text = json.loads(body)
     if kind == "traceback":
-        return "importing it failed as shown above", str(text)
+        return "importing it failed", str(text)
     return str(text), None

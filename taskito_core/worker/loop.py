@@ -210,13 +210,17 @@ class WorkerLoop:
             version=taskito_core.__version__,
         )
         log.info(
-            "worker %s: %s, %d procs, queues %s, %s",
+            "worker %s: app %s, procs %d, queues %s, %s",
             worker.id,
             report.app,
             lanes,
             ", ".join(worker.queues),
             plugins.describe(report.storage),
         )
+        for name in sorted(set(worker.queues) - set(report.queues)):
+            log.warning(
+                "no task of %s uses the queue %r; only jobs sent there by name will come", report.app, name
+            )
         self._dispatcher = Dispatcher(report.tasks, random.random)
         self._desk = StoreDesk(
             storage,
@@ -318,7 +322,7 @@ class WorkerLoop:
         if self._failure is None:
             error.__cause__ = cause or error.__cause__
             self._failure, self.failure = code, error
-            log.critical("%s%s", f"{traceback.rstrip()}\n" if traceback else "", error)
+            log.critical("%s%s", error, f"\n{traceback.rstrip()}" if traceback else "")
 
     def _close(self) -> None:
         if self._desk is not None:

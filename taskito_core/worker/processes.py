@@ -319,7 +319,8 @@ class ProcessPool:
         elif not asked:
             delay = 0.0 if useful else self._nursery.backoff.failed(now)
             stack = f"\n{error.traceback}" if error.traceback and not child.opened else ""
-            log.warning("child %d died: %s; replaced in %.1f s%s", child.pid, error.message, delay, stack)
+            when = f"in {delay:.1f} s" if delay else "at once"
+            log.warning("child %d died: %s; replaced %s%s", child.pid, error.message, when, stack)
 
 
 def _log_stack(child: Child) -> None:

@@ -284,3 +284,9 @@ print(report(load_app("an_app:queue"), "an_app:queue").queues)
 def test_s92_a_name_that_is_no_app_is_answered_with_what_would_be_right() -> None:
     with pytest.raises(ConfigError, match="module:attribute"):
         load_app("myapp")
+
+
+@pytest.mark.parametrize("setting", ["limiter", "breaker", "metrics"])
+def test_a_gatekeeper_nobody_offers_is_refused_when_the_queue_is_made(setting):
+    with pytest.raises(ConfigError, match=r"no installed plugin offers the .* 'nothing'"):
+        Queue(**{setting: "nothing"})

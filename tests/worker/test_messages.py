@@ -1,0 +1,72 @@
+"""What a worker says: of failed jobs, and of stacks."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import taskito_core
+from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, ErrorInfo, ErrorKind, Retry
+from taskito_core.report import TaskPolicy
+from taskito_core.retry import RetryPolicy
+from taskito_core.worker.children import _of_the_task
+from taskito_core.worker.failurelog import MOST_LINES, log_failures
+from taskito_core.worker.lanes import Entry
+
+ERROR = ErrorInfo(ErrorKind.RAISED, "ValueError", "bad")
+POLICY = TaskPolicy("work", "default", RetryPolicy(), 0.0)
+
+
+def entry(outcome, retry_count=0):
+    claim = Claim("job1", 7, "work", "default", b"", retry_count, 0, 0, None, None, None, 0)
+    made = Entry(1, claim, POLICY, 0.0, 0.0)
+    made.outcome = outcome
+    return made
+
+
+def retry():
+    return Retry("job1", 7, 2.0, Charge.RETRY, ERROR, None)
+
+
+def test_each_failed_attempt_is_one_line_that_says_what_comes_next(caplog):
+    dead = Dead("job1", 7, DeadReason.RETRIES, None, ERROR, None)
+
+    with caplog.at_level(logging.WARNING, "taskito.worker"):
+        log_failures([entry(retry()), entry(dead, 3), entry(Complete("job1", 7, b"", None))])
+
+    assert caplog.messages == [
+        "job job1 (work) failed, attempt 1: ValueError: bad; again in 2.0 s",
+        "job job1 (work) failed, attempt 4: ValueError: bad; dead: retries exhausted",
+    ]
+
+
+def test_a_flood_of_failures_is_counted(caplog):
+    with caplog.at_level(logging.WARNING, "taskito.worker"):
+        log_failures([entry(retry()) for _ in range(MOST_LINES + 5)])
+
+    assert len(caplog.messages) == MOST_LINES + 1
+    assert caplog.messages[-1] == "and 5 more jobs failed"
+
+
+def test_a_stack_shows_the_tasks_frames_and_not_the_workers():
+    ours = Path(taskito_core.__file__).parent
+    text = f"""Thread 0x1 (most recent call first):
+  File "{ours}/worker/child.py", line 1 in _answer
+  File "/usr/lib/python3/threading.py", line 9 in run
+
+Thread 0x2 (most recent call first):
+  File "{ours}/worker/child.py", line 1 in _answer
+
+Current thread 0x3 (most recent call first):
+  File "/app/tasks.py", line 5 in slow
+  File "{ours}/worker/run.py", line 2 in run
+  File "<frozen runpy>", line 88 in _run_code
+"""
+    assert _of_the_task(text).split("\n") == [
+        "Thread 0x1 (most recent call first):",
+        '  File "/usr/lib/python3/threading.py", line 9 in run',
+        "",
+        "",
+        "Current thread 0x3 (most recent call first):",
+        '  File "/app/tasks.py", line 5 in slow',
+    ]
