@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Iterable
 
 from taskito_core import StorageError
-from taskito_sqlite import sql
+from taskito_sqlite import queries
 from taskito_sqlite.connection import Database
 
 _LONGEST_PATH = 103  # macOS allows 103, Linux 107
@@ -322,7 +322,9 @@ class Waiters:
 
     def _look(self, job_id: str) -> tuple[bool, list[str]]:
         """Has it ended, or is it gone? And who waits for it."""
-        row = self._database.read(lambda connection: connection.execute(sql.WAITED_FOR, (job_id,)).fetchone())
+        row = self._database.read(
+            lambda connection: connection.execute(queries.WAITED_FOR, (job_id,)).fetchone()
+        )
         if row is None:
             return True, []
         return bool(row[0]), (row[1] or "").split("\n")
@@ -330,6 +332,6 @@ class Waiters:
     def _ask(self, job_id: str, address: str) -> bool:
         """Have us rung at the end; False if the job has ended meanwhile."""
         row = self._database.write(
-            lambda connection: connection.execute(sql.AWAIT, (job_id, address)).fetchone(), durable=False
+            lambda connection: connection.execute(queries.AWAIT, (job_id, address)).fetchone(), durable=False
         )
         return row is not None

@@ -24,7 +24,7 @@ from taskito_core import (
     WorkerInfo,
     WorkerStatus,
 )
-from taskito_sqlite import sql
+from taskito_sqlite import queries
 
 #: Up to this many pending jobs are sorted for a page; more are met soon enough on a walk back through time.
 FEW_PENDING = 5_000
@@ -35,7 +35,7 @@ _END = (2**62, "\U0010ffff")
 
 def get(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Job]:
     """The jobs with these ids that exist."""
-    return [_job(row) for row in connection.execute(sql.GET, (json.dumps(list(ids)),))]
+    return [_job(row) for row in connection.execute(queries.GET, (json.dumps(list(ids)),))]
 
 
 def list_jobs(connection: sqlite3.Connection, where: JobFilter, limit: int, cursor: str | None) -> Page:
@@ -56,17 +56,17 @@ def _statements(
     connection: sqlite3.Connection, statuses: tuple[JobStatus, ...]
 ) -> list[tuple[str, JobStatus | None]]:
     if not statuses or set(statuses) == set(JobStatus):
-        return [(sql.LIST_ALL, None)]
+        return [(queries.LIST_ALL, None)]
     chosen: list[tuple[str, JobStatus | None]] = []
     for status in dict.fromkeys(statuses):
         if status in _FINISHED:
-            chosen.append((sql.LIST_FINISHED, status))
+            chosen.append((queries.LIST_FINISHED, status))
         elif status is JobStatus.RUNNING:
-            chosen.append((sql.LIST_RUNNING, status))
+            chosen.append((queries.LIST_RUNNING, status))
         else:
-            [pending] = connection.execute(sql.PENDING_UP_TO, (FEW_PENDING + 1,)).fetchone()
+            [pending] = connection.execute(queries.PENDING_UP_TO, (FEW_PENDING + 1,)).fetchone()
             few = pending <= FEW_PENDING
-            chosen.append((sql.LIST_PENDING_FEW if few else sql.LIST_PENDING_MANY, status))
+            chosen.append((queries.LIST_PENDING_FEW if few else queries.LIST_PENDING_MANY, status))
     return chosen
 
 
@@ -78,12 +78,12 @@ def counts(connection: sqlite3.Connection, exact: bool) -> CountReport:
         states = found.setdefault(queue, {})
         states[state] = states.get(state, 0) + number
 
-    for queue, state, number in connection.execute(sql.COUNT_LIVE):
+    for queue, state, number in connection.execute(queries.COUNT_LIVE):
         add(queue, state, number)
     capped = False
     for status in _FINISHED:
         total = 0
-        for queue, number in connection.execute(sql.COUNT_FINISHED, (status, -1 if exact else COUNT_CAP)):
+        for queue, number in connection.execute(queries.COUNT_FINISHED, (status, -1 if exact else COUNT_CAP)):
             add(queue, status.value, number)
             total += number
         capped = capped or (not exact and total >= COUNT_CAP)
@@ -92,14 +92,14 @@ def counts(connection: sqlite3.Connection, exact: bool) -> CountReport:
 
 def errors(connection: sqlite3.Connection, job_id: str) -> list[AttemptError]:
     """What went wrong in each failed attempt, oldest first."""
-    rows = connection.execute(sql.ERRORS, (job_id,))
+    rows = connection.execute(queries.ERRORS, (job_id,))
     return [AttemptError._make((*row[:3], ErrorKind(row[3]), *row[4:])) for row in rows]
 
 
 def dead_letters(connection: sqlite3.Connection, limit: int, cursor: str | None) -> DeadPage:
     """One page of the dead letter, newest first."""
     before = _END if cursor is None else _position(cursor)
-    rows = connection.execute(sql.DEAD_LETTERS, (*before, limit + 1)).fetchall()
+    rows = connection.execute(queries.DEAD_LETTERS, (*before, limit + 1)).fetchall()
     letters = [_letter(row) for row in rows[:limit]]
     more = len(rows) > limit and letters
     return DeadPage(letters, f"{letters[-1].failed_at}:{letters[-1].job_id}" if more else None)
@@ -107,12 +107,12 @@ def dead_letters(connection: sqlite3.Connection, limit: int, cursor: str | None)
 
 def letters(connection: sqlite3.Connection, ids: Sequence[str]) -> list[DeadLetter]:
     """The dead letters of these jobs."""
-    return [_letter(row) for row in connection.execute(sql.LETTERS, (json.dumps(list(ids)),))]
+    return [_letter(row) for row in connection.execute(queries.LETTERS, (json.dumps(list(ids)),))]
 
 
 def workers(connection: sqlite3.Connection) -> list[WorkerInfo]:
     """Every worker remembered."""
-    return [_worker(row) for row in connection.execute(sql.WORKERS)]
+    return [_worker(row) for row in connection.execute(queries.WORKERS)]
 
 
 def _filter_values(where: JobFilter) -> dict[str, object]:

@@ -32,7 +32,19 @@ from taskito_core import (
     Want,
     WorkerInfo,
 )
-from taskito_sqlite import checkpoint, claim, doorbell, location, look, migrate, produce, rescue, settle, sql
+from taskito_sqlite import (
+    checkpoint,
+    claim,
+    doorbell,
+    location,
+    look,
+    migrate,
+    produce,
+    rescue,
+    settle,
+    sql,
+    upkeep,
+)
 from taskito_sqlite.connection import Database
 
 T = TypeVar("T")
@@ -133,7 +145,7 @@ class SqliteStorage:
                 "doorbell": address,
                 "listens": listens,
             }
-            connection.execute(sql.REGISTER, values)
+            connection.execute(upkeep.REGISTER, values)
 
         self._checkpoints.mine()
         self._write(work, durable=False)
@@ -176,9 +188,9 @@ class SqliteStorage:
 
         def work(connection: sqlite3.Connection) -> Beat:
             now = self.now()
-            alive = connection.execute(sql.HEARTBEAT, (worker_id, now)).rowcount == 1
-            peers = [Peer(*row) for row in connection.execute(sql.PEERS, (worker_id,))]
-            stored = [(row[0], row[1]) for row in connection.execute(sql.RUNS, (worker_id,))]
+            alive = connection.execute(upkeep.HEARTBEAT, (worker_id, now)).rowcount == 1
+            peers = [Peer(*row) for row in connection.execute(upkeep.PEERS, (worker_id,))]
+            stored = [(row[0], row[1]) for row in connection.execute(upkeep.RUNS, (worker_id,))]
             lost = frozenset(job_id for job_id, _ in named.difference(stored))
             return Beat(alive, peers, [pair for pair in stored if pair not in named], lost, now)
 
@@ -199,8 +211,8 @@ class SqliteStorage:
         """As ``Storage.unregister``."""
 
         def work(connection: sqlite3.Connection) -> set[str]:
-            connection.execute(sql.UNREGISTER, (worker_id,))
-            queues = {row[0] for row in connection.execute(sql.RELEASE_ALL, (worker_id,)).fetchall()}
+            connection.execute(upkeep.UNREGISTER, (worker_id,))
+            queues = {row[0] for row in connection.execute(upkeep.RELEASE_ALL, (worker_id,)).fetchall()}
             return self._listeners(connection, queues) if queues else set()
 
         self._ring(self._write(work))

@@ -7,11 +7,20 @@ import sqlite3
 
 import pytest
 
-from taskito_sqlite import sql
+from taskito_sqlite import queries, sql, upkeep
 from taskito_sqlite.storage import SqliteStorage
 
+STATEMENTS = {
+    name: value
+    for module in (sql, queries, upkeep)
+    for name, value in vars(module).items()
+    if name.isupper() and isinstance(value, str)
+}
 
-def _plan(storage: SqliteStorage, statement: str) -> list[str]:
+
+def _plan(storage: SqliteStorage, name: str) -> list[str]:
+    statement = STATEMENTS[name]
+
     def explain(connection: sqlite3.Connection) -> list[str]:
         names = set(re.findall(r":([a-z_]+)", re.sub(r"--.*", "", statement)))
         numbers = [int(number) for number in re.findall(r"\?(\d+)", statement)]
@@ -21,9 +30,9 @@ def _plan(storage: SqliteStorage, statement: str) -> list[str]:
     return storage._read(explain)
 
 
-@pytest.mark.parametrize("name", sql.HOT)
+@pytest.mark.parametrize("name", [*sql.HOT, *queries.HOT, *upkeep.HOT])
 def test_a_hot_statement_scans_nothing_but_its_own_parameter(storage: SqliteStorage, name: str) -> None:
-    plan = _plan(storage, getattr(sql, name))
+    plan = _plan(storage, name)
 
     allowed: tuple[str, ...] = (
         "SCAN wanted VIRTUAL TABLE",
@@ -39,7 +48,7 @@ def test_a_hot_statement_scans_nothing_but_its_own_parameter(storage: SqliteStor
     "name", ["DUE", "DUE_HEADS", "DUE_IN_ORDER", "CLAIM", "NEXT_DUE", "NEXT_LANE", "FIRST_PRIORITY"]
 )
 def test_a_claim_reads_its_index_in_order_and_sorts_nothing(storage: SqliteStorage, name: str) -> None:
-    plan = _plan(storage, getattr(sql, name))
+    plan = _plan(storage, name)
 
     assert not [step for step in plan if "TEMP B-TREE" in step], plan
     assert [step for step in plan if "jobs_claim" in step], plan
@@ -47,25 +56,24 @@ def test_a_claim_reads_its_index_in_order_and_sorts_nothing(storage: SqliteStora
 
 @pytest.mark.parametrize("name", ["COMPLETE", "RETRY", "BURY", "RELEASE"])
 def test_a_settle_finds_its_row_by_id(storage: SqliteStorage, name: str) -> None:
-    assert _plan(storage, getattr(sql, name)) == ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"]
+    assert _plan(storage, name) == ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"]
 
 
 @pytest.mark.parametrize("name", ["LIST_ALL", "LIST_FINISHED", "LIST_PENDING_MANY", "DEAD_LETTERS"])
 def test_a_page_is_read_in_order_and_nothing_is_sorted(storage: SqliteStorage, name: str) -> None:
-    plan = _plan(storage, getattr(sql, name))
+    plan = _plan(storage, name)
 
     assert not [step for step in plan if "TEMP B-TREE" in step], plan
 
 
 def test_counting_reads_indexes_and_no_row(storage: SqliteStorage) -> None:
-    plan = _plan(storage, sql.COUNT_LIVE) + _plan(storage, sql.COUNT_FINISHED)
+    plan = _plan(storage, "COUNT_LIVE") + _plan(storage, "COUNT_FINISHED")
 
     assert not [step for step in plan if "jobs" in step and "COVERING" not in step], plan
 
 
 def test_every_statement_is_valid_and_says_what_it_does(storage: SqliteStorage) -> None:
-    for name, statement in vars(sql).items():
-        parts = ("JOB_COLUMNS", "LETTER_COLUMNS", "MATCHES")
-        if name.isupper() and isinstance(statement, str) and name not in parts:
-            _plan(storage, statement)
+    for name, statement in STATEMENTS.items():
+        if name not in ("JOB_COLUMNS", "LETTER_COLUMNS", "MATCHES"):
+            _plan(storage, name)
             assert statement.startswith(("\n-- ", "DELETE FROM")), name

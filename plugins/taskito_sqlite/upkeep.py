@@ -1,0 +1,89 @@
+"""The statements of upkeep, one constant each: a worker's life, the rescue of its jobs, and pruning.
+
+How they bind: see ``sql``.
+"""
+
+from __future__ import annotations
+
+REGISTER = """
+-- Add a worker, alive. It counts as waiting until its first exchange says otherwise.
+INSERT INTO workers (worker_id, host, pid, app, queues, tasks, procs, version, started_at, last_seen,
+                     waiting, doorbell, listens)
+VALUES (:id, :host, :pid, :app, :queues, :tasks, :procs, :version, :now, :now, 1, :doorbell, :listens)
+"""
+
+HEARTBEAT = """
+-- One beat.
+UPDATE workers SET beat = beat + 1, last_seen = ?2 WHERE worker_id = ?1 AND status = 'alive'
+"""
+
+PEERS = """
+-- The other live workers.
+SELECT worker_id, beat, host FROM workers INDEXED BY workers_alive WHERE status = 'alive' AND worker_id <> ?1
+"""
+
+RUNS = """
+-- What a worker runs, as the store sees it.
+SELECT id, token FROM jobs INDEXED BY jobs_running WHERE status = 'running' AND worker = ?1
+"""
+
+DECLARE_DEAD = """
+-- Only if its beat stands where the rescuer saw it standing.
+UPDATE workers SET status = 'dead', waiting = 0, doorbell = NULL
+ WHERE worker_id = ?1 AND beat = ?2 AND status = 'alive'
+"""
+
+ORPHANS = """
+-- Running jobs whose worker is not alive.
+SELECT id, token, worker FROM jobs INDEXED BY jobs_running
+ WHERE status = 'running'
+   AND NOT EXISTS (SELECT 1 FROM workers WHERE worker_id = jobs.worker AND workers.status = 'alive')
+"""
+
+RESCUE = """
+-- Take a running job back from a worker that is gone.
+UPDATE jobs SET status = 'pending', token = NULL, slot = NULL, error = :error,
+                interruptions = interruptions + 1
+ WHERE id = :id AND token = :token AND status = 'running'
+RETURNING queue
+"""
+
+UNREGISTER = """
+-- A worker takes its leave; also one that was thought dead.
+UPDATE workers SET status = 'stopped', waiting = 0, doorbell = NULL WHERE worker_id = ?1
+"""
+
+RELEASE_ALL = """
+-- Hand back everything a worker still runs.
+UPDATE jobs INDEXED BY jobs_running SET status = 'pending', token = NULL, slot = NULL
+ WHERE status = 'running' AND worker = ?1
+RETURNING queue
+"""
+
+FORGET_WORKERS = """
+-- Workers gone since before ?1.
+DELETE FROM workers WHERE status <> 'alive' AND last_seen <= ?1
+"""
+
+# ---- prune: the jobs first, then what belongs to them ----
+
+PRUNE = """
+-- Finished jobs whose time to be kept has passed, longest first.
+DELETE FROM jobs
+ WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_prune
+                WHERE prune_at IS NOT NULL AND prune_at <= ?1 ORDER BY prune_at LIMIT ?2)
+RETURNING id
+"""
+
+PRUNE_ERRORS = "DELETE FROM job_errors WHERE job_id IN (SELECT value FROM json_each(?1))"
+PRUNE_LETTERS = "DELETE FROM dead_letter WHERE job_id IN (SELECT value FROM json_each(?1))"
+PRUNE_LOGS = "DELETE FROM task_logs WHERE job_id IN (SELECT value FROM json_each(?1))"
+PRUNE_DEPENDENCIES = "DELETE FROM job_dependencies WHERE job_id IN (SELECT value FROM json_each(?1))"
+PRUNE_REPLAYS = "DELETE FROM replay_history WHERE job_id IN (SELECT value FROM json_each(?1))"
+PRUNE_WITH_JOB = (PRUNE_ERRORS, PRUNE_LETTERS, PRUNE_LOGS, PRUNE_DEPENDENCIES, PRUNE_REPLAYS)
+
+#: What runs per beat or per batch of jobs: a test forbids these to scan a table.
+HOT = (
+    *("HEARTBEAT", "RUNS", "RELEASE_ALL", "DECLARE_DEAD", "RESCUE"),
+    *("PRUNE", "PRUNE_ERRORS", "PRUNE_LETTERS", "PRUNE_LOGS", "PRUNE_DEPENDENCIES", "PRUNE_REPLAYS"),
+)
