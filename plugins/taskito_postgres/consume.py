@@ -22,7 +22,7 @@ from taskito_core import (
     Want,
     WorkerInfo,
 )
-from taskito_postgres import settle, sql
+from taskito_postgres import settle, sql, upkeep
 from taskito_postgres.arrays import Bigints, Texts
 from taskito_postgres.base import Base
 from taskito_postgres.connection import again
@@ -86,7 +86,7 @@ class Consume(Base):
             "version": worker.version,
             "shift": self.clock_shift,
         }
-        statement = self._statements[sql.REGISTER]
+        statement = self._statements[upkeep.REGISTER]
 
         def work(session: Session) -> None:
             with session.turn() as turn:
@@ -242,9 +242,9 @@ class Consume(Base):
         def work(session: Session) -> Beat:
             with session.turn() as turn:
                 turn.commit_lazily()
-                beat = turn.run(self._statements[sql.BEAT], parameters)
-                peers = turn.run(self._statements[sql.PEERS], parameters)
-                stored = turn.run(self._statements[sql.RUNNING], parameters)
+                beat = turn.run(self._statements[upkeep.BEAT], parameters)
+                peers = turn.run(self._statements[upkeep.PEERS], parameters)
+                stored = turn.run(self._statements[upkeep.RUNNING], parameters)
                 clock = turn.run(self._statements[sql.CLOCK], parameters)
             mine, named = {(row[0], row[1]) for row in stored.fetchall()}, set(running)
             return Beat(
@@ -262,8 +262,8 @@ class Consume(Base):
 
         def work(session: Session) -> list[tuple[str, str]]:
             with session.turn() as turn:
-                turn.run(self._statements[sql.DECLARE_DEAD], dead)
-                hit = turn.run(self._statements[sql.RESCUE], {"shift": self.clock_shift})
+                turn.run(self._statements[upkeep.DECLARE_DEAD], dead)
+                hit = turn.run(self._statements[upkeep.RESCUE], {"shift": self.clock_shift})
             return [(row[0], row[1]) for row in hit.fetchall()]
 
         return self._ring_for(self._connections.on_worker("rescue the jobs of dead workers", work))
@@ -273,8 +273,8 @@ class Consume(Base):
 
         def work(session: Session) -> list[tuple[str, str]]:
             with session.turn() as turn:
-                turn.run(self._statements[sql.RETIRE], parameters)
-                hit = turn.run(self._statements[sql.RELEASE_ALL], parameters)
+                turn.run(self._statements[upkeep.RETIRE], parameters)
+                hit = turn.run(self._statements[upkeep.RELEASE_ALL], parameters)
             return [(row[0], row[1]) for row in hit.fetchall()]
 
         self._waits = None
@@ -294,8 +294,8 @@ class Consume(Base):
         def work(session: Session) -> int:
             with session.turn() as turn:
                 turn.commit_lazily()
-                pruned = turn.run(self._statements[sql.PRUNE], parameters)
-                turn.run(self._statements[sql.FORGET_WORKERS], parameters)
+                pruned = turn.run(self._statements[upkeep.PRUNE], parameters)
+                turn.run(self._statements[upkeep.FORGET_WORKERS], parameters)
             return len(pruned.fetchall())
 
         return self._connections.on_worker("prune finished jobs", work)

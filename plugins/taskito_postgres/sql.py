@@ -1,5 +1,6 @@
-"""The statements of the hot path, one constant each: produce and consume.
+"""The statements of the hot path, one constant each: produce, claim and settle.
 
+Those that look are in ``queries``, those that keep workers and the store in order in ``upkeep``.
 ``taskito.`` stands for the schema; ``Statements`` puts the real one in, once per statement. States
 are literals, because a partial index is no use to a statement that was planned without knowing them.
 
@@ -336,81 +337,8 @@ SELECT pg_notify(%(channel)b, t.ids), set_config('synchronous_commit', 'off', tr
   FROM unnest(%(payloads)b) AS t(ids)
 """
 
-# ---- life of a worker ----
-
-REGISTER = f"""
-INSERT INTO taskito.workers (worker_id, host, pid, app, queues, tasks, procs, version, started_at, last_seen)
-SELECT %(worker)b, %(host)b, %(pid)b, %(app)b, %(queues)b, %(tasks)b, %(procs)b, %(version)b, now, now
-  FROM ({CLOCK} AS now) AS clock
-"""
-
-BEAT = f"""
-UPDATE taskito.workers SET beat = beat + 1, last_seen = {NOW}
- WHERE worker_id = %(worker)b AND status = 'alive' RETURNING beat
-"""
-
-PEERS = "SELECT worker_id, beat, host FROM taskito.workers WHERE status = 'alive' AND worker_id <> %(worker)b"
-
-RUNNING = "SELECT id, token FROM taskito.jobs_live WHERE status = 'running' AND worker = %(worker)b"
-
-DECLARE_DEAD = """
--- Compare and swap: a worker whose beat has moved since it was suspected is alive.
-UPDATE taskito.workers w SET status = 'dead', waiting = NULL
-  FROM unnest(%(ids)b, %(beats)b) AS s(worker_id, beat)
- WHERE w.worker_id = s.worker_id AND w.beat = s.beat AND w.status = 'alive'
-"""
-
-RESCUE = f"""
--- Put back what nobody alive runs. Rows that are being settled or rescued at this moment are skipped:
--- whoever holds them decides, and the next rescue looks again.
-WITH clock AS MATERIALIZED (SELECT {NOW} AS now), lost AS MATERIALIZED (
-    SELECT j.ctid, j.token, j.worker FROM taskito.jobs_live j
-     WHERE j.status = 'running'
-       AND NOT EXISTS (SELECT 1 FROM taskito.workers w WHERE w.worker_id = j.worker AND w.status = 'alive')
-     FOR UPDATE OF j SKIP LOCKED
-), hit AS (
-    UPDATE taskito.jobs_live j
-       SET status = 'pending', token = NULL, interruptions = j.interruptions + 1
-      FROM lost l, clock c WHERE j.ctid = l.ctid AND j.token = l.token
-    RETURNING j.id, j.queue, l.token, l.worker, j.retry_count + j.crashes + j.interruptions AS attempt, c.now
-), noted AS (
-    INSERT INTO taskito.job_errors (job_id, token, attempt, failed_at, kind, type, message, worker)
-    SELECT id, token, attempt, now, 'interrupted', 'WorkerLost',
-           'worker ' || coalesce(worker, '?') || ' is gone; the job was taken back from it', worker FROM hit
-        ON CONFLICT (job_id, token) DO NOTHING
-)
-SELECT id, queue FROM hit
-"""
-
-RETIRE = """
-UPDATE taskito.workers SET status = 'stopped', waiting = NULL WHERE worker_id = %(worker)b
-"""
-
-RELEASE_ALL = """
-UPDATE taskito.jobs_live SET status = 'pending', token = NULL
- WHERE status = 'running' AND worker = %(worker)b RETURNING id, queue
-"""
-
-PRUNE = f"""
--- Delete finished jobs whose time is over, oldest first, with what belongs to them.
-WITH clock AS MATERIALIZED (SELECT {NOW} AS now), over AS MATERIALIZED (
-    SELECT d.id FROM taskito.jobs_done d
-     WHERE d.prune_at <= (SELECT now FROM clock) ORDER BY d.prune_at LIMIT %(limit)b FOR UPDATE SKIP LOCKED
-), errors AS (
-    DELETE FROM taskito.job_errors WHERE job_id = ANY (ARRAY(SELECT id FROM over))
-), letters AS (
-    DELETE FROM taskito.dead_letter WHERE job_id = ANY (ARRAY(SELECT id FROM over))
-)
-DELETE FROM taskito.jobs_done WHERE id = ANY (ARRAY(SELECT id FROM over)) RETURNING id
-"""
-
-FORGET_WORKERS = f"""
--- Only those declared dead or stopped: one that still counts as alive must be seen, to be rescued.
-DELETE FROM taskito.workers WHERE status <> 'alive' AND last_seen < {NOW} - 86400000
-"""
-
-#: What runs for every job, every beat or every wakeup: a test looks at how each is planned.
+#: What runs for every job or every wakeup: a test looks at how each is planned.
 HOT = (
     *(ENQUEUE, ENQUEUE_ONE, FORGET_FINISHED, FORGET_FINISHED_ONE, CLAIM, CLAIM_IN_ORDER, LOOK, DUE, MARK),
-    *(COMPLETE, RETRY, BURY, RELEASE, EARLIER, BEAT, RUNNING, RESCUE, RELEASE_ALL, PRUNE),
+    *(COMPLETE, RETRY, BURY, RELEASE, EARLIER),
 )

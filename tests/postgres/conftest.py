@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from taskito_core import StorageConfig
+from taskito_core.testing.factories import make_worker
 from taskito_postgres.storage import PostgresStorage
 
 OpenStorage = Callable[..., PostgresStorage]
@@ -31,6 +32,14 @@ def open_storage(postgres_url: str) -> Iterator[OpenStorage]:
 @pytest.fixture
 def storage(open_storage: OpenStorage) -> PostgresStorage:
     return open_storage()
+
+
+@pytest.fixture
+def worker_id(storage: PostgresStorage) -> str:
+    """A worker that is alive."""
+    worker = make_worker()
+    storage.register(worker)
+    return worker.id
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from taskito_core import ConfigError, Want
-from taskito_core.testing.factories import claim, make_job, make_worker, new_token
+from taskito_core import ConfigError, Dead, DeadReason, StorageError, Want
+from taskito_core.testing.factories import claim, error_info, make_job, make_worker, new_token, want
 from taskito_postgres import migrate
+from taskito_postgres.storage import PostgresStorage
 
 from .conftest import OpenStorage
 
@@ -216,3 +217,23 @@ def test_the_search_path_is_the_schema_and_no_statement_depends_on_it(
     spoil(b"DISCARD ALL")
     assert storage.counts().by_queue["default"].pending == 1
     assert storage.enqueue([make_job()])[0].inserted
+
+
+def test_a_schema_that_vanishes_is_an_error_and_no_driver_class_escapes(
+    storage: PostgresStorage, worker_id: str, database: psycopg.Connection[Any]
+) -> None:
+    database.execute("DROP SCHEMA taskito CASCADE")
+
+    for call in (
+        lambda: storage.enqueue([make_job()]),
+        lambda: storage.exchange(
+            worker_id, [Dead("a", 1, DeadReason.RETRIES, None, error_info(), None)], want(1)
+        ),
+        lambda: storage.heartbeat(worker_id, []),
+        storage.counts,
+        lambda: storage.await_finished("a", 0.1),
+    ):
+        with pytest.raises(StorageError) as caught:
+            call()
+        assert isinstance(caught.value.__cause__, psycopg.Error)
+        assert not isinstance(caught.value, ConfigError)

@@ -1,0 +1,109 @@
+"""How Postgres would run the hot statements: none reads a whole table, whatever the planner believes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from taskito_core.testing.factories import claim, complete, make_job, retry
+from taskito_postgres import sql, upkeep
+from taskito_postgres.sql import Statements
+from taskito_postgres.storage import PostgresStorage
+
+HOT = (*sql.HOT, *upkeep.HOT)
+NAMES = {
+    value: name
+    for module in (sql, upkeep)
+    for name, value in vars(module).items()
+    if isinstance(value, str) and value in HOT
+}
+
+
+def numbered(statement: bytes) -> tuple[str, int]:
+    """The statement with $1, $2, ... for its named parameters, and how many there are."""
+    names: list[str] = []
+
+    def place(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}{_CASTS[found[1]]}"
+
+    return re.sub(r"%\((\w+)\)b", place, statement.decode()), len(names)
+
+
+_CASTS = {
+    **dict.fromkeys(("worker", "waiting"), "::text"),
+    **dict.fromkeys(("shift", "limit", "token"), "::bigint"),
+    **dict.fromkeys(("id", "task_name", "queue", "metadata_text", "tags_text"), "::text"),
+    **dict.fromkeys(("priority", "scheduled_at", "retries"), "::bigint"),
+    **dict.fromkeys(("delay", "timeout", "result_ttl"), "::float8"),
+    "payload": "::bytea",
+    **dict.fromkeys(("tokens", "started", "priorities", "scheduled", "max_retries"), "::bigint[]"),
+    **dict.fromkeys(("delays", "timeouts", "result_ttls"), "::float8[]"),
+    **dict.fromkeys(("results", "payloads"), "::bytea[]"),
+    **dict.fromkeys(
+        (
+            "ids", "queues", "tasks", "charges", "kinds", "types", "messages", "tracebacks", "summaries",
+            "extras", "lanes", "statuses", "task_names", "metadata", "tags",
+        ),
+        "::text[]",
+    ),
+}  # fmt: skip
+
+
+def analyzed(database: psycopg.Connection[Any]) -> None:
+    for table in ("jobs_live", "jobs_done", "job_errors", "dead_letter", "workers"):
+        database.execute(f"VACUUM ANALYZE taskito.{table}".encode())
+
+
+#: What the planner may believe: nothing yet, that all is empty, the truth about many rows, that all
+#: is empty although it is not.
+BELIEFS = ("new", "empty", "full", "wrong")
+
+
+@pytest.mark.parametrize("belief", BELIEFS)
+def test_no_hot_statement_reads_a_table_through_whatever_the_planner_believes(
+    storage: PostgresStorage, worker_id: str, database: psycopg.Connection[Any], belief: str
+) -> None:
+    if belief in ("empty", "wrong"):
+        analyzed(database)
+    if belief in ("full", "wrong"):
+        storage.enqueue([make_job() for _ in range(3000)])
+        claims = claim(storage, worker_id, 1000)
+        storage.exchange(worker_id, [retry(each) for each in claims[:200]], None)
+        storage.exchange(worker_id, [complete(each) for each in claims[200:700]], None)
+    if belief == "full":
+        analyzed(database)
+
+    plans = {NAMES[statement]: plan(storage, statement) for statement in HOT}
+
+    read_through = {name: shown for name, shown in plans.items() if any(_reads_through(shown))}
+    assert not read_through, "\n\n".join(f"{name}\n{shown}" for name, shown in read_through.items())
+
+
+def plan(storage: PostgresStorage, statement: str) -> str:
+    text, parameters = numbered(Statements("taskito")[statement])
+
+    def explain(session: Any) -> str:
+        session.connection.execute(f"PREPARE hot AS {text}".encode())
+        nulls = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
+        lines = session.connection.execute(f"EXPLAIN EXECUTE hot{nulls}".encode()).fetchall()
+        session.connection.execute("DEALLOCATE hot")
+        return "\n".join(line for (line,) in lines)
+
+    return storage._connections.on_worker("explain", explain)
+
+
+def _reads_through(shown: str) -> Iterator[str]:
+    """Lines of a plan that read a whole table of jobs, in order or through an index without a condition."""
+    lines = [*shown.splitlines(), ""]
+    for line, below in itertools.pairwise(lines):
+        table = re.search(r"Scan (?:using \w+ )?on (jobs\w*|job_errors|dead_letter)", line)
+        # The running jobs are few, and they have an index of their own.
+        if table and "Cond:" not in below and "jobs_live_worker" not in line:
+            yield line
