@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Required, TypedDict
 
 from taskito_core import values
-from taskito_core.errors import ConfigError
+from taskito_core.errors import ConfigError, PayloadTooLarge
 from taskito_core.serializers import Serializer
 from taskito_core.typed_json import is_plain
 
@@ -21,6 +21,8 @@ Seconds = float | timedelta  #: a duration; a bare number is in seconds
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 LONGEST_NAME = 255
+#: Bytes of a job's metadata as JSON: it is for labels, and travels with every claim.
+MAX_METADATA = 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -174,7 +176,8 @@ def _metadata(what: str, value: object) -> str | None:
     try:
         if is_plain(found):
             text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            text.encode()
+            if (size := len(text.encode())) > MAX_METADATA:
+                raise PayloadTooLarge(f"{what} is {size} bytes as JSON, {MAX_METADATA} are allowed")
             if "\\u0000" not in text:
                 return text if found else None
             problem = "a NUL character is not allowed"

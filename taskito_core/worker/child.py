@@ -244,8 +244,6 @@ class Child:
                 self._custody.hand_back()
             case MessageType.DRAIN:
                 self._custody.drain()
-            case MessageType.PING:
-                self.say(MessageType.PONG)
             case _:
                 raise WireError(f"an unexpected {kind.name} on the control socket")
 

@@ -10,22 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from taskito_core.job import Claim, ErrorInfo, ErrorKind, Outcome, Release
+from taskito_core.job import Claim, Outcome, Release
 from taskito_core.report import TaskPolicy
-from taskito_core.retry import (
-    Crashed,
-    HandedBack,
-    Lost,
-    Raised,
-    Result,
-    RetryPolicy,
-    Returned,
-    decide,
-    refuse,
-)
+from taskito_core.retry import HandedBack, Result, RetryPolicy, decide, refuse
+from taskito_core.worker import verdicts
 from taskito_core.worker.lanes import NEVER, Death, Entry, Lane
 from taskito_core.worker.pace import Pace
-from taskito_core.worker.wire import ResultKind, ResultMessage, WireError, unpack_error
+from taskito_core.worker.wire import ResultMessage
 
 #: Expected seconds of work a child may hold at once: short jobs travel in batches, long ones alone.
 BUDGET = 0.005
@@ -35,10 +26,14 @@ MAX_FRAME = 64
 MAX_FRAME_SIZE = 1024 * 1024
 #: Expected seconds of work per child that may wait in the buffer, so that no child waits for the store.
 LOOK_AHEAD = 0.05
+#: Bytes of payloads that may wait in the buffer, about.
+MAX_BUFFERED_SIZE = 64 * 1024 * 1024
 #: Jobs claimed by one exchange, at most.
 MAX_CLAIM = 500
 #: A child that holds several jobs and ended none for so long is asked for those it has not begun.
 RECALL_AFTER = 0.02
+#: A child that holds jobs and is inside of none of them for so long is ended; the jobs go elsewhere.
+SILENT_AFTER = 60.0
 #: A claim that waited so long for a child is handed back: another worker may have one free.
 BUFFER_PATIENCE = 1.0
 
@@ -56,6 +51,7 @@ class Dispatcher:
         self._custody: dict[int, Entry] = {}
         self.lanes: dict[int, Lane] = {}
         self.pace = Pace()
+        self._mean_size = 1.0  #: bytes of a payload, a moving average
         self._stalled = False  #: a claim went back for want of a child, and no job has ended since
         self.draining = False
         self.fenced = 0  #: outcomes that the store had given to somebody else
@@ -79,13 +75,10 @@ class Dispatcher:
         back: list[Entry] = []
         for entry in lane.outstanding.values():
             if unheard > 0:
-                # It ended this job and its result died with it. Not the job's fault.
                 unheard -= 1
-                self._decide(entry, Lost(_lost(death.error)), None)
-            elif entry.seq == death.timed_out:
-                self._decide(entry, Raised(_overdue(entry, death.error), retryable=True), None)
-            elif entry.seq == death.running:
-                self._decide_interrupted(entry, death)
+                self._decide(entry, verdicts.of_lost_result(death), None)
+            elif entry.seq in (death.running, death.timed_out):
+                self._decide(entry, verdicts.of_death(entry, death), None)
             else:
                 back.append(entry)
         self._back_to_buffer(back)
@@ -102,6 +95,7 @@ class Dispatcher:
         free = sum(1 for lane in open_lanes if self._accepts(lane))
         spare = 0.0 if self._stalled else LOOK_AHEAD * len(open_lanes) - self._buffered_work
         ahead = int(spare / self.pace.mean) if spare > 0 else 0
+        ahead = min(ahead, int(MAX_BUFFERED_SIZE / self._mean_size))
         return max(0, min(MAX_CLAIM - len(self._buffer), free + ahead - len(self._buffer)))
 
     def claimed(self, claims: Iterable[Claim], now: float) -> None:
@@ -112,6 +106,7 @@ class Dispatcher:
             self._next_seq += 1
             entry = Entry(seq, claim, policy or _STRANGER, now, 0.0)
             self._custody[seq] = entry
+            self._mean_size += 0.2 * (len(claim.payload) - self._mean_size)
             if policy is None:
                 # Some other app's, or another version's: off to a lane we do not serve.
                 self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
@@ -185,7 +180,8 @@ class Dispatcher:
                 continue
             self.pace.learn(entry.claim.task_name, message.ran)
             started = entry.claim.claimed_at + int((message.started - entry.claimed) * 1000)
-            self._decide(entry, self._read(entry, message), max(started, entry.claim.claimed_at))
+            result = verdicts.of_message(entry, message, self.draining)
+            self._decide(entry, result, max(started, entry.claim.claimed_at))
 
     def returned(self, lane_id: int, seqs: Iterable[int]) -> None:
         """A child handed back jobs it has not begun."""
@@ -228,10 +224,17 @@ class Dispatcher:
     def overdue(self, lane_id: int, running: int, started: float, now: float) -> bool:
         """Has the job this child is inside of (``running`` since ``started``) passed its hard limit?
 
-        If not, the lane's next look is set to the earliest moment at which that may change.
+        Or does it hold jobs and begins none (``running`` 0): then it is stopped, or stuck between them.
+        If neither, the lane's next look is set to the earliest moment at which that may change.
         """
         lane = self.lanes[lane_id]
         lane.check_at = NEVER
+        if lane.outstanding:
+            if running or lane.quiet <= lane.progress:
+                lane.quiet = now
+            elif now - lane.quiet >= SILENT_AFTER:
+                return True
+            lane.check_at = lane.quiet + SILENT_AFTER
         for entry in lane.outstanding.values():
             if not entry.timeout:
                 continue
@@ -316,8 +319,9 @@ class Dispatcher:
             lane.work += entry.work
             outstanding[entry.seq] = entry
             frame.append(entry)
-            if entry.timeout and now + entry.timeout < lane.check_at:
-                lane.check_at = now + entry.timeout
+            limit = min(entry.timeout or SILENT_AFTER, SILENT_AFTER)
+            if now + limit < lane.check_at:
+                lane.check_at = now + limit
         if not buffer:
             self._buffered_work = 0.0
         lane.sent += len(frame)
@@ -351,32 +355,9 @@ class Dispatcher:
             self._buffer.clear()
             self._buffered_work = 0.0
 
-    def _read(self, entry: Entry, message: ResultMessage) -> Result:
-        try:
-            return self._understand(entry, message)
-        except WireError as exc:
-            return Crashed(ErrorInfo(ErrorKind.CRASH, "ProtocolError", f"its process sent {exc}"))
-
-    def _understand(self, entry: Entry, message: ResultMessage) -> Result:
-        match message.kind:
-            case ResultKind.RETURNED:
-                return Returned(message.body)
-            case ResultKind.RAISED | ResultKind.TIMED_OUT:
-                return Raised(*unpack_error(message.body))
-            case ResultKind.INTERRUPTED:
-                self.interrupted += 1
-                return HandedBack()
-            case ResultKind.UNKNOWN_TASK:
-                return HandedBack(lane=entry.claim.task_name)
-
-    def _decide_interrupted(self, entry: Entry, death: Death) -> None:
-        if death.ours:
-            self.interrupted += self.draining
-            self._decide(entry, HandedBack(), None)
-        else:
-            self._decide(entry, Crashed(death.error), None)
-
     def _decide(self, entry: Entry, result: Result, started_at: int | None) -> None:
+        if self.draining and result == HandedBack():
+            self.interrupted += 1
         self._outcome(entry, decide(entry.claim, result, entry.policy.retry, self._chance(), started_at))
 
     def _outcome(self, entry: Entry, outcome: Outcome) -> None:
@@ -386,13 +367,3 @@ class Dispatcher:
 
 #: Stands in for the policy of a task this app does not have; such a claim is never run.
 _STRANGER = TaskPolicy("", "", RetryPolicy(), 0.0)
-
-
-def _lost(error: ErrorInfo) -> ErrorInfo:
-    message = f"the job ended but its result was lost with the process: {error.message}"
-    return ErrorInfo(ErrorKind.INTERRUPTED, "ResultLost", message, error.traceback)
-
-
-def _overdue(entry: Entry, error: ErrorInfo) -> ErrorInfo:
-    message = f"still running after its timeout of {entry.timeout:g} s; its process was killed"
-    return ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message, error.traceback)

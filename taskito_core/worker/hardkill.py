@@ -1,5 +1,7 @@
 """Ending a job that has passed its hard limit, without ever ending one that finished in time.
 
+A child that is stuck between jobs (seq 0) is ended the same way.
+
 First its stack is written, then the process is stopped, and only if it still is inside of the same job
 while it stands still, it is killed. The check costs some 100 µs and closes the race between the limit
 and a job that ends at that very moment.
@@ -49,7 +51,8 @@ class HardKill:
             self._child.signal(signal.SIGCONT)
             return True
         self._child.timed_out = self._seq
-        log.info("child %d is killed: its job is over its hard limit", self._child.pid)
+        why = "its job is over its hard limit" if self._seq else "it holds jobs and does not begin them"
+        log.info("child %d is killed: %s", self._child.pid, why)
         # Those that left its group would outlive it; while it stands still they cannot multiply.
         strays = _descendants(self._child.pid)
         self._child.kill_group()

@@ -66,6 +66,7 @@ class Lane:
         "limit",
         "outstanding",
         "progress",
+        "quiet",
         "recalled",
         "received",
         "sent",
@@ -81,6 +82,7 @@ class Lane:
         self.sent = 0
         self.received = 0  #: results that arrived; ended jobs beyond it were lost with the child
         self.progress = now  #: when it was last given work while empty, or ended a job
+        self.quiet = 0.0  #: since when it holds jobs and is inside of none, if after ``progress``
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
         self.recalled = False  #: was asked for what it has not begun, and has ended no job since
         self.closing = False

@@ -157,10 +157,12 @@ class WorkerLoop:
 
     def _heed(self, signums: Sequence[int]) -> None:
         now = time.monotonic()
+        # Looked for whatever came: in a storm of others, a SIGCHLD may find the pipe full.
+        self._the_pool.child_event()
         for signum in signums:
             if signum == signal.SIGCHLD:
-                self._the_pool.child_event()
-            elif signum == signal.SIGHUP and self._on_terminal:
+                continue
+            if signum == signal.SIGHUP and self._on_terminal:
                 log.info("the terminal is gone: draining")
                 self._shutdown.signal(signum, now)
             elif signum != signal.SIGHUP:

@@ -203,8 +203,6 @@ class ProcessPool:
                 self._child_ready(child, body)
             case MessageType.FAILED:
                 self._child_failed(child, body)
-            case MessageType.PONG:
-                pass
             case _:
                 raise WireError(f"an unexpected {kind.name}")
 

@@ -41,12 +41,10 @@ class MessageType(IntEnum):
     # control socket, supervisor to child
     RECALL = 10  #: write out finished results now and hand back what has not begun
     DRAIN = 11  #: finish the current job, hand back the rest, exit 0
-    PING = 12
     # control socket, child to supervisor
     HELLO = 20  #: first message: protocol version and pid
     READY = 21  #: after boot; body: JSON app report when the child imported the app itself, else empty
     FAILED = 22  #: boot failed; body: the traceback as text
-    PONG = 23
     # zygote channel
     FORK = 30  #: to the zygote, with the child's descriptors attached; body: slot number, supervisor pid
     FORKED = 31  #: from the zygote: slot number and pid

@@ -263,18 +263,6 @@ def test_a_drained_child_lets_threads_of_its_tasks_end(child: Child, tmp_path: P
     assert late.exists()
 
 
-def test_a_ping_is_answered_inside_a_job(child: Child, tmp_path: Path, wait_until: WaitUntil) -> None:
-    opened, entered = tmp_path / "opened", tmp_path / "entered"
-    [seq] = child.send(child.job("gate", str(opened), str(entered)))
-    wait_until(entered.exists)
-
-    child.tell(MessageType.PING)
-
-    assert child.control.expect(MessageType.PONG) == b""
-    opened.touch()
-    child.result(seq)
-
-
 def test_results_of_quick_jobs_do_not_wait_for_a_slow_one(
     child: Child, tmp_path: Path, wait_until: WaitUntil
 ) -> None:

@@ -17,8 +17,8 @@ from taskito_core.job import (
 )
 from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
-from taskito_core.worker.dispatcher import BUFFER_PATIENCE, MAX_FRAME, RECALL_AFTER, Dispatcher
-from taskito_core.worker.lanes import NEVER, Death
+from taskito_core.worker.dispatcher import BUFFER_PATIENCE, MAX_FRAME, RECALL_AFTER, SILENT_AFTER, Dispatcher
+from taskito_core.worker.lanes import Death
 from taskito_core.worker.wire import ResultKind, ResultMessage, pack_error
 
 KILLED = ErrorInfo(ErrorKind.CRASH, "SIGKILL", "the process running the job was killed by SIGKILL")
@@ -312,7 +312,51 @@ def test_a_timeout_of_zero_is_no_limit(dispatcher, timeout):
     dispatcher.claimed([claim(1, "slow", timeout=timeout)], 0.0)
     dispatcher.assign(0.0)
 
-    assert dispatcher.next_check() == NEVER
+    assert not dispatcher.overdue(1, running=1, started=0.0, now=1e6)
+
+
+def test_a_child_that_holds_jobs_and_begins_none_is_ended_after_a_while(dispatcher):
+    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.claimed([claim(1)], 0.0)
+    dispatcher.assign(0.0)
+
+    assert not dispatcher.overdue(1, running=0, started=0.0, now=60.0), "seen quiet for the first time"
+    assert not dispatcher.overdue(1, running=0, started=0.0, now=100.0)
+    assert dispatcher.overdue(1, running=0, started=0.0, now=60.0 + SILENT_AFTER)
+
+
+def test_a_child_inside_of_a_long_job_is_not_silent(dispatcher):
+    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.claimed([claim(1)], 0.0)
+    dispatcher.assign(0.0)
+
+    for now in range(0, 600, 30):
+        assert not dispatcher.overdue(1, running=1, started=0.0, now=float(now))
+    assert not dispatcher.overdue(1, running=0, started=0.0, now=600.0), "its result is on the way"
+
+
+def test_a_task_that_raises_worker_shutdown_by_itself_has_failed(dispatcher):
+    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.claimed([claim(1)], 0.0)
+    dispatcher.assign(0.0)
+    dispatcher.results(1, [ResultMessage(1, ResultKind.INTERRUPTED, 0.0, 0.1, b"")], 0.0)
+
+    [retry] = outcomes(dispatcher)
+    assert isinstance(retry, Retry)
+    assert (retry.charge, retry.error.type) == (Charge.RETRY, "WorkerShutdown")
+
+
+def test_large_payloads_are_not_hoarded(dispatcher):
+    learn_fast(dispatcher)
+    dispatcher.open_lane(1, None, 0.0)
+    small = dispatcher.want()
+    dispatcher.claimed([claim(n, payload=b"x" * 4_000_000) for n in range(20)], 0.0)
+    while sent(dispatcher):
+        for seq in list(dispatcher.lanes[1].outstanding):
+            dispatcher.results(1, [returned(seq, ran=0.00002)], 0.0)
+
+    assert small > 100
+    assert 1 <= dispatcher.want() < 20
 
 
 def test_a_lane_gets_no_more_jobs_than_its_limit(dispatcher):
