@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -94,6 +96,28 @@ class Worker:
                 start_new_session=True,
             )
         return self
+
+    @contextlib.contextmanager
+    def in_terminal(self, shows_output: bool) -> Iterator[tuple[subprocess.Popen[bytes], FileIO]]:
+        """The worker with a terminal of its own, which may be closed early; what is not shown is logged."""
+        terminal, inside = pty.openpty()
+        with FileIO(terminal, "r+") as ours, open(self.log, "ab") as log:
+            process = subprocess.Popen(
+                # The terminal must be the controlling one for Ctrl-C to become a signal of its group.
+                ["setsid", "--ctty", "--wait", *self._arguments],
+                cwd=self.directory,
+                env=self._env,
+                stdin=inside,
+                stdout=inside if shows_output else log,
+                stderr=inside if shows_output else log,
+                start_new_session=True,
+            )
+            os.close(inside)
+            try:
+                yield process, ours
+            finally:
+                process.kill()
+                process.wait()
 
     @property
     def pid(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -119,12 +120,8 @@ def test_a_result_that_was_written_before_the_child_died_counts(app, start_worke
     job = app.nap.delay(0.5)
     worker.started(1)
 
-    # The supervisor stands still while the job ends, its result is written, and the child is killed.
-    worker.signal(signal.SIGSTOP)
-    wait_until(lambda: worker.lines("end"), 10)
-    wait_until(lambda: asleep_in_poll(child), 10, "the child has written its result and waits")
-    os.kill(child, signal.SIGKILL)
-    worker.signal(signal.SIGCONT)
+    # The whole result is written, and nobody has read it.
+    kill_unheard(worker, child, when_in=POLL)
 
     assert job.result(20) == "rested"
     [row] = app.queue.storage.get([job.id])
@@ -132,9 +129,18 @@ def test_a_result_that_was_written_before_the_child_died_counts(app, start_worke
     assert worker.starts()[job.id] == 1
 
 
-def asleep_in_poll(pid: int) -> bool:
-    with open(f"/proc/{pid}/syscall") as file:
-        return file.read().split()[0] in ("7", "271", "73")  # poll or ppoll on x86-64 and arm64
+#: The numbers of system calls on x86-64 and arm64.
+POLL = ("7", "271", "73")  # poll, ppoll
+SEND = ("44", "206", "46", "211")  # sendto, sendmsg
+
+
+def kill_unheard(worker, child, when_in):
+    """While the supervisor stands still: its job ends, and the child is killed in one of these calls."""
+    worker.signal(signal.SIGSTOP)
+    wait_until(lambda: worker.lines("end"), 10)
+    wait_until(lambda: Path(f"/proc/{child}/syscall").read_text().split()[0] in when_in, 10)
+    os.kill(child, signal.SIGKILL)
+    worker.signal(signal.SIGCONT)
 
 
 def test_jobs_waiting_behind_a_crash_run_elsewhere_uncharged(app, start_worker):
@@ -159,21 +165,12 @@ def test_a_result_torn_by_death_is_dropped_and_the_job_runs_again(app, start_wor
     worker.started(1)
 
     # The supervisor reads nothing, so the child can write only the beginning of its result.
-    worker.signal(signal.SIGSTOP)
-    wait_until(lambda: worker.lines("end"), 10)
-    wait_until(lambda: blocked_in_send(child), 10, "the socket is full")
-    os.kill(child, signal.SIGKILL)
-    worker.signal(signal.SIGCONT)
+    kill_unheard(worker, child, when_in=SEND)
 
     assert len(job.result(30)) == 8_000_000
     [row] = app.queue.storage.get([job.id])
     assert row.crashes + row.interruptions == 1
     assert worker.starts()[job.id] == 2
-
-
-def blocked_in_send(pid: int) -> bool:
-    with open(f"/proc/{pid}/syscall") as file:
-        return file.read().split()[0] in ("44", "206", "46", "211")  # sendto, sendmsg
 
 
 def test_eight_children_killed_at_once_are_all_replaced(app, start_worker):

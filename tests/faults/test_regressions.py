@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
-import subprocess
 import textwrap
 
 import pytest
@@ -156,30 +154,15 @@ def test_a_slow_import_leaves_the_store_its_whole_boot_timeout(start_app, app):
 
 def test_a_terminal_that_goes_away_drains(app, backend_url, tmp_path):
     worker = Worker(backend_url, tmp_path, "--procs", "1")
-    terminal, inside = pty.openpty()
-    with open(worker.directory / "output", "wb") as output:
-        process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", *worker._arguments],
-            cwd=tmp_path,
-            env=worker._env,
-            stdin=inside,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    os.close(inside)
-    try:
+    with worker.in_terminal(shows_output=False) as (process, terminal):
         job = app.nap.delay(1.0)
         worker.started(1)
 
-        os.close(terminal)
+        terminal.close()
 
         wait_until(lambda: process.poll() is not None, 20, "the worker ends")
         assert process.returncode == 0
         assert job.result(1) == "rested"
-    finally:
-        process.kill()
-        process.wait()
 
 
 NOISY = """

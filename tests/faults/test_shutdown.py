@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
-import subprocess
 import time
 
 import pytest
@@ -60,38 +58,22 @@ def test_a_signal_to_every_process_means_the_same(app, start_worker, signum):
 
 def test_ctrl_c_in_a_terminal_drains(app, backend_url, tmp_path):
     worker = Worker(backend_url, tmp_path, "--procs", "2")
-    terminal, inside = pty.openpty()
-    process = subprocess.Popen(
-        # The terminal must be the controlling one for Ctrl-C to become a signal of its group.
-        ["setsid", "--ctty", "--wait", *worker._arguments],
-        cwd=tmp_path,
-        env=worker._env,
-        stdin=inside,
-        stdout=inside,
-        stderr=inside,
-        start_new_session=True,
-    )
-    os.close(inside)
-    try:
+    with worker.in_terminal(shows_output=True) as (process, terminal):
         ids = [job.id for job in app.nap.map([1.0] * 6)]
         worker.started(2)
 
-        os.write(terminal, b"\x03")
+        terminal.write(b"\x03")
 
         wait_until(lambda: drain(terminal) or process.poll() is not None, 40, "the worker ends")
         assert process.returncode == 0
         each_ran_to_its_end_or_not_at_all(app, worker, ids)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(terminal)
 
 
-def drain(terminal: int) -> None:
+def drain(terminal):
     """Read what the terminal shows, so that its writers never block."""
-    os.set_blocking(terminal, False)
+    os.set_blocking(terminal.fileno(), False)
     try:
-        while os.read(terminal, 65536):
+        while terminal.read(65536):
             pass
     except OSError:
         pass
