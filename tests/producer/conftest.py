@@ -12,8 +12,9 @@ from taskito_core.report import TaskPolicy
 from taskito_core.retry import Crashed, Raised, Returned, decide
 from taskito_core.storage import WorkerInfo
 from taskito_core.testing import make_worker, want
+from taskito_core.worker.lanes import Entry
 from taskito_core.worker.run import Runner
-from taskito_core.worker.wire import JobMessage, ResultKind, unpack_error
+from taskito_core.worker.wire import ResultKind, unpack_error
 
 Work = Callable[..., list[Outcome]]
 
@@ -40,20 +41,9 @@ class HandWorker:
         claims = self.queue.storage.exchange(self.info.id, [], wanted).claims
         outcomes: list[Outcome] = []
         for claim in claims:
-            message = JobMessage(
-                len(outcomes) + 1,
-                claim.token,
-                claim.retry_count,
-                claim.crashes,
-                claim.interruptions,
-                claim.id,
-                claim.task_name,
-                claim.queue,
-                claim.metadata,
-                claim.payload,
-            )
-            kind, body = self.runner.run(message)
             policy: TaskPolicy = self.queue.tasks[claim.task_name].policy
+            entry = Entry(len(outcomes) + 1, claim, policy, claimed=0.0, work=0.0)
+            kind, body = self.runner.run(entry.message())
             if crash:
                 ended: Crashed | Returned | Raised = Crashed(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "it died"))
             elif kind is ResultKind.RETURNED:
