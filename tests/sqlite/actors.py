@@ -17,9 +17,14 @@ from taskito_sqlite.storage import SqliteStorage
 from taskito_sqlite.turn import Turn
 
 
-def produce(path: str, name: str, number: str) -> None:
-    """One enqueue, and so one durable commit, after the other."""
+def produce(path: str, name: str, number: str, gate: str = "") -> None:
+    """One enqueue, and so one durable commit, after the other; begun once the file ``gate`` is there."""
     storage = SqliteStorage(StorageConfig(db_path=path))
+    storage.now()
+    if gate:
+        Path(f"{gate}-{name}").touch()
+        while not Path(gate).exists():
+            time.sleep(0.001)
     for index in range(int(number)):
         storage.enqueue([make_job(id=f"{name}-{index}")])
     storage.close()

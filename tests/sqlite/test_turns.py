@@ -50,7 +50,10 @@ def test_writers_take_turns_so_the_slowest_gets_nearly_as_much_as_the_fastest(
     storage: SqliteStorage, spawn: Spawn, wait_until: WaitUntil
 ) -> None:
     storage.migrate()
-    producers = [spawn("produce", storage.path, f"p{number}", EACH) for number in range(4)]
+    gate = Path(f"{storage.path}-gate")
+    producers = [spawn("produce", storage.path, f"p{number}", EACH, gate) for number in range(4)]
+    wait_until(lambda: all(Path(f"{gate}-p{number}").exists() for number in range(4)))
+    gate.touch()
 
     def finished(process: Popen[bytes]) -> bool:
         return process.poll() is not None
