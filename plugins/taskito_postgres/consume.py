@@ -52,6 +52,7 @@ class _Found:
     next_due: int | None
     knows_due: bool  #: False: next_due was not asked for
     looked_deep: bool = True  #: False: more priorities than the steps went
+    held: bool = False  #: a due job was passed over: some transaction held it at that moment
 
 
 @dataclass(slots=True)
@@ -120,13 +121,11 @@ class Consume(Base):
         """One round trip while there is enough to do; a second one to say that there is not."""
         seeking = None if want is None or want.limit < 1 else _Seeking(worker_id, want, self.clock_shift)
         with session.turn() as turn:
-            if not outcomes:
-                turn.commit_lazily()  # a claim lost with the server is claimed again
             settling = settle.send(turn, self._statements, outcomes, self.clock_shift)
             # A worker that waits wants to know when to look again; a busy one will look anyway.
-            look = self._look(
-                turn, worker_id, seeking, due=seeking is not None and seeking.waits == self._waits
-            )
+            due = seeking is not None and seeking.waits == self._waits
+            # A claim alone may be lost with the server: it is claimed again. What ended may not.
+            look = self._look(turn, worker_id, seeking, due, lazily=not outcomes)
         recorded = _Recorded()
         recorded.add(*settling.answers())
         found = look.found()
@@ -147,14 +146,19 @@ class Consume(Base):
         recorded.add(*settling.answers())
         recorded.ids |= {row[0] for row in earlier.fetchall()}
 
-    def _look(self, turn: Turn, worker_id: str, seeking: _Seeking | None, due: bool) -> _Looking:
+    def _look(
+        self, turn: Turn, worker_id: str, seeking: _Seeking | None, due: bool, lazily: bool
+    ) -> _Looking:
         claims = dues = None
         if seeking is not None:
             claims = turn.run(self._statements[sql.CLAIM], seeking.parameters)
             if due:
                 dues = turn.run(self._statements[sql.DUE], seeking.parameters)
-        look = turn.run(self._statements[sql.LOOK], {"worker": worker_id, "shift": self.clock_shift})
-        return _Looking(claims, dues, look)
+        return _Looking(claims, dues, self._glance(turn, worker_id, lazily))
+
+    def _glance(self, turn: Turn, worker_id: str, lazily: bool) -> Cursor:
+        parameters = {"worker": worker_id, "shift": self.clock_shift, "lazily": lazily}
+        return turn.run(self._statements[sql.LOOK], parameters)
 
     def _afterwards(
         self, session: Session, worker_id: str, seeking: _Seeking | None, recorded: _Recorded, found: _Found
@@ -166,7 +170,8 @@ class Consume(Base):
         short = seeking is not None and found.alive and len(found.claims) < seeking.limit
         waits = seeking.waits if short and seeking is not None else None
         mark = found.alive and seeking is not None and waits != found.waiting
-        looks = short and (mark or not found.knows_due or not found.looked_deep)
+        # Often it is result() that holds a new job, for as long as it takes to ask to be told of its end.
+        looks = short and (mark or not found.knows_due or not found.looked_deep or found.held)
         if not (recorded.awaited or recorded.queues or mark or looks):
             return
         try:
@@ -193,10 +198,9 @@ class Consume(Base):
     def _look_again(self, turn: Turn, worker_id: str, seeking: _Seeking, found: _Found) -> _Looking:
         rest = seeking.rest(seeking.limit - len(found.claims))
         statement = sql.CLAIM if found.looked_deep else sql.CLAIM_IN_ORDER
-        turn.commit_lazily()
         claims = turn.run(self._statements[statement], rest)
         dues = turn.run(self._statements[sql.DUE], rest)
-        look = turn.run(self._statements[sql.LOOK], {"worker": worker_id, "shift": self.clock_shift})
+        look = self._glance(turn, worker_id, lazily=True)
         return _Looking(claims, dues, look, in_order=statement is sql.CLAIM_IN_ORDER)
 
     def _add(self, found: _Found, again: _Found) -> None:
@@ -338,8 +342,9 @@ class _Looking:
     def found(self) -> _Found:
         row = self._look.fetchone()
         assert row is not None  # it has no WHERE
-        now, alive, waiting = row
+        now, alive, waiting, _ = row
         earliest, depth = (self._dues.fetchone() or (None, None)) if self._dues is not None else (None, None)
+        held = earliest is not None and earliest <= now
         if earliest is not None:
             # Due and yet not claimed: held by a transaction that may be over in a moment.
             earliest = max(earliest, now + HELD_AGAIN)
@@ -347,7 +352,8 @@ class _Looking:
         if not deep:
             again = now + (LOOK_AGAIN if self._in_order else HELD_AGAIN)
             earliest = min(earliest or again, again)
-        return _Found(self._read_claims(), now, alive, waiting, earliest, self._dues is not None, deep)
+        knows_due = self._dues is not None
+        return _Found(self._read_claims(), now, alive, waiting, earliest, knows_due, deep, held)
 
     def _read_claims(self) -> list[Claim]:
         if self._claims is None:

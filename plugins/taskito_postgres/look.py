@@ -135,8 +135,6 @@ class Look(Base):
 
     def _ask(self, session: Session, job_id: str) -> None:
         with session.turn() as turn:
-            # Lazily, so that the row is free again at once: a claim passes over a row that is held.
-            turn.commit_lazily()
             turn.run(self._statements[queries.AWAIT], {"id": job_id})
 
     def _is_live(self, job_id: str) -> bool:

@@ -86,7 +86,9 @@ SELECT worker_id, host, pid, app, queues, tasks, procs, version, started_at, las
 
 AWAIT = """
 -- Ask whoever finishes this job to say so. Skips nothing: waits for a settle that is on its way.
-UPDATE taskito.jobs_live SET awaited = true WHERE id = %(id)b AND NOT awaited RETURNING id
+-- Commits lazily, so that the row is free again at once: a claim passes over a row that is held.
+UPDATE taskito.jobs_live SET awaited = true WHERE id = %(id)b AND NOT awaited
+RETURNING set_config('synchronous_commit', 'off', true)
 """
 
 IS_LIVE = "SELECT EXISTS (SELECT 1 FROM taskito.jobs_live WHERE id = %(id)b)"

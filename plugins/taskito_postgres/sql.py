@@ -213,8 +213,10 @@ WITH RECURSIVE clock AS MATERIALIZED (
 {_TAKE}"""
 
 LOOK = f"""
--- The clock, whether this worker is alive, and whether it is marked as waiting.
-SELECT {NOW}, coalesce(w.status = 'alive', false), w.waiting
+-- The clock, whether this worker is alive, and whether it is marked as waiting. The last statement of its
+-- transaction, and so the place to say whether the commit waits for the disk.
+SELECT {NOW}, coalesce(w.status = 'alive', false), w.waiting,
+       CASE WHEN %(lazily)b THEN set_config('synchronous_commit', 'off', true) END
   FROM (VALUES (1)) AS one LEFT JOIN taskito.workers w ON w.worker_id = %(worker)b
 """
 

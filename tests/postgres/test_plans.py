@@ -43,6 +43,7 @@ _CASTS = {
     **dict.fromkeys(("priority", "scheduled_at", "retries"), "::bigint"),
     **dict.fromkeys(("delay", "timeout", "result_ttl"), "::float8"),
     "payload": "::bytea",
+    "lazily": "::boolean",
     **dict.fromkeys(("tokens", "started", "priorities", "scheduled", "max_retries"), "::bigint[]"),
     **dict.fromkeys(("delays", "timeouts", "result_ttls"), "::float8[]"),
     **dict.fromkeys(("results", "payloads"), "::bytea[]"),
