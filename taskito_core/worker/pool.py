@@ -45,9 +45,6 @@ class PoolEvents(Protocol):
 class Pool(Protocol):
     """What the loop asks of a pool."""
 
-    #: False: a job that overruns its limit cannot be stopped, only failed once it returns.
-    can_kill: bool
-
     def start(self) -> None:
         """Load the app, then keep the wanted number of lanes open."""
         ...

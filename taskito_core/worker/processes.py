@@ -54,8 +54,6 @@ _NEVER = float("inf")
 class ProcessPool:
     """Keeps the wanted number of children, each one lane."""
 
-    can_kill = True
-
     def __init__(
         self,
         options: LaunchOptions,

@@ -28,7 +28,6 @@ class Phase(IntEnum):
 class ExitCode(IntEnum):
     DRAINED = 0
     INTERNAL_ERROR = 1
-    USAGE = 2
     APP_FAILED = 3
     STORE_UNREACHABLE = 4
     INTERRUPTED_JOBS = 75  #: EX_TEMPFAIL: drained, but jobs had to be broken off

@@ -107,8 +107,6 @@ class _Lane:
 class ThreadPool:
     """A fixed number of threads, each one lane."""
 
-    can_kill = False
-
     def __init__(
         self, queue: Queue, threads: int, selector: selectors.BaseSelector, events: PoolEvents
     ) -> None:
