@@ -35,6 +35,9 @@ from taskito_postgres.session import Session
 
 #: Seconds between looks of one who waits for a job's end, in case the notification was lost.
 SLOW_POLL = 1.0
+#: Seconds before the row of an awaited job is touched: a claim passes over a row that changes under it, so
+#: whoever wants the result of a job enqueued just now would stand in the way of the worker that was rung.
+KEEP_OFF = 0.002
 #: The same where a pooler makes listening impossible: first and last.
 FAST_POLL, LAST_POLL = 0.01, 0.25
 
@@ -109,33 +112,40 @@ class Look(Base):
         if not _storable(job_id):
             return True
         deadline = time.monotonic() + timeout
-        if not self._is_live(job_id):
+        if (timeout <= 0 or not self._finishes.hears) and not self._is_live(job_id):
             return True
         if timeout <= 0:
             return False
         with self._connections.translated("listen for finished jobs"):
             event = self._finishes.expect(job_id)
         try:
-            # Ask to be told, and only then look: whoever settles after the request tells us, and
-            # whoever settled before it is seen by the look.
-            self._connections.on_pool(
+            event.wait(min(KEEP_OFF, timeout))
+            live = self._connections.on_pool(
                 "wait for a job", lambda session: self._ask(session, job_id), repeatable=True
             )
             pause = FAST_POLL
-            while self._is_live(job_id):
+            while live:
                 rest = deadline - time.monotonic()
                 if rest <= 0:
                     return False
                 pause = SLOW_POLL if self._finishes.hears else min(pause * 1.5, LAST_POLL)
                 event.wait(min(rest, pause))
                 event.clear()
+                live = self._is_live(job_id)
             return True
         finally:
             self._finishes.forget(job_id, event)
 
-    def _ask(self, session: Session, job_id: str) -> None:
+    def _ask(self, session: Session, job_id: str) -> bool:
+        """Ask to be told of the job's end, and only then look: is it live?
+
+        Whoever settles after the request tells us, and whoever settled before it is seen by the look.
+        """
         with session.turn() as turn:
             turn.run(self._statements[queries.AWAIT], {"id": job_id})
+            turn.cut()
+            live = turn.run(self._statements[queries.IS_LIVE], {"id": job_id})
+        return live.fetchall() == [(True,)]
 
     def _is_live(self, job_id: str) -> bool:
         [(live,)] = self._rows("look at a job", queries.IS_LIVE, {"id": job_id})

@@ -7,8 +7,6 @@ how to go on after the store was away. Decides nothing about jobs: that is the d
 from __future__ import annotations
 
 import logging
-import secrets
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -18,6 +16,7 @@ from taskito_core.plugins import Plugins
 from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
 from taskito_core.worker.dispatcher import Dispatcher
 from taskito_core.worker.failurelog import log_failures
+from taskito_core.worker.identity import TokenMint, new_worker_id
 from taskito_core.worker.lanes import Entry
 from taskito_core.worker.lifeline import Neighbours
 from taskito_core.worker.peers import BEAT_INTERVAL, PeerWatch
@@ -36,21 +35,6 @@ RETRY_FIRST, RETRY_LAST = 0.1, 2.0
 STRAY_AFTER = BEAT_INTERVAL
 #: Outcomes sent with one exchange, at most.
 MAX_BATCH = 1000
-
-
-class TokenMint:
-    """Claim tokens: 31 random bits for this process's life, then a counter, in a signed 64-bit number.
-
-    Not a sequence of the store and not an attempt number: after a claim is lost in a crash of the
-    database, both of those would be issued again.
-    """
-
-    def __init__(self) -> None:
-        self._next = secrets.randbits(31) << 32
-
-    def draw(self) -> int:
-        self._next += 1
-        return self._next
 
 
 class StoreDesk:
@@ -91,6 +75,7 @@ class StoreDesk:
         self._retry_at = 0.0
         self._retry_delay = RETRY_FIRST
         self._busy = False
+        self._standing_by = False  #: an exchange waits on the store thread for the next wakeup
         self._leaving = False
         self.failing_since: float | None = None  #: None: the last request was answered
         self.trouble: Exception | None = None  #: how the last request failed, if the store did not answer it
@@ -117,6 +102,15 @@ class StoreDesk:
         """Send the next request, if there is one and the last was answered."""
         if self._busy or now < self._retry_at or self.left or self.fatal is not None:
             return
+        if self._standing_by and not self._thread.stand_down():
+            self._busy = True  # A wakeup came first: what stood by is under way, and its answer comes.
+            return
+        self._standing_by = False
+        self._choose(now)
+        if not self._busy:
+            self._stand_by()
+
+    def _choose(self, now: float) -> None:
         if not self.registered:
             self._request("register", self._register)
         elif self._leaving and self._dispatcher.idle():
@@ -156,6 +150,14 @@ class StoreDesk:
         self._beat_at = 0.0
 
     # ---- requests ----
+
+    def _stand_by(self) -> None:
+        """Nothing is to be done: have the store thread claim by itself as soon as something arrives."""
+        limit = self._dispatcher.want() if self.registered and not (self._look or self._leaving) else 0
+        if limit > 0:
+            self._standing_by, self._wanted = True, limit
+            worker_id, want = self.worker.id, self._want(limit)
+            self._thread.stand_by("exchange", lambda: self._settle_and_claim(worker_id, (), want))
 
     def _request(self, name: str, function: Callable[[], object]) -> None:
         self._busy = True
@@ -219,8 +221,9 @@ class StoreDesk:
 
     def _next_want(self) -> Want | None:
         limit = self._dispatcher.want() if self._look else 0
-        if limit <= 0:
-            return None
+        return self._want(limit) if limit > 0 else None
+
+    def _want(self, limit: int) -> Want:
         # Every queue is the first one in its turn: a full one must not starve the others.
         queues = self.worker.queues
         self._queue_turn = (self._queue_turn + 1) % len(queues)
@@ -231,7 +234,7 @@ class StoreDesk:
 
     def answer(self, answer: Answer, now: float) -> None:
         """Take in what came of the request under way."""
-        self._busy = False
+        self._busy = self._standing_by = False
         if answer.error is not None:
             self._failed(answer, answer.error, now)
             return
@@ -375,8 +378,3 @@ class StoreDesk:
         )
         entry.outcome = Dead(claim.id, claim.token, DeadReason.REJECTED, None, info, None)
         self._bisected.insert(0, batch)
-
-
-def new_worker_id() -> str:
-    """Tells a person where it runs, and is never used twice."""
-    return f"{socket.gethostname()}-{secrets.token_hex(6)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -37,6 +38,8 @@ class StoreThread:
         self._post = post
         self._woken = woken
         self._requests: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
+        #: At most one; to take it out is to own it, and that is atomic.
+        self._standing_by: deque[tuple[str, Callable[[], object]]] = deque()
         self._wakeups: Wakeups | None = None
         self._thread = threading.Thread(target=self._run, name="taskito-store", daemon=True)
 
@@ -48,6 +51,18 @@ class StoreThread:
         self._requests.put((name, function))
         self._interrupt()
 
+    def stand_by(self, name: str, function: Callable[[], object]) -> None:
+        """Have ``function`` called at the next wakeup, in place of ``woken``."""
+        self._standing_by.append((name, function))
+
+    def stand_down(self) -> bool:
+        """Take back what stands by; False if a wakeup came first: then its answer is posted, or will be."""
+        try:
+            self._standing_by.pop()
+        except IndexError:
+            return False
+        return True
+
     def listen(self, worker_id: str, queues: Sequence[str]) -> None:
         """On the store thread only (inside a request): hear wakeups for these queues from now on."""
         if self._wakeups is not None:
@@ -56,6 +71,7 @@ class StoreThread:
 
     def stop(self, timeout: float) -> bool:
         """Finish the requests at hand, close the storage and end; False if it did not within ``timeout``."""
+        self.stand_down()
         self._requests.put(None)
         self._interrupt()
         self._thread.join(timeout)
@@ -87,7 +103,10 @@ class StoreThread:
                 return self._requests.get_nowait()
             except queue.Empty:
                 if self._heard(self._wakeups):
-                    self._woken()
+                    try:
+                        return self._standing_by.pop()
+                    except IndexError:
+                        self._woken()
 
     def _heard(self, wakeups: Wakeups) -> bool:
         try:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from taskito_core.app import report
 from taskito_core.errors import ConfigError
 from taskito_core.job import ErrorInfo, ErrorKind
-from taskito_core.worker.desk import new_worker_id
+from taskito_core.worker.identity import new_worker_id
 from taskito_core.worker.lanes import NEVER, Death, Entry
 from taskito_core.worker.loop import LoopOptions, WorkerLoop
 from taskito_core.worker.mailbox import Mailbox

@@ -12,7 +12,7 @@ import pytest
 
 from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
-from taskito_core.job import Outcome
+from taskito_core.job import JobStatus, Outcome
 from taskito_core.plugins import Plugins
 from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
@@ -185,3 +185,33 @@ def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop
 
     assert scene.desk.left
     assert scene.heard == [(what, "taskito-store") for what in ("started", "finished 1", "stopping")]
+
+
+def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
+    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.settle()
+
+    [job] = scene.storage.enqueue([make_job(task_name="work")])
+    scene.desk.answer(scene.answers.get(timeout=20), scene.now)
+
+    [(_, [entry])] = scene.dispatcher.assign(scene.now)
+    assert entry.claim.id == job.id
+
+
+def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):
+    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.settle()
+    [job] = scene.storage.enqueue([make_job(task_name="work")])
+    answer = scene.answers.get(timeout=20)
+
+    scene.dispatcher.drain()
+    scene.desk.leave()
+    scene.desk.turn(scene.now)
+    assert scene.desk.next_deadline() == float("inf")
+    assert scene.answers.empty()
+    scene.desk.answer(answer, scene.now)
+
+    assert scene.settle() == ["exchange", "unregister"]
+    assert scene.desk.left
+    [back] = scene.storage.get([job.id])
+    assert back.status is JobStatus.PENDING
