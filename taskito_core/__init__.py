@@ -20,6 +20,7 @@ from taskito_core.errors import (
     TaskTimeoutError,
     WorkerShutdown,
 )
+from taskito_core.gates import Breaker, Bucket, Probes
 from taskito_core.hookspecs import Offer, OfferKind, Returned, hookimpl
 from taskito_core.job import (
     FINISHED,
@@ -48,11 +49,13 @@ from taskito_core.job import (
 from taskito_core.limits import (
     Admission,
     BreakerOptions,
+    BreakerRecord,
     BreakerState,
     CircuitBreaker,
     Grant,
     RateLimit,
     RateLimiter,
+    Wants,
 )
 from taskito_core.metrics import Measurement, Metrics, Summary
 from taskito_core.secrecy import mask_url
@@ -85,8 +88,11 @@ __all__ = [
     "Admission",
     "AttemptError",
     "Beat",
+    "Breaker",
     "BreakerOptions",
+    "BreakerRecord",
     "BreakerState",
+    "Bucket",
     "Capability",
     "Charge",
     "CircuitBreaker",
@@ -118,6 +124,7 @@ __all__ = [
     "Page",
     "PayloadTooLarge",
     "Peer",
+    "Probes",
     "RateLimit",
     "RateLimiter",
     "Receipt",
@@ -139,6 +146,7 @@ __all__ = [
     "Transition",
     "Wakeups",
     "Want",
+    "Wants",
     "WorkerInfo",
     "WorkerShutdown",
     "WorkerStatus",

@@ -181,17 +181,17 @@ class Plugins:
             storage: Storage | None = self.hook.taskito_open_storage(config=config)
         return _opened(storage, OfferKind.STORAGE, config.backend)
 
-    def open_limiter(self, url: str, config: StorageConfig) -> RateLimiter:
-        """The rate limiter that a name or URL asks for; ConfigError if there is none."""
-        self.find(OfferKind.LIMITER, url)
-        with _opening(OfferKind.LIMITER, url):
+    def open_limiter(self, url: str | None, config: StorageConfig) -> RateLimiter:
+        """The rate limiter that a name or URL asks for, by default the storage's; else ConfigError."""
+        url = self._beside(OfferKind.LIMITER, url, config)
+        with _masking(url), _opening(OfferKind.LIMITER, url):
             limiter: RateLimiter | None = self.hook.taskito_open_limiter(url=url, config=config)
         return _opened(limiter, OfferKind.LIMITER, url)
 
-    def open_breaker(self, url: str, config: StorageConfig) -> CircuitBreaker:
-        """The circuit breaker that a name or URL asks for; ConfigError if there is none."""
-        self.find(OfferKind.BREAKER, url)
-        with _opening(OfferKind.BREAKER, url):
+    def open_breaker(self, url: str | None, config: StorageConfig) -> CircuitBreaker:
+        """The circuit breaker that a name or URL asks for, by default the storage's; else ConfigError."""
+        url = self._beside(OfferKind.BREAKER, url, config)
+        with _masking(url), _opening(OfferKind.BREAKER, url):
             breaker: CircuitBreaker | None = self.hook.taskito_open_breaker(url=url, config=config)
         return _opened(breaker, OfferKind.BREAKER, url)
 
@@ -201,6 +201,12 @@ class Plugins:
         with _opening(OfferKind.METRICS, url):
             metrics: Metrics | None = self.hook.taskito_open_metrics(url=url, config=config)
         return _opened(metrics, OfferKind.METRICS, url)
+
+    def _beside(self, kind: OfferKind, setting: str | None, config: StorageConfig) -> str:
+        """What to open beside the storage: the URL as it was said, or a name without its aliases."""
+        named = config.backend if setting is None else setting
+        offer = self.find(kind, named)
+        return named if "://" in named else offer.name
 
     def _offered(self, kind: OfferKind) -> Iterable[Offer]:
         return (offer for offers in self._offers.values() for offer in offers if offer.kind == kind)

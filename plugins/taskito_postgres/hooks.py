@@ -1,4 +1,4 @@
-"""What this plugin offers to the core: storage called ``postgres``.
+"""What this plugin offers to the core: storage called ``postgres``, and limits beside it.
 
 No driver is imported here: plugins are loaded by every ``import`` of an app that builds a Queue.
 """
@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskito_core import Offer, OfferKind, Storage, StorageConfig, hookimpl
-from taskito_postgres.location import check, describe
+from taskito_core import (
+    CircuitBreaker,
+    Offer,
+    OfferKind,
+    RateLimiter,
+    Storage,
+    StorageConfig,
+    hookimpl,
+)
+from taskito_postgres.location import SCHEMES, check, describe
 
 NAME = "postgres"
+ALIASES = ("postgresql",)
 
 
 @hookimpl
@@ -19,11 +28,13 @@ def taskito_offers() -> Sequence[Offer]:
         Offer(
             kind=OfferKind.STORAGE,
             name=NAME,
-            aliases=("postgresql",),
-            schemes=("postgresql", "postgres"),
+            aliases=ALIASES,
+            schemes=SCHEMES,
             check=check,
             describe=describe,
-        )
+        ),
+        Offer(kind=OfferKind.LIMITER, name=NAME, aliases=ALIASES, schemes=SCHEMES),
+        Offer(kind=OfferKind.BREAKER, name=NAME, aliases=ALIASES, schemes=SCHEMES),
     ]
 
 
@@ -35,3 +46,26 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
     from taskito_postgres.storage import PostgresStorage
 
     return PostgresStorage(config)
+
+
+@hookimpl
+def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
+    if not _is_ours(url):
+        return None
+    from taskito_postgres.limits import PostgresRateLimiter
+
+    return PostgresRateLimiter(config.beside(NAME, url))
+
+
+@hookimpl
+def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
+    if not _is_ours(url):
+        return None
+    from taskito_postgres.breakers import PostgresCircuitBreaker
+
+    return PostgresCircuitBreaker(config.beside(NAME, url))
+
+
+def _is_ours(url: str) -> bool:
+    scheme, separator, _ = url.partition("://")
+    return scheme.lower() in (SCHEMES if separator else (NAME,))

@@ -1,6 +1,6 @@
-"""The plugin's door: what it offers and how its storage is opened.
+"""The plugin's door: what it offers and how that is opened.
 
-``sqlite3`` is imported only when storage is asked for, because every ``import taskito`` loads this module.
+``sqlite3`` is imported only when something is asked for, because every ``import taskito`` loads this module.
 """
 
 from __future__ import annotations
@@ -12,28 +12,56 @@ from taskito_core import Offer, OfferKind, hookimpl
 from taskito_sqlite import location
 
 if TYPE_CHECKING:
-    from taskito_core import Storage, StorageConfig
+    from taskito_core import CircuitBreaker, RateLimiter, Storage, StorageConfig
+
+NAME = "sqlite"
 
 
 @hookimpl
 def taskito_offers() -> Sequence[Offer]:
-    """One storage backend, for ``backend="sqlite"`` and ``sqlite://`` URLs."""
+    """Storage, and limits in the same file or in one of their own, for ``sqlite`` and ``sqlite://`` URLs."""
     return (
         Offer(
             kind=OfferKind.STORAGE,
-            name="sqlite",
+            name=NAME,
             schemes=(location.SCHEME,),
             check=location.check,
             describe=location.describe,
         ),
+        Offer(kind=OfferKind.LIMITER, name=NAME, schemes=(location.SCHEME,)),
+        Offer(kind=OfferKind.BREAKER, name=NAME, schemes=(location.SCHEME,)),
     )
 
 
 @hookimpl
 def taskito_open_storage(config: StorageConfig) -> Storage | None:
     """The storage for one database file. Does no I/O."""
-    if config.backend != "sqlite":
+    if config.backend != NAME:
         return None
     from taskito_sqlite.storage import SqliteStorage
 
     return SqliteStorage(config)
+
+
+@hookimpl
+def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
+    """The limiter in the storage's file, or in the one of ``url``. Does no I/O."""
+    if not _is_ours(url):
+        return None
+    from taskito_sqlite.limits import SqliteRateLimiter
+
+    return SqliteRateLimiter(config.beside(NAME, url))
+
+
+@hookimpl
+def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
+    """The breakers in the storage's file, or in the one of ``url``. Does no I/O."""
+    if not _is_ours(url):
+        return None
+    from taskito_sqlite.breakers import SqliteCircuitBreaker
+
+    return SqliteCircuitBreaker(config.beside(NAME, url))
+
+
+def _is_ours(url: str) -> bool:
+    return url.partition("://")[0].lower() in (NAME, location.SCHEME)

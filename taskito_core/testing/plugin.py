@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import Offer, OfferKind, hookimpl
+from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
+from taskito_core.testing.limits import MemoryCircuitBreaker, MemoryRateLimiter
 from taskito_core.testing.memory import MemoryStorage
 
 
@@ -24,12 +26,26 @@ class MemoryPlugin:
                 schemes=("memory",),
                 check=_check,
                 describe=lambda config: config.db_url or "memory://",
-            )
+            ),
+            Offer(kind=OfferKind.LIMITER, name="memory", schemes=("memory",)),
+            Offer(kind=OfferKind.BREAKER, name="memory", schemes=("memory",)),
         ]
 
     @hookimpl
     def taskito_open_storage(self, config: StorageConfig) -> Storage | None:
         return MemoryStorage(config) if config.backend == "memory" else None
+
+    @hookimpl
+    def taskito_open_limiter(self, url: str, config: StorageConfig) -> RateLimiter | None:
+        return MemoryRateLimiter(config.beside("memory", url)) if _is_ours(url) else None
+
+    @hookimpl
+    def taskito_open_breaker(self, url: str, config: StorageConfig) -> CircuitBreaker | None:
+        return MemoryCircuitBreaker(config.beside("memory", url)) if _is_ours(url) else None
+
+
+def _is_ours(url: str) -> bool:
+    return url.partition("://")[0].lower() == "memory"
 
 
 def _check(config: StorageConfig) -> None:

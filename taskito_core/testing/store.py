@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from taskito_core.gates import Breaker, Bucket
 from taskito_core.job import (
     AttemptError,
     Charge,
@@ -20,6 +21,7 @@ from taskito_core.job import (
     Job,
     JobStatus,
 )
+from taskito_core.limits import BreakerOptions
 from taskito_core.storage import Want, WorkerInfo, WorkerStatus
 
 
@@ -43,6 +45,8 @@ class Store:
         self.errors: dict[str, list[AttemptError]] = {}
         self.letters: dict[str, DeadLetter] = {}
         self.workers: dict[str, WorkerInfo] = {}
+        self.buckets: dict[str, Bucket] = {}  #: by key
+        self.breakers: dict[str, tuple[Breaker, BreakerOptions]] = {}  #: by task
         self.waiting: set[str] = set()  #: workers that found less than they wanted
         self.ears: list[MemoryWakeups] = []
 

@@ -1,4 +1,4 @@
-"""The storage contract as tests: one class to subclass, one URL to give.
+"""The contracts of storages, limiters and breakers as tests: one class to subclass, one URL to give.
 
 Every topic is a mixin in a file of its own; the public name is the union of all of them,
 so nobody can forget one. Names of tests are part of the public interface.
@@ -6,6 +6,7 @@ so nobody can forget one. Names of tests are part of the public interface.
 
 from taskito_core.testing.conformance.atomicity import Atomicity
 from taskito_core.testing.conformance.await_finished import AwaitFinished
+from taskito_core.testing.conformance.breaker import CircuitBreakerConformance
 from taskito_core.testing.conformance.claim import Claiming
 from taskito_core.testing.conformance.counts import Counting
 from taskito_core.testing.conformance.crash import Crash
@@ -14,6 +15,7 @@ from taskito_core.testing.conformance.fence import Fence
 from taskito_core.testing.conformance.fork import Forking
 from taskito_core.testing.conformance.heartbeat import Heartbeat
 from taskito_core.testing.conformance.lanes import Lanes
+from taskito_core.testing.conformance.limiter import RateLimiterConformance
 from taskito_core.testing.conformance.listing import Listing
 from taskito_core.testing.conformance.model import Model
 from taskito_core.testing.conformance.moves import Moves
@@ -27,7 +29,7 @@ from taskito_core.testing.conformance.settle import Settling
 from taskito_core.testing.conformance.surface import Surface
 from taskito_core.testing.conformance.wakeups import Hearing
 
-__all__ = ["StorageConformance"]
+__all__ = ["CircuitBreakerConformance", "RateLimiterConformance", "StorageConformance"]
 
 
 class StorageConformance(
