@@ -20,7 +20,7 @@ from taskito_core.errors import (
     TaskTimeoutError,
     WorkerShutdown,
 )
-from taskito_core.gates import Breaker, Bucket, Probes
+from taskito_core.gates import CLOCK_PATIENCE, Breaker, Bucket, Probes
 from taskito_core.hookspecs import Offer, OfferKind, Returned, hookimpl
 from taskito_core.job import (
     FINISHED,
@@ -82,6 +82,7 @@ from taskito_core.storage import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "CLOCK_PATIENCE",
     "COUNT_CAP",
     "FINISHED",
     "MOVES",

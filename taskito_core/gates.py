@@ -22,6 +22,8 @@ from taskito_core.limits import (
 
 #: Seconds after which to ask again while somebody else's probe runs: it may end at any moment.
 PROBE_LOOK = 1.0
+#: Milliseconds by which a clock may have been set back and is waited for.
+CLOCK_PATIENCE = 60_000
 
 
 class Bucket(NamedTuple):
@@ -56,10 +58,11 @@ class Bucket(NamedTuple):
         return filled._replace(tokens=min(float(limit.burst), filled.tokens + max(unused, 0)))
 
     def _refilled(self, limit: RateLimit, now: int) -> Bucket:
-        # A clock that was set back gives nothing, and from there on counts again: waiting until it has
-        # caught up could take a day.
+        # A clock that was set back gives nothing for the time it repeats. One that was set back by a day
+        # would give nothing for a day: from there on it counts anew.
+        moment = max(now, self.updated_at) if self.updated_at - now <= CLOCK_PATIENCE else now
         passed = max(0, now - self.updated_at) / 1000
-        return Bucket(min(float(limit.burst), self.tokens + passed * limit.rate), now)
+        return Bucket(min(float(limit.burst), self.tokens + passed * limit.rate), moment)
 
 
 class Breaker(NamedTuple):

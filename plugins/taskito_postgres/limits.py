@@ -6,7 +6,7 @@ travel, so a worker that is stopped in the middle of a call holds up nobody.
 
 from __future__ import annotations
 
-from taskito_core import Bucket, Grant, Wants
+from taskito_core import CLOCK_PATIENCE, Bucket, Grant, Wants
 from taskito_postgres.arrays import Bigints, Doubles, Texts
 from taskito_postgres.door import Door
 from taskito_postgres.session import Session
@@ -30,7 +30,9 @@ WITH locked AS MATERIALIZED (
 ), clock AS MATERIALIZED (
     SELECT {NOW} AS now, count(*) FROM locked
 ), filled AS MATERIALIZED (
-    SELECT n.key, n.wanted, n.rate, n.burst, c.now,
+    SELECT n.key, n.wanted, n.rate, n.burst,
+           CASE WHEN l.refilled_at - c.now BETWEEN 0 AND {CLOCK_PATIENCE}
+                THEN l.refilled_at ELSE c.now END AS moment,
            least(n.burst, l.tokens + greatest(0, c.now - l.refilled_at)::float8 / 1000 * n.rate) AS tokens
       FROM unnest(%(keys)b, %(wanted)b, %(rates)b, %(bursts)b) AS n(key, wanted, rate, burst)
       JOIN locked l ON l.key = n.key CROSS JOIN clock c
@@ -38,7 +40,7 @@ WITH locked AS MATERIALIZED (
     SELECT *, least(wanted, floor(tokens)::bigint) AS granted FROM filled
 )
 UPDATE taskito.rate_limits r
-   SET tokens = least(t.burst, t.tokens - t.granted), rate = t.rate, burst = t.burst, refilled_at = t.now
+   SET tokens = least(t.burst, t.tokens - t.granted), rate = t.rate, burst = t.burst, refilled_at = t.moment
   FROM taken t WHERE r.key = t.key
 RETURNING r.key, t.granted, r.tokens, r.refilled_at
 """

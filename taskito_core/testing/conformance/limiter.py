@@ -171,6 +171,19 @@ class RateLimiterConformance(GateSuite):
         limiter.clock_shift = 2 * REFILL
         assert take(limiter, 10) == 2
 
+    def test_a_clock_that_swings_gives_no_token_twice(self, limiter: RateLimiter) -> None:
+        limit = RateLimit(rate=1.0, burst=100)
+        limiter.clock_shift = 50_000
+        take(limiter, 100, limit)
+
+        granted = 0
+        for shift in (0, 50_000, 0, 50_000):
+            limiter.clock_shift = shift
+            granted += take(limiter, 100, limit)
+
+        # One for each second of the test's own, and not the 50 of each swing.
+        assert granted < 40
+
     # ---- many at once ----
 
     def test_another_object_draws_from_the_same_bucket(self, limiter: RateLimiter, connect: Connect) -> None:
