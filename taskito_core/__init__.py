@@ -54,7 +54,7 @@ from taskito_core.limits import (
     RateLimit,
     RateLimiter,
 )
-from taskito_core.metrics import Measurement, Metrics, Summary
+from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally, TaskMetrics
 from taskito_core.secrecy import mask_url
 from taskito_core.storage import (
     COUNT_CAP,
@@ -81,6 +81,7 @@ __version__ = "0.1.0"
 __all__ = [
     "COUNT_CAP",
     "FINISHED",
+    "METRICS_KEPT",
     "MOVES",
     "Admission",
     "AttemptError",
@@ -108,7 +109,6 @@ __all__ = [
     "JobNotFoundError",
     "JobStatus",
     "MaxRetriesExceededError",
-    "Measurement",
     "Metrics",
     "Move",
     "NewJob",
@@ -125,15 +125,18 @@ __all__ = [
     "Retry",
     "Returned",
     "SerializationError",
+    "Sketch",
     "SoftTimeoutError",
     "Storage",
     "StorageConfig",
     "StorageError",
     "StorageInfo",
     "StorageUnavailable",
-    "Summary",
+    "Tallies",
+    "Tally",
     "TaskCancelledError",
     "TaskFailedError",
+    "TaskMetrics",
     "TaskTimeoutError",
     "TaskitoError",
     "Transition",

@@ -55,6 +55,7 @@ def report(queue: Queue, app: str) -> AppReport:
         queues=tuple(sorted({"default"} | {policy.queue for policy in policies.values()})),
         workers=queue.settings.workers,
         max_payload=queue.settings.max_payload,
+        metrics=queue.settings.metrics,
         plugins=queue.settings.plugins,
         modules=_own_modules(),
         threads=tuple(thread.name for thread in threading.enumerate() if thread not in ours),

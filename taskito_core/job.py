@@ -161,6 +161,7 @@ class Claim(NamedTuple):
     timeout: float | None
     metadata: str | None
     claimed_at: int  #: milliseconds since the epoch, the store's clock
+    due_at: int  #: since when it could have run: scheduled_at, or created_at if that is later
 
 
 class ErrorKind(StrEnum):

@@ -24,6 +24,7 @@ from taskito_core.serializers import DEFAULT, Serializer
 from taskito_core.task import AsyncTask, Task
 
 if TYPE_CHECKING:
+    from taskito_core.metrics import Metrics
     from taskito_core.storage import Storage
 
 log = logging.getLogger("taskito.worker")
@@ -110,10 +111,11 @@ class Queue(Producing):
         #: with the backend's own name; what a worker is told
         self.storage_config = self.plugins.normalise(self.settings.storage)
         for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
-            if (named := getattr(self.settings, kind)) is not None:
-                self.plugins.find(kind, named)  # A name nobody offers is found out here, not in a worker.
+            # A name nobody offers is found out here, not in a worker.
+            self.plugins.chosen(kind, self.storage_config, getattr(self.settings, kind))
         self._tasks = {}
         self._storages: dict[int, Storage] = {}  # by process id; see ``storage``
+        self._sinks: dict[int, Metrics] = {}  # the same
         self._running: tuple[RunningWorker, ...] = ()
         self._running_lock = threading.Lock()
 
@@ -131,10 +133,25 @@ class Queue(Producing):
             found = self._storages.setdefault(os.getpid(), made)
         return found
 
+    @property
+    def sink(self) -> Metrics:
+        """This process's door to the metrics, as ``storage``. Raises ConfigError if none are kept."""
+        found = self._sinks.get(os.getpid())
+        if found is None:
+            made = self.plugins.open_metrics(self.storage_config, self.settings.metrics)
+            if made is None:
+                raise ConfigError(
+                    f"no metrics are kept: the setting metrics is {self.settings.metrics!r} and backend "
+                    f"{self.storage_config.backend!r} is not asked; name a sink that some plugin offers"
+                )
+            found = self._sinks.setdefault(os.getpid(), made)
+        return found
+
     def close(self) -> None:
         """Give back what this process opened. Idempotent; using the queue again opens it again."""
-        if (opened := self._storages.pop(os.getpid(), None)) is not None:
-            opened.close()
+        for opened in (self._storages.pop(os.getpid(), None), self._sinks.pop(os.getpid(), None)):
+            if opened is not None:
+                opened.close()
 
     async def aclose(self) -> None:
         await aio.in_thread(self.close)

@@ -34,6 +34,7 @@ class AppReport:
     queues: tuple[str, ...]  #: every queue name the app's tasks use, and "default"; sorted
     workers: int  #: the app's setting; 0: as many as there are CPUs
     max_payload: int  #: bytes
+    metrics: str | None = None  #: the app's setting: the name or URL of a sink; None: the store's own
     plugins: tuple[str, ...] | None = None  #: the app's setting: names of the plugins to use; None: all
     modules: tuple[str, ...] = ()  #: modules that importing the app brought in from outside the libraries
     threads: tuple[str, ...] = ()  #: names of threads the import left running: forking is unsafe then
@@ -51,6 +52,7 @@ class AppReport:
             queues=tuple(raw["queues"]),
             workers=raw["workers"],
             max_payload=raw["max_payload"],
+            metrics=raw["metrics"],
             plugins=None if raw["plugins"] is None else tuple(raw["plugins"]),
             modules=tuple(raw["modules"]),
             threads=tuple(raw["threads"]),

@@ -12,10 +12,11 @@ exception class ever escapes. Times are integer milliseconds since the epoch on 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from taskito_core.errors import ConfigError
 from taskito_core.job import AttemptError, Claim, DeadLetter, Job, JobStatus, NewJob, Outcome, Receipt
 
 #: ``counts(exact=False)`` stops counting finished jobs of one status here.
@@ -40,6 +41,21 @@ class StorageConfig:
     pool_size: int | None = None  #: None: the backend's default
     auto_migrate: bool = True  #: migrate on first use; False: refuse a schema that is not current
     durability: str = "power"  #: "power": commits survive a power cut; "process": a killed process
+
+    def beside(self, backend: str, url: str) -> StorageConfig:
+        """The config of what ``backend`` keeps besides jobs, asked for by ``url``.
+
+        A URL names the database; a name alone means the one that holds the jobs. Raises ConfigError if
+        the jobs are in some other backend's.
+        """
+        if "://" in url:
+            return replace(self, backend=backend, db_url=url)
+        if self.backend != backend:
+            raise ConfigError(
+                f"{url!r} alone means the database of the jobs, and that is one of {self.backend!r}; "
+                f"say which one as a URL"
+            )
+        return self
 
 
 class StorageInfo(NamedTuple):

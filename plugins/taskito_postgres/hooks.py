@@ -1,4 +1,4 @@
-"""What this plugin offers to the core: storage called ``postgres``.
+"""What this plugin offers to the core: storage called ``postgres``, and the metrics sink beside it.
 
 No driver is imported here: plugins are loaded by every ``import`` of an app that builds a Queue.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskito_core import Offer, OfferKind, Storage, StorageConfig, hookimpl
-from taskito_postgres.location import check, describe
+from taskito_core import Metrics, Offer, OfferKind, Storage, StorageConfig, hookimpl
+from taskito_postgres.location import SCHEMES, check, describe
 
 NAME = "postgres"
+ALIASES = ("postgresql",)
 
 
 @hookimpl
@@ -19,11 +20,12 @@ def taskito_offers() -> Sequence[Offer]:
         Offer(
             kind=OfferKind.STORAGE,
             name=NAME,
-            aliases=("postgresql",),
-            schemes=("postgresql", "postgres"),
+            aliases=ALIASES,
+            schemes=SCHEMES,
             check=check,
             describe=describe,
-        )
+        ),
+        Offer(kind=OfferKind.METRICS, name=NAME, aliases=ALIASES, schemes=SCHEMES),
     ]
 
 
@@ -35,3 +37,13 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
     from taskito_postgres.storage import PostgresStorage
 
     return PostgresStorage(config)
+
+
+@hookimpl
+def taskito_open_metrics(url: str, config: StorageConfig) -> Metrics | None:
+    scheme, separator, _ = url.partition("://")
+    if scheme.lower() not in (SCHEMES if separator else (NAME, *ALIASES)):
+        return None
+    from taskito_postgres.metrics import PostgresMetrics
+
+    return PostgresMetrics(config.beside(NAME, url))

@@ -153,7 +153,7 @@ UPDATE taskito.jobs_live j
   FROM picked p, clock c
  WHERE j.ctid = p.ctid
 RETURNING j.id, j.token, j.task_name, j.queue, j.payload, j.retry_count, j.crashes, j.interruptions,
-          j.max_retries, j.timeout, j.metadata, j.claimed_at, p.place
+          j.max_retries, j.timeout, j.metadata, j.claimed_at, greatest(j.scheduled_at, j.created_at), p.place
 """
 
 CLAIM = f"""

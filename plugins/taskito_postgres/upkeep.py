@@ -1,4 +1,4 @@
-"""The statements of upkeep, one constant each: a worker's life, the rescue of its jobs, and pruning.
+"""The statements of upkeep, one constant each: a worker's life, the rescue of its jobs, pruning, metrics.
 
 ``taskito.`` stands for the schema, and no statement may depend on statistics, as in ``sql``.
 """
@@ -78,5 +78,44 @@ FORGET_WORKERS = f"""
 DELETE FROM taskito.workers WHERE status <> 'alive' AND last_seen < {NOW} - 86400000
 """
 
+# ---- metrics ----
+
+RECORD = f"""
+-- Add tallies to the current minute of their task and queue. A row that is there is added to under its
+-- lock, as it is then: of two writers at once the second waits and finds what the first one wrote.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+INSERT INTO taskito.task_metrics AS m (task_name, queue, bucket, succeeded, failed, total_run, shortest_run,
+                                       longest_run, total_wait, peak_memory, histogram)
+SELECT t.task_name, t.queue, c.now - c.now %% 60000, t.succeeded, t.failed, t.total_run, t.shortest_run,
+       t.longest_run, t.total_wait, t.peak_memory, t.histogram
+  FROM clock c, unnest(%(task_names)b, %(queues)b, %(succeeded)b, %(failed)b, %(total_run)b, %(shortest_run)b,
+                       %(longest_run)b, %(total_wait)b, %(peak_memory)b, %(histograms)b)
+       AS t(task_name, queue, succeeded, failed, total_run, shortest_run,
+            longest_run, total_wait, peak_memory, histogram)
+    ON CONFLICT (task_name, bucket, queue) DO UPDATE
+   SET succeeded = m.succeeded + excluded.succeeded, failed = m.failed + excluded.failed,
+       total_run = m.total_run + excluded.total_run, total_wait = m.total_wait + excluded.total_wait,
+       shortest_run = least(m.shortest_run, excluded.shortest_run),
+       longest_run = greatest(m.longest_run, excluded.longest_run),
+       peak_memory = greatest(m.peak_memory, excluded.peak_memory),
+       histogram = (SELECT json_object_agg(both_of.key, both_of.count)::text FROM (
+           SELECT one.key, sum(one.value::bigint) AS count
+             FROM (SELECT key, value FROM json_each_text(m.histogram::json)
+                   UNION ALL
+                   SELECT key, value FROM json_each_text(excluded.histogram::json)) AS one
+            GROUP BY one.key) AS both_of)
+"""
+
+TALLIES = f"""
+-- Every row of the minutes that reach into a period, of one task or (NULL) of all.
+SELECT task_name, queue, succeeded, failed, total_run, shortest_run, longest_run, total_wait, peak_memory,
+       histogram
+  FROM taskito.task_metrics
+ WHERE bucket > {NOW} - %(since)b - 60000
+   AND (%(task_name)b::text IS NULL OR task_name = %(task_name)b::text)
+"""
+
+FORGET_TALLIES = f"DELETE FROM taskito.task_metrics WHERE bucket < {NOW} - %(kept)b"
+
 #: What runs for every beat or every rescue: a test looks at how each is planned, as with those of ``sql``.
-HOT = (BEAT, RUNNING, RESCUE, RELEASE_ALL, PRUNE)
+HOT = (BEAT, RUNNING, RESCUE, RELEASE_ALL, PRUNE, RECORD, FORGET_TALLIES)

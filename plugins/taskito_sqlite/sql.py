@@ -45,7 +45,7 @@ DUE = """
 -- The best due jobs of one lane and priority, in the order and shape of a Claim. ?6 is the token and ?4 the
 -- moment of the claim that CLAIM is about to write.
 SELECT id, ?6, task_name, queue, payload, retry_count, crashes, interruptions, max_retries, timeout,
-       metadata, ?4
+       metadata, ?4, max(scheduled_at, created_at)
   FROM jobs INDEXED BY jobs_claim
  WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3
    AND scheduled_at <= ?4
@@ -73,7 +73,7 @@ DUE_IN_ORDER = """
 -- As DUE for all priorities from ?3 down, with priority and due time to merge lanes by: passes over what is
 -- not due one by one, which is cheaper than a step each when nearly every job has a priority of its own.
 SELECT id, ?6, task_name, queue, payload, retry_count, crashes, interruptions, max_retries, timeout,
-       metadata, ?4, priority, scheduled_at
+       metadata, ?4, max(scheduled_at, created_at), priority, scheduled_at
   FROM jobs INDEXED BY jobs_claim
  WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority <= ?3
    AND scheduled_at <= ?4

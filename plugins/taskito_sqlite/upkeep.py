@@ -1,4 +1,4 @@
-"""The statements of upkeep, one constant each: a worker's life, the rescue of its jobs, and pruning.
+"""The statements of upkeep, one constant each: a worker's life, the rescue of its jobs, pruning, metrics.
 
 How they bind: see ``sql``.
 """
@@ -82,8 +82,43 @@ PRUNE_DEPENDENCIES = "DELETE FROM job_dependencies WHERE job_id IN (SELECT value
 PRUNE_REPLAYS = "DELETE FROM replay_history WHERE job_id IN (SELECT value FROM json_each(?1))"
 PRUNE_WITH_JOB = (PRUNE_ERRORS, PRUNE_LETTERS, PRUNE_LOGS, PRUNE_DEPENDENCIES, PRUNE_REPLAYS)
 
+# ---- metrics: read, merged in Python, and put back, in one write transaction ----
+
+TALLY_COLUMNS = """
+  task_name, queue, succeeded, failed, ran_sum, ran_min, ran_max, waited_sum, peak_memory, histogram
+"""
+
+TALLY = f"""
+-- What one minute of a task and queue holds so far.
+SELECT {TALLY_COLUMNS} FROM task_metrics WHERE task_name = ?1 AND queue = ?2 AND period = ?3
+"""
+
+PUT_TALLY = """
+-- In place of what TALLY returned.
+INSERT OR REPLACE INTO task_metrics
+       (task_name, queue, period, succeeded, failed, ran_sum, ran_min, ran_max, waited_sum, peak_memory,
+        histogram)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+"""
+
+TALLIES = f"""
+-- Every row of the minutes that began after ?1.
+SELECT {TALLY_COLUMNS} FROM task_metrics INDEXED BY task_metrics_period WHERE period > ?1
+"""
+
+TALLIES_OF_TASK = f"""
+-- The same of one task.
+SELECT {TALLY_COLUMNS} FROM task_metrics WHERE task_name = ?2 AND period > ?1
+"""
+
+FORGET_TALLIES = """
+-- Minutes that began before ?1.
+DELETE FROM task_metrics WHERE period < ?1
+"""
+
 #: What runs per beat or per batch of jobs: a test forbids these to scan a table.
 HOT = (
     *("HEARTBEAT", "RUNS", "RELEASE_ALL", "DECLARE_DEAD", "RESCUE"),
     *("PRUNE", "PRUNE_ERRORS", "PRUNE_LETTERS", "PRUNE_LOGS", "PRUNE_DEPENDENCIES", "PRUNE_REPLAYS"),
+    *("TALLY", "PUT_TALLY", "TALLIES", "TALLIES_OF_TASK", "FORGET_TALLIES"),
 )

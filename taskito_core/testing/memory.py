@@ -327,6 +327,7 @@ def _claim(store: Store, job: Job, worker_id: str, token: int, now: int) -> Clai
         timeout=job.timeout,
         metadata=job.metadata,
         claimed_at=now,
+        due_at=max(job.scheduled_at, job.created_at),
     )
 
 

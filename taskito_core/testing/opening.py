@@ -7,7 +7,9 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import OfferKind
+from taskito_core.metrics import Metrics
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
 
@@ -21,6 +23,14 @@ def open_storage(url: str, schema: str = "taskito", **options: Any) -> Storage:
     backend = plugins.find(OfferKind.STORAGE, url).name
     config = StorageConfig(backend=backend, db_url=url, schema=schema, **options)
     return plugins.open_storage(config)
+
+
+def open_metrics(url: str, schema: str = "taskito", **options: Any) -> Metrics:
+    """The metrics sink that ``url`` names, as the setting ``metrics`` does; ``options`` as above."""
+    sink = load().open_metrics(StorageConfig(schema=schema, **options), url)
+    if sink is None:
+        raise ConfigError(f"{url!r} names no metrics sink")
+    return sink
 
 
 def contract_methods() -> list[str]:

@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import Offer, OfferKind, hookimpl
+from taskito_core.metrics import Metrics
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
 from taskito_core.testing.memory import MemoryStorage
+from taskito_core.testing.sink import MemoryMetrics
 
 
 class MemoryPlugin:
@@ -24,12 +26,19 @@ class MemoryPlugin:
                 schemes=("memory",),
                 check=_check,
                 describe=lambda config: config.db_url or "memory://",
-            )
+            ),
+            Offer(kind=OfferKind.METRICS, name="memory", schemes=("memory",)),
         ]
 
     @hookimpl
     def taskito_open_storage(self, config: StorageConfig) -> Storage | None:
         return MemoryStorage(config) if config.backend == "memory" else None
+
+    @hookimpl
+    def taskito_open_metrics(self, url: str, config: StorageConfig) -> Metrics | None:
+        if url.partition("://")[0].lower() != "memory":
+            return None
+        return MemoryMetrics(config.beside("memory", url))
 
 
 def _check(config: StorageConfig) -> None:

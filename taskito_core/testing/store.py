@@ -20,6 +20,7 @@ from taskito_core.job import (
     Job,
     JobStatus,
 )
+from taskito_core.metrics import Tallies
 from taskito_core.storage import Want, WorkerInfo, WorkerStatus
 
 
@@ -43,6 +44,7 @@ class Store:
         self.errors: dict[str, list[AttemptError]] = {}
         self.letters: dict[str, DeadLetter] = {}
         self.workers: dict[str, WorkerInfo] = {}
+        self.minutes: dict[int, Tallies] = {}  #: metrics by the start of their minute
         self.waiting: set[str] = set()  #: workers that found less than they wanted
         self.ears: list[MemoryWakeups] = []
 

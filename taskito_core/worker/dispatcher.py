@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from taskito_core.job import Claim, Outcome, Release
+from taskito_core.metrics import Tallies
 from taskito_core.report import TaskPolicy
 from taskito_core.retry import HandedBack, Result, RetryPolicy, decide, refuse
 from taskito_core.worker import verdicts
 from taskito_core.worker.lanes import NEVER, Death, Entry, Lane
+from taskito_core.worker.measuring import measure
 from taskito_core.worker.pace import Pace
 from taskito_core.worker.wire import ResultMessage
 
@@ -51,6 +53,7 @@ class Dispatcher:
         self._custody: dict[int, Entry] = {}
         self.lanes: dict[int, Lane] = {}
         self.pace = Pace()
+        self.tallies = Tallies()  #: of the attempts that ended; whoever records them takes them out
         self._mean_size = 1.0  #: bytes of a payload, a moving average
         self._stalled = False  #: a claim went back for want of a child, and no job has ended since
         self.draining = False
@@ -78,7 +81,11 @@ class Dispatcher:
                 unheard -= 1
                 self._decide(entry, verdicts.of_lost_result(death), None)
             elif entry.seq in (death.running, death.timed_out):
-                self._decide(entry, verdicts.of_death(entry, death), None)
+                result = verdicts.of_death(entry, death)
+                measure(
+                    self.tallies, entry.claim, result, entry.store_time(death.started), now - death.started, 0
+                )
+                self._decide(entry, result, None)
             else:
                 back.append(entry)
         self._back_to_buffer(back)
@@ -179,9 +186,10 @@ class Dispatcher:
             if entry is None:
                 continue
             self.pace.learn(entry.claim.task_name, message.ran)
-            started = entry.claim.claimed_at + int((message.started - entry.claimed) * 1000)
+            started = entry.store_time(message.started)
             result = verdicts.of_message(entry, message, self.draining)
-            self._decide(entry, result, max(started, entry.claim.claimed_at))
+            measure(self.tallies, entry.claim, result, started, message.ran, message.peak_memory)
+            self._decide(entry, result, started)
 
     def returned(self, lane_id: int, seqs: Iterable[int]) -> None:
         """A child handed back jobs it has not begun."""
@@ -272,7 +280,7 @@ class Dispatcher:
 
     def release_stray(self, job_id: str, token: int) -> None:
         """Hand back a claim that the store says is ours and that never reached us."""
-        claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0)
+        claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0, 0)
         entry = Entry(self._next_seq, claim, _STRANGER, 0.0, 0.0)
         self._next_seq += 1
         self._custody[entry.seq] = entry

@@ -29,6 +29,10 @@ class Entry:
         self.outcome: Outcome | None = None  #: decided, and waiting to be recorded
         self.disowned = False  #: somebody else's by now: not to be begun here any more
 
+    def store_time(self, moment: float) -> int:
+        """A monotonic time after the claim, in milliseconds on the store's clock."""
+        return self.claim.claimed_at + max(0, int((moment - self.claimed) * 1000))
+
     def message(self) -> JobMessage:
         """What a child is told of it."""
         claim = self.claim
@@ -54,6 +58,7 @@ class Death(NamedTuple):
     done: int  #: how many jobs it had ended in all, their results written or not
     timed_out: int = 0  #: seq of the job whose hard limit it was killed for; 0: none
     ours: bool = False  #: it was killed by us at shutdown: its jobs are handed back uncharged
+    started: float = 0.0  #: monotonic time at which ``running`` began
 
 
 class Lane:

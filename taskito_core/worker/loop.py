@@ -27,6 +27,7 @@ from taskito_core.worker.lanes import Death
 from taskito_core.worker.lifeline import Lifeline, Neighbours
 from taskito_core.worker.mailbox import Mailbox
 from taskito_core.worker.pool import Pool
+from taskito_core.worker.recorder import Recorder
 from taskito_core.worker.shutdown import ExitCode, Phase, Shutdown
 from taskito_core.worker.signals import SignalPipe
 from taskito_core.worker.store import Answer
@@ -77,6 +78,7 @@ class WorkerLoop:
         self._pool: Pool | None = None
         self._dispatcher: Dispatcher | None = None
         self._desk: StoreDesk | None = None
+        self._recorder: Recorder | None = None  #: None too if nothing is measured
         self._failure: ExitCode | None = None
         self.failure: TaskitoError | None = None  #: why the worker could not start, or not end well
         self._neighbours = Neighbours(selector, self._neighbour_gone)
@@ -117,6 +119,8 @@ class WorkerLoop:
         if self._dispatcher is not None and self._desk is not None:
             self._give_out(pool, self._dispatcher, now)
             self._desk.turn(now)
+        if self._recorder is not None:
+            self._recorder.turn(now)
 
     def _give_out(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
         for lane, frame in dispatcher.assign(now):
@@ -151,6 +155,8 @@ class WorkerLoop:
             due = min(due, self._desk.next_deadline())
             if self._desk.booting:
                 due = min(due, self._store_asked + self._options.boot_timeout)
+        if self._recorder is not None:
+            due = min(due, self._recorder.next_deadline())
         return None if due == float("inf") else max(0.0, due - time.monotonic())
 
     # ---- events ----
@@ -197,6 +203,7 @@ class WorkerLoop:
         try:
             plugins = self._plugins_for(report)
             storage = plugins.open_storage(report.storage)
+            sink = plugins.open_metrics(report.storage, report.metrics)
         except ConfigError as exc:
             self._fail(ExitCode.APP_FAILED, exc)
             return
@@ -236,6 +243,9 @@ class WorkerLoop:
             self._rename,
         )
         self._desk.start()
+        if sink is not None:
+            self._recorder = Recorder(sink, self._dispatcher.tallies)
+            self._recorder.start()
         self._store_asked = time.monotonic()
 
     def app_failed(self, message: str, traceback: str | None) -> None:
@@ -327,10 +337,16 @@ class WorkerLoop:
             log.critical("%s%s", error, f"\n{traceback.rstrip()}" if traceback else "")
 
     def _close(self) -> None:
+        if self._recorder is not None:
+            self._recorder.finish()
         if self._desk is not None:
             patience = STOP_TIMEOUT if self._desk.left else STOP_AT_ONCE
+            give_up = time.monotonic() + patience
             if not self._desk.stop(patience):
                 log.warning("the store did not let go within %g s", patience)
+            # Both end at the same time: a store that was slow has used up the patience for the other.
+            if self._recorder is not None and not self._recorder.join(max(0.0, give_up - time.monotonic())):
+                log.warning("the last metrics were not recorded within %g s", patience)
         self._neighbours.close()
         self._selector.unregister(self._mail)
         self._mail.close()

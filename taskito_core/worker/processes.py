@@ -301,7 +301,7 @@ class ProcessPool:
         now = time.monotonic()
         record = self._slots.read(child.slot)
         error = _death_error(child, status)
-        death = Death(error, record.seq, record.done, child.timed_out, child.killed)
+        death = Death(error, record.seq, record.done, child.timed_out, child.killed, record.started)
         asked = child.killed or child.state is ChildState.CLOSING or bool(child.timed_out)
         useful = child.opened and (child.ended_jobs or record.seq or now - child.opened > USEFUL_AGE)
         if self._stacks_at != _NEVER:

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 from taskito_core.job import ErrorInfo, ErrorKind
 
 #: Raised by one whenever a message changes its meaning; HELLO carries it.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 #: No message is larger; a length beyond it is garbage.
 MAX_MESSAGE = 64 * 1024 * 1024
 
 _HEAD = struct.Struct("!IB")
 _JOB = struct.Struct("!QqIIIHHHII")
-_RESULT = struct.Struct("!QBddI")
+_RESULT = struct.Struct("!QBddQI")
 _SEQ = struct.Struct("!Q")
 _HELLO = struct.Struct("!II")
 _SLOT_PID = struct.Struct("!II")
@@ -83,6 +83,7 @@ class ResultMessage(NamedTuple):
     started: float  #: time.monotonic() when the run began; the same clock in every process of a host
     ran: float  #: seconds of wall time
     body: bytes
+    peak_memory: int = 0  #: bytes resident in its process at the highest point of the run; 0: not measured
 
 
 def pack(kind: MessageType, body: bytes = b"") -> bytes:
@@ -152,8 +153,8 @@ def unpack_jobs(body: bytes) -> Iterator[JobMessage]:
 
 def pack_result(result: ResultMessage) -> bytes:
     """One entry of a RESULTS message; join entries and ``pack`` them."""
-    seq, kind, started, ran, body = result
-    return _RESULT.pack(seq, kind, started, ran, len(body)) + body
+    seq, kind, started, ran, body, peak_memory = result
+    return _RESULT.pack(seq, kind, started, ran, peak_memory, len(body)) + body
 
 
 def unpack_results(body: bytes) -> list[ResultMessage]:
@@ -161,7 +162,7 @@ def unpack_results(body: bytes) -> list[ResultMessage]:
     results: list[ResultMessage] = []
     at, end = 0, len(body)
     while at < end:
-        seq, kind, started, ran, length = _unpack(_RESULT, body, at)
+        seq, kind, started, ran, peak_memory, length = _unpack(_RESULT, body, at)
         at += _RESULT.size
         if at + length > end:
             raise WireError("a RESULTS message ends inside a result")
@@ -169,7 +170,7 @@ def unpack_results(body: bytes) -> list[ResultMessage]:
             known = ResultKind(kind)
         except ValueError:
             raise WireError(f"unknown result kind {kind}") from None
-        results.append(ResultMessage(seq, known, started, ran, body[at : at + length]))
+        results.append(ResultMessage(seq, known, started, ran, body[at : at + length], peak_memory))
         at += length
     return results
 

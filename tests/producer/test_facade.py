@@ -39,6 +39,7 @@ NAMES = [
     "Task",
     "TaskCancelledError",
     "TaskFailedError",
+    "TaskMetrics",
     "TaskOptions",
     "TaskTimeoutError",
     "TaskitoError",

@@ -1,4 +1,4 @@
-"""The storage contract as tests: one class to subclass, one URL to give.
+"""The contracts of storages and metrics sinks as tests: one class to subclass, one URL to give.
 
 Every topic is a mixin in a file of its own; the public name is the union of all of them,
 so nobody can forget one. Names of tests are part of the public interface.
@@ -15,6 +15,7 @@ from taskito_core.testing.conformance.fork import Forking
 from taskito_core.testing.conformance.heartbeat import Heartbeat
 from taskito_core.testing.conformance.lanes import Lanes
 from taskito_core.testing.conformance.listing import Listing
+from taskito_core.testing.conformance.metrics import MetricsConformance
 from taskito_core.testing.conformance.model import Model
 from taskito_core.testing.conformance.moves import Moves
 from taskito_core.testing.conformance.order import Order
@@ -27,7 +28,7 @@ from taskito_core.testing.conformance.settle import Settling
 from taskito_core.testing.conformance.surface import Surface
 from taskito_core.testing.conformance.wakeups import Hearing
 
-__all__ = ["StorageConformance"]
+__all__ = ["MetricsConformance", "StorageConformance"]
 
 
 class StorageConformance(

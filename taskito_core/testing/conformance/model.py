@@ -281,7 +281,7 @@ def _outcome(claim: Claim, end: str) -> Outcome:
 
 
 def _comparable_claims(answer: Exchange) -> list[Claim]:
-    return [claim._replace(claimed_at=0) for claim in answer.claims]
+    return [claim._replace(claimed_at=0, due_at=0) for claim in answer.claims]
 
 
 def _quarters_to_next(answer: Exchange) -> int | None:
