@@ -42,7 +42,7 @@ class Sketch:
         """Count ``count`` durations of ``seconds``."""
         bucket = 0
         if seconds > _FINEST:
-            bucket = min(math.ceil(math.log(seconds / _FINEST) / _LOG_GAMMA), _LAST)
+            bucket = math.ceil(min(math.log(seconds / _FINEST) / _LOG_GAMMA, _LAST))
         self.buckets[bucket] = self.buckets.get(bucket, 0) + count
 
     def merge(self, other: Sketch) -> None:

@@ -140,9 +140,10 @@ class Queue(Producing):
         if found is None:
             made = self.plugins.open_metrics(self.storage_config, self.settings.metrics)
             if made is None:
+                offers_none = f"backend {self.storage_config.backend!r} offers no sink for them"
+                reason = offers_none if self.settings.metrics is None else "the setting metrics says so"
                 raise ConfigError(
-                    f"no metrics are kept: the setting metrics is {self.settings.metrics!r} and backend "
-                    f"{self.storage_config.backend!r} is not asked; name a sink that some plugin offers"
+                    f"no metrics are kept, because {reason}; give metrics the name or URL of a sink"
                 )
             found = self._sinks.setdefault(os.getpid(), made)
         return found

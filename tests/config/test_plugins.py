@@ -7,7 +7,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -271,89 +270,6 @@ def test_what_a_config_names_is_described_without_its_password(plugins: Plugins)
 def test_a_gatekeeper_nobody_offers_is_an_error(opener: str, plugins: Plugins) -> None:
     with pytest.raises(ConfigError, match="no installed plugin offers the"):
         getattr(plugins, opener)("redis://x", StorageConfig())
-
-
-def test_metrics_nobody_offers_are_an_error(plugins: Plugins) -> None:
-    with pytest.raises(ConfigError, match="no installed plugin offers the metrics sink 'redis://x'"):
-        plugins.open_metrics(StorageConfig(), "redis://x")
-
-
-SINK = """
-class Sink:
-    clock_shift = 0
-    def __init__(self, url, config): self.asked = url, config.backend
-    def record(self, batch): ...
-    def read(self, task_name, since): return []
-    def close(self): ...
-
-@hookimpl
-def taskito_offers():
-    return [Offer(kind=OfferKind.METRICS, name="redis", schemes=("redis",))]
-
-@hookimpl
-def taskito_open_metrics(url, config):
-    return Sink(url, config) if url.partition("://")[0] == "redis" else None
-"""
-
-
-@pytest.mark.parametrize("setting", ["redis", "redis://host/1"])
-def test_a_metrics_sink_of_one_plugin_stands_beside_the_storage_of_another(
-    install: Install, setting: str, sqlite_url: str
-) -> None:
-    install("redis", SINK)
-    plugins = Plugins.discover({})
-
-    sink: Any = plugins.open_metrics(StorageConfig(backend="sqlite", db_url=sqlite_url), setting)
-
-    assert sink.asked == (setting, "sqlite")
-
-
-@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
-def test_a_backend_keeps_the_metrics_unless_the_setting_says_otherwise(backend: str, sqlite_url: str) -> None:
-    url = sqlite_url if backend == "sqlite" else "postgresql://h/d"
-    config = StorageConfig(backend=backend, db_url=url)
-
-    kinds = {
-        type(sink).__module__.partition(".")[0]
-        for setting in (None, backend)
-        if (sink := load().open_metrics(config, setting)) is not None
-    }
-
-    assert kinds == {f"taskito_{backend}"}
-
-
-@pytest.mark.parametrize("setting", ["none", "None"])
-def test_none_means_that_no_metrics_are_kept(setting: str) -> None:
-    assert load().open_metrics(StorageConfig(), setting) is None
-
-
-def test_a_backend_without_metrics_has_none(plugins: Plugins) -> None:
-    assert plugins.open_metrics(StorageConfig(backend="sqlite"), None) is None
-
-
-def test_the_name_of_another_backend_alone_does_not_say_where_the_metrics_are() -> None:
-    config = StorageConfig(backend="postgres", db_url="postgresql://h/d")
-
-    with pytest.raises(ConfigError, match=r"'sqlite' alone means the database of the jobs"):
-        load().open_metrics(config, "sqlite")
-
-
-def test_metrics_may_be_kept_in_another_database_than_the_jobs(tmp_path: Path) -> None:
-    config = StorageConfig(backend="postgres", db_url="postgresql://h/d")
-
-    sink = load().open_metrics(config, f"sqlite:///{tmp_path}/metrics.db")
-
-    assert sink is not None
-    assert sink.read(None, 60) == []
-    sink.close()
-    assert (tmp_path / "metrics.db").exists()
-
-
-def test_a_url_that_a_sink_refuses_is_shown_without_its_password() -> None:
-    with pytest.raises(ConfigError, match=r"u:\*\*\*@h") as caught:
-        load().open_metrics(StorageConfig(), "postgresql://u:hunter2@h:99999/d")
-
-    assert "hunter2" not in str(caught.value)
 
 
 def test_storage_is_opened_by_the_scheme_of_a_url(sqlite_url: str) -> None:

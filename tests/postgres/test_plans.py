@@ -46,11 +46,14 @@ _CASTS = {
     "lazily": "::boolean",
     **dict.fromkeys(("tokens", "started", "priorities", "scheduled", "max_retries"), "::bigint[]"),
     **dict.fromkeys(("delays", "timeouts", "result_ttls"), "::float8[]"),
+    **dict.fromkeys(("succeeded", "failed", "peak_memory"), "::bigint[]"),
+    **dict.fromkeys(("total_run", "shortest_run", "longest_run", "total_wait"), "::float8[]"),
+    "kept": "::bigint",
     **dict.fromkeys(("results", "payloads"), "::bytea[]"),
     **dict.fromkeys(
         (
             "ids", "queues", "tasks", "charges", "kinds", "types", "messages", "tracebacks", "summaries",
-            "extras", "lanes", "statuses", "task_names", "metadata", "tags",
+            "extras", "lanes", "statuses", "task_names", "metadata", "tags", "histograms",
         ),
         "::text[]",
     ),
@@ -101,10 +104,10 @@ def plan(storage: PostgresStorage, statement: str) -> str:
 
 
 def _reads_through(shown: str) -> Iterator[str]:
-    """Lines of a plan that read a whole table of jobs, in order or through an index without a condition."""
+    """Lines of a plan that read a whole table, in order or through an index without a condition."""
     lines = [*shown.splitlines(), ""]
     for line, below in itertools.pairwise(lines):
-        table = re.search(r"Scan (?:using \w+ )?on (jobs\w*|job_errors|dead_letter)", line)
+        table = re.search(r"Scan (?:using \w+ )?on (jobs\w*|job_errors|dead_letter|task_metrics)", line)
         # The running jobs are few, and they have an index of their own.
         if table and "Cond:" not in below and "jobs_live_worker" not in line:
             yield line

@@ -115,7 +115,8 @@ storage.close()
     assert [process.returncode for process in started] == [0] * 8
     with psycopg.connect(postgres_url) as database:
         assert rows(database, "SELECT count(*) FROM eight.jobs") == [(8,)]
-        assert rows(database, "SELECT version FROM eight.schema_version") == [(migrate.newest(),)]
+        applied = rows(database, "SELECT version FROM eight.schema_version ORDER BY version")
+        assert applied == [(migration.version,) for migration in migrate.known()]
 
 
 def test_a_role_that_may_not_create_schemas_works_once_its_schema_exists(
@@ -190,8 +191,10 @@ def test_the_printed_sql_makes_the_same_schema_as_migrating(
     assert printed.pending_migrations() == []
 
 
-def test_migrations_are_numbered_without_gaps() -> None:
-    assert [migration.version for migration in migrate.known()] == list(range(1, migrate.newest() + 1))
+def test_migrations_are_numbered_in_their_order_from_1() -> None:
+    versions = [migration.version for migration in migrate.known()]
+    assert versions == sorted(set(versions))
+    assert versions[0] == 1
     folder = Path(migrate.__file__).parent / "migrations"
     assert {path.stem for path in folder.glob("*.sql")} == {migration.name for migration in migrate.known()}
 
