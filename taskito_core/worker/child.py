@@ -201,12 +201,13 @@ class Child:
         if self._alien:
             # The task forked, and its copy came back here instead of exiting. The job is not its own.
             leave.as_a_copy(kind, body)
+        # While it still counts as running: other threads get a turn here, and what they find broken it broke.
+        peak_memory = platform.peak_memory() if measured else 0
         self._done += 1
         self._slots.end(self._slot, self._done)
         self._interrupts.repair()
         self._last = (seq, started)
         self._took[job.task_name] = ran = ended - started
-        peak_memory = platform.peak_memory() if measured else 0
         custody = self._custody
         if not custody.unsent:
             self._oldest = ended

@@ -13,8 +13,9 @@ def test_plugins_are_listed_with_distribution_version_and_offers(taskito: Run) -
 
     lines = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
     assert lines[0] == ["plugin", "distribution", "version", "offers"]
-    assert ["postgres", "taskito-postgres", "0.1.0", "storage postgres/postgresql"] in lines
-    assert ["sqlite", "taskito-sqlite", "0.1.0", "storage sqlite"] in lines
+    offered = "storage postgres/postgresql, metrics postgres/postgresql"
+    assert ["postgres", "taskito-postgres", "0.1.0", offered] in lines
+    assert ["sqlite", "taskito-sqlite", "0.1.0", "storage sqlite, metrics sqlite"] in lines
 
 
 def test_without_plugins_the_answer_is_empty_and_the_advice_on_stderr(taskito: Run) -> None:

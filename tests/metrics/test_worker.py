@@ -73,18 +73,18 @@ def test_failures_timeouts_and_crashes_count_as_failed_attempts(
     never = {"max_retries": 0}
 
     failing = app.flaky.using(**never).delay(1, 9)
-    crashing = app.segfault.using(**never).delay()
+    crashing = app.die.using(**never).delay(signal.SIGKILL, True)
     overrunning = app.nap.using(timeout=0.5, **never).delay(60)
     for job in (failing, overrunning, crashing):
         with pytest.raises((TaskFailedError, TaskTimeoutError)):
             job.result(60)
-    wait_until(counted(app.queue, app.segfault.name, 3))
+    wait_until(counted(app.queue, app.die.name, 3))
     wait_until(counted(app.queue, app.nap.name, 1))
 
     by_name = {found.task_name: found for found in app.queue.metrics()}
     assert [(by_name[t.name].succeeded, by_name[t.name].failed) for t in (app.flaky, app.nap)] == [(0, 1)] * 2
     # A crash is tried again, whatever max_retries says; each attempt counts.
-    assert (by_name[app.segfault.name].succeeded, by_name[app.segfault.name].failed) == (0, 3)
+    assert (by_name[app.die.name].succeeded, by_name[app.die.name].failed) == (0, 3)
     assert 0.5 <= by_name[app.nap.name].maximum < 20
 
 
