@@ -17,7 +17,7 @@ FORGET_EVERY = 3600.0
 
 
 class PostgresMetrics(Base):
-    """The sink in the schema of a storage, with connections of its own; an idle one gives them back."""
+    """The sink in the schema of a storage, with connections of its own."""
 
     def __init__(self, config: StorageConfig) -> None:
         super().__init__(config)

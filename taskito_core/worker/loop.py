@@ -78,7 +78,7 @@ class WorkerLoop:
         self._pool: Pool | None = None
         self._dispatcher: Dispatcher | None = None
         self._desk: StoreDesk | None = None
-        self._recorder: Recorder | None = None  #: None too if nothing is measured
+        self._recorder: Recorder | None = None  #: None too if no metrics are kept
         self._failure: ExitCode | None = None
         self.failure: TaskitoError | None = None  #: why the worker could not start, or not end well
         self._neighbours = Neighbours(selector, self._neighbour_gone)

@@ -18,6 +18,8 @@ log = logging.getLogger("taskito.worker")
 INTERVAL = 1.0
 #: Seconds until a sink that failed is tried again, if no newer attempts ask for it before.
 RETRY_AFTER = 5.0
+#: Seconds without an attempt after which the sink is closed: an idle worker holds no connection for it.
+IDLE_AFTER = 10.0
 #: Seconds an outage may last before what waits is dropped: it would count for the minute of the recovery.
 PATIENCE = 300.0
 
@@ -34,6 +36,7 @@ class Recorder:
         self._handed: queue.SimpleQueue[list[Tally] | None] = queue.SimpleQueue()
         # The thread's own:
         self._backlog = Tallies()
+        self._open = False  #: the sink may hold connections
         self._failing_since: float | None = None
         self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="taskito-metrics", daemon=True)
@@ -75,17 +78,30 @@ class Recorder:
                 if self._backlog:
                     self._record()
         finally:
-            self._sink.close()
+            self._close()
 
     def _next(self) -> list[Tally] | None:
         """What was handed over, nothing if the backlog is to be tried again; None: it was the last."""
+        patience = IDLE_AFTER if self._open else None
         try:
-            return self._handed.get(timeout=RETRY_AFTER if self._backlog else None)
+            return self._handed.get(timeout=RETRY_AFTER if self._backlog else patience)
         except queue.Empty:
+            if not self._backlog:
+                self._close()
             return []
+
+    def _close(self) -> None:
+        """Give back what the sink holds; its next call opens it again."""
+        self._open = False
+        try:
+            self._sink.close()
+        except Exception:
+            # Whatever a plugin does wrong, the next second is to be recorded.
+            log.exception("the metrics sink failed to close")
 
     def _record(self) -> None:
         batch = self._backlog.take()
+        self._open = True
         try:
             self._sink.record(batch)
         except Exception as exc:

@@ -24,6 +24,7 @@ class Sink:
         self.batches: list[list[Tally]] = []
         self.tries = 0
         self.fails = False
+        self.jams = False
         self.flows = threading.Event()
         self.flows.set()
         self.closed = 0
@@ -40,6 +41,8 @@ class Sink:
 
     def close(self) -> None:
         self.closed += 1
+        if self.jams:
+            raise RuntimeError("it is stuck")
 
     def counts(self) -> list[int]:
         return [sum(tally.count for tally in batch) for batch in self.batches]
@@ -105,6 +108,37 @@ def test_the_rest_is_recorded_at_the_end_and_the_sink_is_closed(scene: Scene) ->
 
     assert scene.sink.counts() == [1]
     assert scene.sink.closed == 1
+
+
+def test_a_sink_without_work_is_closed_and_opens_again(
+    scene: Scene, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "IDLE_AFTER", 0.02)
+    scene.attempt()
+    scene.hand_over(100.0)
+    wait_until(lambda: scene.sink.closed)
+
+    scene.attempt()
+    scene.hand_over(200.0)
+
+    wait_until(lambda: len(scene.sink.batches) == 2)
+    wait_until(lambda: scene.sink.closed == 2)
+
+
+def test_a_sink_that_fails_to_close_is_used_again(
+    scene: Scene, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recording, "IDLE_AFTER", 0.02)
+    scene.sink.jams = True
+    scene.attempt()
+    scene.hand_over(100.0)
+    wait_until(lambda: scene.sink.closed)
+
+    scene.attempt()
+    scene.hand_over(200.0)
+
+    wait_until(lambda: len(scene.sink.batches) == 2)
+    assert "the metrics sink failed to close" in caplog.text
 
 
 def test_a_sink_that_stands_still_keeps_nobody_waiting_and_piles_nothing_up(

@@ -117,9 +117,7 @@ def test_thousands_of_attempts_of_two_workers_are_all_counted(
     assert (found.count, found.succeeded) == (2000, 2000)
 
 
-def test_without_metrics_a_worker_measures_nothing_and_works(
-    app: ModuleType, start_worker: StartWorker
-) -> None:
+def test_without_metrics_a_worker_keeps_nothing_and_works(app: ModuleType, start_worker: StartWorker) -> None:
     worker = start_worker(procs=1, TASKITO_METRICS="none")
 
     assert app.add.delay(1, 2).result(60) == 3
