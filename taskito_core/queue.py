@@ -111,8 +111,8 @@ class Queue(Producing):
         #: with the backend's own name; what a worker is told
         self.storage_config = self.plugins.normalise(self.settings.storage)
         for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
-            # A name nobody offers is found out here, not in a worker.
-            self.plugins.chosen(kind, self.storage_config, getattr(self.settings, kind))
+            named = getattr(self.settings, kind)
+            self.plugins.chosen(kind, self.storage_config, named)  # Or it is found out in a worker.
         self._tasks = {}
         self._storages: dict[int, Storage] = {}  # by process id; see ``storage``
         self._sinks: dict[int, Metrics] = {}  # the same
@@ -138,13 +138,9 @@ class Queue(Producing):
         """This process's door to the metrics, as ``storage``. Raises ConfigError if none are kept."""
         found = self._sinks.get(os.getpid())
         if found is None:
-            made = self.plugins.open_metrics(self.storage_config, self.settings.metrics)
-            if made is None:
-                offers_none = f"backend {self.storage_config.backend!r} offers no sink for them"
-                reason = offers_none if self.settings.metrics is None else "the setting metrics says so"
-                raise ConfigError(
-                    f"no metrics are kept, because {reason}; give metrics the name or URL of a sink"
-                )
+            if (made := self.plugins.open_metrics(self.storage_config, self.settings.metrics)) is None:
+                why = "the setting metrics says so" if self.settings.metrics else "the backend offers no sink"
+                raise ConfigError(f"no metrics are kept: {why}; give metrics the name or URL of a sink")
             found = self._sinks.setdefault(os.getpid(), made)
         return found
 

@@ -104,7 +104,7 @@ def test_a_queue_takes_a_name_that_somebody_offers_and_no_other(sqlite_url: str)
 def test_a_queue_without_metrics_says_so_when_it_is_asked(sqlite_url: str) -> None:
     with (
         Queue(db_url=sqlite_url, metrics="none") as queue,
-        pytest.raises(ConfigError, match="because the setting metrics says so"),
+        pytest.raises(ConfigError, match="kept: the setting metrics says so"),
     ):
         queue.metrics()
 
