@@ -254,7 +254,7 @@ class Storage(Managing, Protocol):
         Of the jobs of one concurrency key, at most ``concurrency`` are running or claimable at any moment;
         the others wait behind a gate. Who is let in: due jobs by priority, ``scheduled_at``, id.
 
-        ``connection``: the caller's own (a driver's connection or cursor, or SQLAlchemy's connection, session).
+        ``connection``: the caller's own (the driver's connection or cursor, SQLAlchemy's too).
         The jobs are part of its transaction, which this neither commits nor disturbs. Needs
         EXTERNAL_TRANSACTIONS, else ConfigError.
         """
@@ -293,10 +293,10 @@ class Storage(Managing, Protocol):
         Claims are due jobs (``scheduled_at`` not after the store's clock, ``expires_at`` after it) without
         a gate, of the wanted queues that are not paused, from the lane '' and the lanes named in
         ``want.tasks``, in serving order of the queues, inside one queue higher priority first, then
-        earlier ``scheduled_at``, then lower id; at most ``want.limit``, and of each lane in ``want.caps``
-        at most that many. No two calls, in any process, ever return the same claim. A worker that is not registered
-        alive gets none. Settling happens before claiming, so what was released by this call may be
-        claimed by it.
+        earlier ``scheduled_at``, then lower id; at most ``want.limit``, and of each lane in ``want.caps`` at
+        most that many. No two calls, in any process, ever return the same claim. A worker that is not
+        registered alive gets none. Settling happens before claiming, so what was released by this call
+        may be claimed by it.
 
         If fewer than ``want.limit`` were found, the worker is marked as waiting, and the claims
         returned include a look taken *after* that mark was visible to producers: a job enqueued later
