@@ -1,6 +1,6 @@
 """Every exception taskito raises, and what each one means to its reader.
 
-All of them derive from TaskitoError, except the two that are raised *inside* a
+All of them derive from TaskitoError, except the three that are raised *inside* a
 running task from outside of it: those are BaseExceptions, so that a task's
 ``except Exception`` cannot swallow the end of its own time.
 """
@@ -59,6 +59,10 @@ class TaskTimeoutError(TaskitoError):
 
 class TaskCancelledError(TaskitoError):
     """The job was cancelled before it could complete."""
+
+
+class JobCancelled(BaseException):
+    """Raised inside a task whose job was asked to cancel; letting it through ends the job as cancelled."""
 
 
 class SoftTimeoutError(BaseException):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from setproctitle import setproctitle
 
 from taskito_core import logs
+from taskito_core.notes import Fields
 from taskito_core.worker import boot, leave, platform
 from taskito_core.worker.arguments import (
     EXIT_BOOT_FAILED,
@@ -44,6 +45,7 @@ from taskito_core.worker.wire import (
     WireError,
     pack,
     pack_hello,
+    pack_note,
     pack_result,
 )
 
@@ -112,6 +114,14 @@ class Child:
         """One message on the control socket."""
         with self._control_writing:
             self._ends.control.sendall(pack(kind, body))
+
+    # ---- Host: what running jobs ask, in any thread ----
+
+    def note(self, seq: int, note: Fields) -> None:
+        self._custody.say(pack_note(seq, note))
+
+    def cancel_asked(self, seq: int) -> bool:
+        return self._slots.cancel_seq(self._slot) == seq
 
     # ---- boot ----
 
@@ -190,7 +200,7 @@ class Child:
         self._interrupts.begin(seq)
         started = monotonic()
         self._slots.begin(self._slot, seq, started)
-        kind, body = self._runner.run(job, self._interrupts.guard)
+        kind, body = self._runner.run(job, self._interrupts.guard, self)
         ended = monotonic()
         if self._alien:
             # The task forked, and its copy came back here instead of exiting. The job is not its own.

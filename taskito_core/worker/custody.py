@@ -116,6 +116,11 @@ class Custody:
             with self._writing:
                 self._send_finished()
 
+    def say(self, message: bytes) -> None:
+        """Send what a running job said. Blocks until the supervisor's socket has taken it."""
+        with self._writing:
+            self._data.sendall(message)
+
     def hand_back(self) -> None:
         """Send the finished results and the seqs of what has not begun, unread frames included."""
         with self._reading:

@@ -17,16 +17,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import taskito_core
+from taskito_core import notes
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable, TaskitoError
+from taskito_core.notes import Fields
 from taskito_core.plugins import Plugins
 from taskito_core.report import AppReport
 from taskito_core.storage import WorkerInfo
 from taskito_core.worker.desk import StoreDesk
 from taskito_core.worker.dispatcher import Dispatcher
-from taskito_core.worker.lanes import Death
+from taskito_core.worker.errands import Errands
+from taskito_core.worker.gatekeeper import open_gates
+from taskito_core.worker.lanes import Death, Entry, Lane
 from taskito_core.worker.lifeline import Lifeline, Neighbours
 from taskito_core.worker.mailbox import Mailbox
 from taskito_core.worker.pool import Pool
+from taskito_core.worker.schedules import Schedules
 from taskito_core.worker.shutdown import ExitCode, Phase, Shutdown
 from taskito_core.worker.signals import SignalPipe
 from taskito_core.worker.store import Answer
@@ -178,9 +183,16 @@ class WorkerLoop:
             elif self._desk is None:
                 continue
             elif item is None:
-                self._desk.woken()
+                self._desk.woken(now)
             else:
                 self._desk.answer(item, now)
+
+    def _cancel(self, lane: Lane, entry: Entry, force: bool) -> None:
+        running, _ = self._the_pool.running(lane.id)
+        if running == entry.seq:
+            self._the_pool.cancel(lane.id, entry.seq, force)
+        else:
+            self._the_pool.recall(lane.id)  # Not begun: it comes back, and goes back.
 
     def _neighbour_gone(self) -> None:
         if self._desk is not None:
@@ -197,9 +209,13 @@ class WorkerLoop:
         try:
             plugins = self._plugins_for(report)
             storage = plugins.open_storage(report.storage)
+            gatekeeper = open_gates(report, plugins)
         except ConfigError as exc:
             self._fail(ExitCode.APP_FAILED, exc)
             return
+        errands = Errands(
+            storage, plugins, gatekeeper, Schedules(report.app, report.periodic, gatekeeper.guarded)
+        )
         options = self._options
         worker = WorkerInfo(
             id=self._worker_id,
@@ -228,11 +244,12 @@ class WorkerLoop:
             storage,
             worker,
             self._dispatcher,
-            plugins,
+            errands,
             self._mail.post,
             lambda: self._mail.post(None),
             self._neighbours,
             self._the_pool.disown,
+            self._cancel,
             self._rename,
         )
         self._desk.start()
@@ -252,6 +269,20 @@ class WorkerLoop:
     def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None:
         if self._dispatcher is not None:
             self._dispatcher.returned(lane_id, seqs)
+
+    def lane_said(self, lane_id: int, seq: int, note: Fields) -> None:
+        if self._dispatcher is None or self._desk is None:
+            return
+        lane = self._dispatcher.lanes.get(lane_id)
+        if lane is None or (entry := lane.outstanding.get(seq)) is None:
+            return
+        claim = entry.claim
+        try:
+            said = notes.read(note, claim.id, claim.task_name, claim.token)
+        except ValueError as exc:
+            log.warning("job %s: %s", claim.id, exc)
+        else:
+            self._desk.notebook.add(said, time.monotonic())
 
     def lane_closing(self, lane_id: int) -> None:
         if self._dispatcher is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from taskito_core.notes import Fields
 from taskito_core.report import AppReport
 from taskito_core.worker.lanes import Death, Entry
 from taskito_core.worker.wire import ResultMessage
@@ -32,6 +33,10 @@ class PoolEvents(Protocol):
     def lane_results(self, lane_id: int, results: Sequence[ResultMessage]) -> None: ...
 
     def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None: ...
+
+    def lane_said(self, lane_id: int, seq: int, note: Fields) -> None:
+        """A job that this lane is inside of, or was, said something; its result comes later."""
+        ...
 
     def lane_closing(self, lane_id: int) -> None:
         """Give this lane nothing more; it ends by itself."""
@@ -67,6 +72,10 @@ class Pool(Protocol):
 
     def disown(self, lane_ids: Iterable[int]) -> None:
         """These lanes run jobs that are no longer ours: end them, whatever it costs."""
+        ...
+
+    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
+        """Let this job know that it was asked to cancel; ``force``: raise JobCancelled in it, if possible."""
         ...
 
     def interrupt(self) -> None:

@@ -32,6 +32,7 @@ from taskito_core.worker.wire import (
     pack,
     pack_jobs,
     unpack_hello,
+    unpack_note,
     unpack_results,
     unpack_seqs,
 )
@@ -118,6 +119,13 @@ class ProcessPool:
                 self._slots.set_interrupt(child.slot, seq)
                 child.signal(signal.SIGUSR2)
 
+    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
+        child = self._children[lane_id]
+        self._slots.set_cancel(child.slot, seq)
+        if force and self._slots.running_seq(child.slot) == seq:
+            self._slots.set_interrupt(child.slot, seq)
+            child.signal(signal.SIGUSR2)
+
     def drain(self) -> None:
         self._nursery.close()
         for child in self._children.values():
@@ -190,6 +198,8 @@ class ProcessPool:
                 child.ended_jobs += len(results)
                 self._nursery.backoff.healthy()
                 self._events.lane_results(child.lane_id, results)
+            case MessageType.NOTES:
+                self._events.lane_said(child.lane_id, *unpack_note(body))
             case MessageType.RETURNED:
                 self._events.lane_returned(child.lane_id, unpack_seqs(body))
             case MessageType.HELLO:

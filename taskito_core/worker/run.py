@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextvars
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from taskito_core import notes
 from taskito_core.context import JobContext, enter
-from taskito_core.errors import PayloadTooLarge, SerializationError, TaskitoError
+from taskito_core.errors import PayloadTooLarge, SerializationError, StorageError, TaskitoError
 from taskito_core.hookspecs import Returned
+from taskito_core.job import Complete
 from taskito_core.serializers import load_call
 from taskito_core.typed_json import UnfitValue
 from taskito_core.worker.failures import failure, rejection
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from taskito_core.queue import Queue
+    from taskito_core.storage import Storage
     from taskito_core.task import Task
     from taskito_core.worker.coroutines import Coroutines
 
@@ -36,10 +40,47 @@ class Guard(Protocol):
         """``call()``; ``limit`` is the task's soft_timeout in seconds, None: it has none."""
 
 
+class Host(Protocol):
+    """The child or the thread's lane, as far as running jobs use it. Any thread may call."""
+
+    def note(self, seq: int, note: notes.Fields, /) -> None:
+        """Have the supervisor store this, before the job's result."""
+
+    def cancel_asked(self, seq: int, /) -> bool: ...
+
+
+class JobControls:
+    """``context.Controls`` of one run."""
+
+    __slots__ = ("_began", "_host", "_job", "_runner", "_task", "recorded")
+
+    def __init__(self, runner: Runner, host: Host, task: Task[Any, Any], job: JobMessage) -> None:
+        self._runner = runner
+        self._host = host
+        self._task = task
+        self._job = job
+        self._began = time.time_ns() // 1_000_000
+        self.recorded: bytes | None = None  #: the value, if the task recorded its completion itself
+
+    def cancel_asked(self) -> bool:
+        return self._host.cancel_asked(self._job.seq)
+
+    def note(self, note: notes.Fields) -> None:
+        self._host.note(self._job.seq, note)
+
+    def complete_in(self, connection: object, value: object) -> None:
+        job = self._job
+        body = self._runner.encoded(self._task, value)
+        if not self._runner.storage.complete_in(connection, Complete(job.id, job.token, body, self._began)):
+            raise StorageError(f"job {job.id} is another worker's by now: roll this transaction back")
+        self.recorded = body
+
+
 class Runner:
     """Runs the jobs of one app. Safe to use from several threads; each has its own event loop."""
 
     def __init__(self, queue: Queue) -> None:
+        self._queue = queue
         self._tasks: Mapping[str, Task[Any, Any]] = queue.tasks
         self._max_payload = queue.settings.max_payload
         self._local = threading.local()
@@ -48,7 +89,13 @@ class Runner:
         # of pluggy for nothing.
         self._hook = hook if len(hook.get_hookimpls()) > 1 else None
 
-    def run(self, job: JobMessage, guard: Guard | None = None) -> tuple[ResultKind, bytes]:
+    @property
+    def storage(self) -> Storage:
+        return self._queue.storage
+
+    def run(
+        self, job: JobMessage, guard: Guard | None = None, host: Host | None = None
+    ) -> tuple[ResultKind, bytes]:
         """The kind of result and its body; see ``wire.ResultKind``. Never raises."""
         task = self._tasks.get(job.task_name)
         if task is None:
@@ -59,12 +106,19 @@ class Runner:
         except BaseException as exc:
             return rejection(exc)
         context = JobContext(job.id, job.task_name, job.queue, job.retry_count, job.token, metadata)
+        controls = None
+        if host is not None:
+            context.controls = controls = JobControls(self, host, task, job)
+        if task.policy.soft_timeout is not None:
+            context.soft_deadline = time.monotonic() + task.policy.soft_timeout
         try:
             value = self._call(task, context, args, kwargs, guard)
         except BaseException as exc:
             return failure(exc, task.is_retryable)
+        if controls is not None and controls.recorded is not None:
+            return ResultKind.RECORDED, controls.recorded
         try:
-            return ResultKind.RETURNED, self._encoded(task, value)
+            return ResultKind.RETURNED, self.encoded(task, value)
         except BaseException as exc:
             return rejection(exc)
 
@@ -114,7 +168,8 @@ class Runner:
         returned: Returned = hook(context=context, call=partial(function, *args, **kwargs))
         return returned.value
 
-    def _encoded(self, task: Task[Any, Any], value: object) -> bytes:
+    def encoded(self, task: Task[Any, Any], value: object) -> bytes:
+        """The value as bytes. Raises SerializationError and PayloadTooLarge."""
         serializer = task.serializer
         try:
             body: object = serializer.dumps(value)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from taskito_core.app import report
 from taskito_core.errors import ConfigError
 from taskito_core.job import ErrorInfo, ErrorKind
+from taskito_core.notes import Fields
 from taskito_core.worker.identity import new_worker_id
 from taskito_core.worker.lanes import NEVER, Death, Entry
 from taskito_core.worker.loop import LoopOptions, WorkerLoop
@@ -44,7 +45,15 @@ class _Ended(NamedTuple):
     lane_id: int
 
 
-_Mail = tuple[int, ResultMessage] | _Ended
+class _Said(NamedTuple):
+    """A job of this lane said something."""
+
+    lane_id: int
+    seq: int
+    note: Fields
+
+
+_Mail = tuple[int, ResultMessage] | _Ended | _Said
 
 
 class _Lane:
@@ -58,6 +67,7 @@ class _Lane:
         self._news = threading.Semaphore(0)
         self._draining = False
         self.running = (0, 0.0)  #: seq and start of the job it is inside of
+        self.cancelled = 0  #: seq of the job that was asked to cancel last
         self.thread = threading.Thread(target=self._run, name=f"taskito-{lane_id}", daemon=True)
 
     def give(self, entries: Sequence[Entry]) -> None:
@@ -74,6 +84,12 @@ class _Lane:
     def drain(self) -> None:
         self._draining = True
         self._news.release()
+
+    def note(self, seq: int, note: Fields) -> None:
+        self._mail.post(_Said(self._id, seq, note))
+
+    def cancel_asked(self, seq: int) -> bool:
+        return self.cancelled == seq
 
     def _next(self) -> Entry | None:
         try:
@@ -94,7 +110,7 @@ class _Lane:
     def _run_one(self, entry: Entry) -> ResultMessage:
         started = time.monotonic()
         self.running = (entry.seq, started)
-        kind, body = self._runner.run(entry.message())
+        kind, body = self._runner.run(entry.message(), host=self)
         ran = time.monotonic() - started
         self.running = (0, 0.0)
         if entry.timeout and ran > entry.timeout:
@@ -141,6 +157,10 @@ class ThreadPool:
         for lane_id in lane_ids:
             log.warning("thread %d goes on with a job that was given to another worker", lane_id)
             self.recall(lane_id)
+
+    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
+        # Threads have no signals: what was asked is seen by a task that looks.
+        self._lanes[lane_id].cancelled = seq
 
     def interrupt(self) -> None:
         """Threads have no signals."""
@@ -189,11 +209,13 @@ class ThreadPool:
         results: dict[int, list[ResultMessage]] = {}
         ended: list[int] = []
         for item in self._mail.take():
-            if isinstance(item, _Ended):
-                ended.append(item.lane_id)
-            else:
-                lane_id, result = item
-                results.setdefault(lane_id, []).append(result)
+            match item:
+                case _Ended(lane_id):
+                    ended.append(lane_id)
+                case _Said(lane_id, seq, note):
+                    self._events.lane_said(lane_id, seq, note)
+                case lane_id, result:
+                    results.setdefault(lane_id, []).append(result)
         for lane_id, batch in results.items():
             self._events.lane_results(lane_id, batch)
         for lane_id in ended:
