@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from taskito_core.worker.lanes import NEVER, Entry
 from taskito_core.worker.pace import Pace
@@ -19,9 +19,6 @@ class Buffer:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
 
     @property
     def first(self) -> Entry:

@@ -1,6 +1,7 @@
 """The periodic tasks of one app: declared to the store, and fired when they are due.
 
-On the store thread only. Every worker does this for its app; the store's compare and swap lets each slot fire once.
+On the store thread only. Every worker does this for its app; the store's compare and swap lets each slot
+fire once.
 """
 
 from __future__ import annotations
