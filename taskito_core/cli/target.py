@@ -100,6 +100,19 @@ def open_target(app: str | None) -> Iterator[Target]:
         storage.close()
 
 
+@contextmanager
+def open_queue(app: str | None) -> Iterator[Queue]:
+    """The queue of an app, or without one of the environment and pyproject.toml. Never migrates by itself."""
+    from taskito_core.queue import Queue
+
+    queue = Queue(auto_migrate=False) if app is None else import_app(app)
+    queue.storage_config = dataclasses.replace(queue.storage_config, auto_migrate=False)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
 def _settings(app: str | None) -> tuple[config.Settings, Plugins]:
     if app is not None:
         queue = import_app(app)
