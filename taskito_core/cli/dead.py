@@ -22,9 +22,7 @@ def dead() -> None:
 
 @dead.command("list")
 @app_option
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Letters per page."
-)
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Per page.")
 @click.option("--cursor", help="Go on after the page that printed this.")
 @json_option
 def list_(app: str | None, limit: int, cursor: str | None, json: bool) -> None:
@@ -103,5 +101,5 @@ def purge(app: str | None, older_than: float, yes: bool, json: bool) -> None:
 
 
 def _plain(letter: DeadLetter) -> dict[str, Any]:
-    names = [name for name in DeadLetter.__slots__ if name != "payload"]  # type: ignore[attr-defined]
+    names = [name for name in DeadLetter.__slots__ if name != "payload"]
     return {name: getattr(letter, name) for name in names}

@@ -45,7 +45,7 @@ def list_(
     taskito jobs cancel $(taskito jobs list -q --queue mail --status pending)
     """
     with open_queue(app) as queue:
-        page = queue.list_jobs(**selection.query(), limit=limit, cursor=cursor)
+        page = queue.list_jobs(**selection.query(limit, cursor))
         found = [job.to_dict() for job in page]
     if json:
         click.echo(dumps({"jobs": found, "cursor": page.cursor}, indent=2))
@@ -188,7 +188,8 @@ def _act(
         return
     if not job_ids and not yes:
         click.confirm(f"{verb} {len(chosen)} jobs?", abort=True, err=True)
-    done, refused = [], []
+    done: list[JobResult[Any]] = []
+    refused: list[JobResult[Any]] = []
     for job in chosen:
         try:
             (done if act(job) else refused).append(job)

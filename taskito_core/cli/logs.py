@@ -20,9 +20,7 @@ from taskito_core.notes import LEVELS
 @click.option("--task", help="Of every job of this task.")
 @click.option("--level", type=click.Choice(LEVELS), help="Of this level only.")
 @click.option("--since", type=Duration(), help="Of the last so long: 90, 15m, 2h, 7d.")
-@click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Lines at most."
-)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most.")
 @json_option
 def logs(
     app: str | None,

@@ -57,7 +57,8 @@ class Selection:
             )
         return self if self.statuses or not self.given else replace(self, statuses=statuses)
 
-    def query(self) -> JobQuery:
+    def query(self, limit: int, cursor: str | None) -> JobQuery:
+        """The same as ``queue.list_jobs`` takes it."""
         created = None if self.since is None else datetime.now(UTC) - timedelta(seconds=self.since)
         return {
             "status": self.statuses or None,
@@ -66,14 +67,15 @@ class Selection:
             "error": self.error,
             "tag": self.tag,
             "created_after": created,
+            "limit": limit,
+            "cursor": cursor,
         }
 
     def jobs(self, queue: Queue) -> Iterator[JobResult[Any]]:
         """Every job that is selected, newest first."""
-        query = self.query()
         cursor: str | None = None
         while True:
-            page = queue.list_jobs(**query, limit=1000, cursor=cursor)
+            page = queue.list_jobs(**self.query(1000, cursor))
             yield from page
             if (cursor := page.cursor) is None:
                 return
@@ -111,6 +113,4 @@ def filter_options(function: F) -> F:
 def act_options(function: F) -> F:
     """``--dry-run`` and ``--yes``, for commands that change what they select."""
     function = click.option("--yes", "-y", is_flag=True, help="Do not ask.")(function)
-    return click.option("--dry-run", is_flag=True, help="Print what would be chosen; change nothing.")(
-        function
-    )
+    return click.option("--dry-run", is_flag=True, help="Change nothing; print what it would.")(function)
