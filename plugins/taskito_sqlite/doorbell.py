@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from taskito_core import StorageError
 from taskito_sqlite import queries
@@ -262,13 +262,17 @@ class Waiters:
             return ended
         bell = self._take()
         if bell is None:
-            return self._poll(job_id, deadline)
+            return self._watch_until(lambda: self._look(job_id)[0], deadline)
         try:
             if bell.address not in awaited and not self._ask(job_id, bell.address):
                 return True
             return self._listen(job_id, bell, deadline)
         finally:
             self._give_back(bell)
+
+    def wait_for_news(self, job_id: str, news: Callable[[], bool], timeout: float) -> bool:
+        """Block until ``news()`` or the job has ended; looks whenever somebody commits."""
+        return self._watch_until(lambda: news() or self._look(job_id)[0], time.monotonic() + timeout)
 
     def close(self) -> None:
         """Close the bells that nobody uses now."""
@@ -287,15 +291,15 @@ class Waiters:
             if ended or time.monotonic() >= deadline:
                 return ended
 
-    def _poll(self, job_id: str, deadline: float) -> bool:
+    def _watch_until(self, seen: Callable[[], bool], deadline: float) -> bool:
         watch = Watch(self._database)
         started = time.monotonic()
         try:
             while True:
-                ended, _ = self._look(job_id)
+                found = seen()
                 left = deadline - time.monotonic()
-                if ended or left <= 0:
-                    return ended
+                if found or left <= 0:
+                    return found
                 while left > 0 and not watch.changed():
                     quiet = time.monotonic() - started
                     time.sleep(min(left, next(pause for since, pause in POLLING if quiet < since)))

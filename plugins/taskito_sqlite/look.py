@@ -143,7 +143,8 @@ def _job(row: tuple[Any, ...]) -> Job:
     (
         job_id, task_name, queue, status, payload, result, error, priority, created_at, scheduled_at,
         claimed_at, started_at, completed_at, retry_count, max_retries, crashes, interruptions, timeout,
-        result_ttl, worker, token, metadata, tags,
+        result_ttl, worker, token, metadata, tags, gate, expires_at, unique_key, concurrency_key, progress,
+        cancel_asked,
     ) = row  # fmt: skip
     return Job(
         id=job_id,
@@ -169,6 +170,12 @@ def _job(row: tuple[Any, ...]) -> Job:
         token=token,
         metadata=metadata,
         tags=_words(tags),
+        gate=gate,
+        expires_at=expires_at,
+        unique_key=unique_key,
+        concurrency_key=concurrency_key,
+        progress=progress,
+        cancel_asked=bool(cancel_asked),
     )
 
 

@@ -5,34 +5,135 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from taskito_core import NewJob, Receipt
-from taskito_sqlite import sql
+from taskito_core import JobNotFoundError, NewJob, Receipt
+from taskito_sqlite import acts, sql
+from taskito_sqlite.relations import Ripples, cancel
 
 
 class SentBefore(Exception):
     """Some of the ids are stored already: roll back and insert one by one."""
 
 
-def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> list[Receipt]:
+class Stored(NamedTuple):
+    receipts: list[Receipt]
+    queues: set[str]  #: that have jobs to claim which they had not
+
+
+def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> Stored:
     """Insert all jobs; raises SentBefore if one of the ids is stored, or is there twice."""
+    if any(map(_has_relations, jobs)):
+        return insert_again(connection, jobs, now)
     inserted = connection.executemany(sql.ENQUEUE, [_row(job, now) for job in jobs]).rowcount
     if inserted != len(jobs):
         raise SentBefore
-    return [Receipt(job.id, True) for job in jobs]
+    return Stored([Receipt(job.id, True) for job in jobs], {job.queue for job in jobs})
 
 
-def insert_again(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> list[Receipt]:
-    """Insert those jobs whose ids are not stored."""
+def insert_again(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> Stored:
+    """Insert those jobs whose ids are not stored, with all that they are related to."""
     ids = json.dumps([job.id for job in jobs])
     stored = {row[0] for row in connection.execute(sql.STORED, (ids,))}
-    receipts = []
+    ripples = Ripples(connection, now)
+    receipts, queues = [], set()
+    dropping: list[NewJob] = []
     for job in jobs:
-        receipts.append(Receipt(job.id, job.id not in stored))
-        if job.id not in stored:
+        if job.id in stored:
+            receipts.append(Receipt(job.id, False))
+            continue
+        if (holder := _holder(connection, job)) is not None:
+            receipts.append(Receipt(holder, False))
+            continue
+        receipts.append(Receipt(job.id, True))
+        stored.add(job.id)
+        if _has_relations(job):
+            gate = _insert_related(connection, job, now)
+            if job.concurrency_key is not None:
+                ripples.look_at(job.concurrency_key)
+                if job.drop_excess:
+                    dropping.append(job)
+        else:
+            gate = None
             connection.execute(sql.ENQUEUE, _row(job, now))
-            stored.add(job.id)
-    return receipts
+        if gate is None:
+            queues.add(job.queue)
+    ripples.settle()
+    for job in dropping:
+        if connection.execute(acts.IN_LINE, (job.id,)).fetchone()[0]:
+            _drop(connection, job, now)
+    return Stored(receipts, queues | ripples.queues)
+
+
+def insert_copy(connection: sqlite3.Connection, job: NewJob, now: int, replay_of: str) -> Stored:
+    """Insert one job that repeats another."""
+    if (holder := _holder(connection, job)) is not None:
+        return Stored([Receipt(holder, False)], set())
+    ripples = Ripples(connection, now)
+    gate = _insert_related(connection, job, now, replay_of)
+    if job.concurrency_key is not None:
+        ripples.look_at(job.concurrency_key)
+    ripples.settle()
+    return Stored([Receipt(job.id, True)], ripples.queues | ({job.queue} if gate is None else set()))
+
+
+def _has_relations(job: NewJob) -> bool:
+    """Is more said of this job than ENQUEUE takes?"""
+    return bool(
+        job.parents
+        or job.unique_key is not None
+        or job.concurrency_key is not None
+        or job.expires is not None
+        or job.expires_at is not None
+        or job.lane
+    )
+
+
+def _holder(connection: sqlite3.Connection, job: NewJob) -> str | None:
+    if job.unique_key is None:
+        return None
+    found = connection.execute(acts.HOLDER, (job.unique_key,)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _insert_related(
+    connection: sqlite3.Connection, job: NewJob, now: int, replay_of: str | None = None
+) -> str | None:
+    """Insert a job behind the gate that it belongs behind; the gate. Places are given out afterwards."""
+    states = _parent_states(connection, job) if job.parents else {}
+    failed = [] if job.tolerant else [one for one in states.items() if one[1] in ("dead", "cancelled")]
+    gate = None
+    if any(status in ("pending", "running") for status in states.values()):
+        gate = "parents"
+    elif job.concurrency_key is not None:
+        gate = "later"
+    expires_at = job.expires_at
+    if expires_at is None and job.expires is not None:
+        expires_at = now + round(job.expires * 1000)
+    extra = (job.lane, gate, expires_at, job.unique_key, job.concurrency_key, job.concurrency, replay_of)
+    connection.execute(sql.ENQUEUE_WHOLE, (*_row(job, now), *extra))
+    connection.executemany(acts.ADD_EDGE, [(job.id, parent, job.tolerant) for parent in states])
+    if failed:
+        parent, status = min(failed)
+        cancel(connection, [job.id], f"parent {parent} was {status}", now)
+        return "cancelled"
+    return gate
+
+
+def _parent_states(connection: sqlite3.Connection, job: NewJob) -> dict[str, str]:
+    states = dict(connection.execute(acts.STATES, (json.dumps(job.parents),)).fetchall())
+    if missing := [parent for parent in job.parents if parent not in states]:
+        listed = ", ".join(missing[:5])
+        raise JobNotFoundError(
+            f"job {job.id} depends on what is not stored: {listed}; "
+            "enqueue parents first, or before it in the same batch"
+        )
+    return states
+
+
+def _drop(connection: sqlite3.Connection, job: NewJob, now: int) -> None:
+    reason = f"dropped: all {job.concurrency} places of {job.concurrency_key!r} are taken"
+    cancel(connection, [job.id], reason, now)
 
 
 def _row(job: NewJob, now: int) -> tuple[object, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 JOB_COLUMNS = """
   id, task_name, queue, status, payload, result, error, priority, created_at, scheduled_at, claimed_at,
   started_at, completed_at, retry_count, max_retries, crashes, interruptions, timeout, result_ttl, worker,
-  token, metadata, tags
+  token, metadata, tags, gate, expires_at, unique_key, concurrency_key, progress,
+  cancel_at IS NOT NULL AND status = 'running'
 """
 
 GET = f"""

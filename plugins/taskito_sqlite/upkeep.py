@@ -42,10 +42,10 @@ SELECT id, token, worker FROM jobs INDEXED BY jobs_running
 
 RESCUE = """
 -- Take a running job back from a worker that is gone.
-UPDATE jobs SET status = 'pending', token = NULL, slot = NULL, error = :error,
+UPDATE jobs SET status = 'pending', token = NULL, error = :error, expires_at = NULL,
                 interruptions = interruptions + 1
  WHERE id = :id AND token = :token AND status = 'running'
-RETURNING queue
+RETURNING queue, cancel_at
 """
 
 UNREGISTER = """
@@ -55,9 +55,9 @@ UPDATE workers SET status = 'stopped', waiting = 0, doorbell = NULL WHERE worker
 
 RELEASE_ALL = """
 -- Hand back everything a worker still runs.
-UPDATE jobs INDEXED BY jobs_running SET status = 'pending', token = NULL, slot = NULL
+UPDATE jobs INDEXED BY jobs_running SET status = 'pending', token = NULL
  WHERE status = 'running' AND worker = ?1
-RETURNING queue
+RETURNING queue, id, cancel_at
 """
 
 FORGET_WORKERS = """
@@ -65,25 +65,5 @@ FORGET_WORKERS = """
 DELETE FROM workers WHERE status <> 'alive' AND last_seen <= ?1
 """
 
-# ---- prune: the jobs first, then what belongs to them ----
-
-PRUNE = """
--- Finished jobs whose time to be kept has passed, longest first.
-DELETE FROM jobs
- WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_prune
-                WHERE prune_at IS NOT NULL AND prune_at <= ?1 ORDER BY prune_at LIMIT ?2)
-RETURNING id
-"""
-
-PRUNE_ERRORS = "DELETE FROM job_errors WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_LETTERS = "DELETE FROM dead_letter WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_LOGS = "DELETE FROM task_logs WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_DEPENDENCIES = "DELETE FROM job_dependencies WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_REPLAYS = "DELETE FROM replay_history WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_WITH_JOB = (PRUNE_ERRORS, PRUNE_LETTERS, PRUNE_LOGS, PRUNE_DEPENDENCIES, PRUNE_REPLAYS)
-
-#: What runs per beat or per batch of jobs: a test forbids these to scan a table.
-HOT = (
-    *("HEARTBEAT", "RUNS", "RELEASE_ALL", "DECLARE_DEAD", "RESCUE"),
-    *("PRUNE", "PRUNE_ERRORS", "PRUNE_LETTERS", "PRUNE_LOGS", "PRUNE_DEPENDENCIES", "PRUNE_REPLAYS"),
-)
+#: What runs per beat or per rescue: a test forbids these to scan a table.
+HOT = ("HEARTBEAT", "RUNS", "RELEASE_ALL", "DECLARE_DEAD", "RESCUE")
