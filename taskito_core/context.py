@@ -24,6 +24,8 @@ class JobContext:
     retry_count: int  #: failed attempts before this one
     token: int  #: a fencing token: a later attempt of any job has another one
     metadata: dict[str, Any] = field(default_factory=dict)
+    #: what one hook of this attempt leaves for a later one
+    state: dict[str, Any] = field(default_factory=dict)
 
 
 JobContext.__module__ = "taskito"

@@ -22,6 +22,7 @@ class TaskPolicy:
     retry: RetryPolicy
     timeout: float  #: hard limit in seconds; 0: none
     soft_timeout: float | None = None  #: seconds; below ``timeout``; None: none
+    notify: bool = False  #: the app has hooks that want to know of its failed attempts
 
 
 @dataclass(frozen=True, slots=True)

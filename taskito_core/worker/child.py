@@ -33,6 +33,7 @@ from taskito_core.worker.arguments import (
 )
 from taskito_core.worker.custody import Custody, SupervisorGone
 from taskito_core.worker.failures import boot_failure
+from taskito_core.worker.notices import unpack_notice
 from taskito_core.worker.run import Runner
 from taskito_core.worker.slots import SlotTable
 from taskito_core.worker.soft import Interrupts
@@ -172,6 +173,8 @@ class Child:
         """Take a job, run it, and again; with nothing to take, send what is finished and wait."""
         custody, took = self._custody, self._took
         while not custody.draining:
+            if custody.notices:
+                self._run_hooks()
             job = custody.take()
             if job is None:
                 custody.flush()
@@ -184,6 +187,14 @@ class Child:
                     self._set_title(job.task_name)
             self._run(job)
         custody.hand_back()
+        self._run_hooks()
+
+    def _run_hooks(self) -> None:
+        """Tell the app's hooks of the failed attempts that this child was chosen to tell."""
+        custody = self._custody
+        custody.flush()  # Results must not wait for what hooks may take.
+        while custody.notices:
+            self._runner.notify(unpack_notice(custody.notices.popleft()))
 
     def _run(self, job: JobMessage) -> None:
         seq = job.seq

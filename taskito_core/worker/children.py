@@ -20,6 +20,8 @@ from taskito_core.worker.slots import anonymous_file
 from taskito_core.worker.wire import Inbox, MessageType, WireError
 
 _READ_SIZE = 256 * 1024
+#: A child that has not read so many bytes is sent nothing that can go to another.
+_FULL = 1024 * 1024
 _TRACE_CAP = 16 * 1024
 #: How faulthandler begins the list of one thread's frames, and our own lines in it.
 _FIRST_FRAME = "(most recent call first):"
@@ -74,6 +76,11 @@ class Channel:
             data = data[sent:]
         self._outgoing += data
         self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    @property
+    def full(self) -> bool:
+        """The child has not read for long."""
+        return len(self._outgoing) >= _FULL
 
     def handle(self, mask: int) -> None:
         """The selector's callback."""
@@ -167,6 +174,13 @@ class Child:
         """Have the pool kill it then, if it has not ended by itself; the earliest such time counts."""
         if at < self.doomed_at:
             self.doomed_at, self.doomed_for = at, why
+
+    def take_notice(self, message: bytes) -> bool:
+        """Send it a NOTIFY message; False if it has too much to read already."""
+        if self.data.full:
+            return False
+        self.data.write(message)
+        return True
 
     def signal(self, signum: signal.Signals) -> None:
         """To the process alone, and to nobody once it is reaped: the pid may be somebody else's then."""

@@ -43,6 +43,8 @@ class Custody:
         self._inbox = Inbox()
         self._waiting: deque[JobMessage] = deque()
         self._finished: deque[bytes] = deque()
+        #: bodies of NOTIFY messages, for the main thread
+        self.notices: deque[bytes] = deque()
         self._reading = threading.Lock()
         self._writing = threading.Lock()
         self._alarm_read, self._alarm_write = os.pipe()
@@ -157,6 +159,9 @@ class Custody:
         if not data:
             raise SupervisorGone
         for kind, body in self._inbox.feed(data):
+            if kind is MessageType.NOTIFY:
+                self.notices.append(body)
+                continue
             if kind is not MessageType.JOBS:
                 raise WireError(f"an unexpected {kind.name} on the data socket")
             jobs = list(unpack_jobs(body))

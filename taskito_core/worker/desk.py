@@ -19,6 +19,7 @@ from taskito_core.worker.failurelog import log_failures
 from taskito_core.worker.identity import TokenMint, new_worker_id
 from taskito_core.worker.lanes import Entry
 from taskito_core.worker.lifeline import Neighbours
+from taskito_core.worker.notices import Notice, notices_of
 from taskito_core.worker.peers import BEAT_INTERVAL, PeerWatch
 from taskito_core.worker.store import Answer, StoreThread
 
@@ -50,6 +51,7 @@ class StoreDesk:
         woken: Callable[[], None],
         neighbours: Neighbours,
         on_disowned: Callable[[Sequence[int]], None],
+        on_failed: Callable[[Sequence[Notice]], None],
         rename: Callable[[str], None],
     ) -> None:
         self.worker = worker
@@ -59,6 +61,7 @@ class StoreDesk:
         self._thread = StoreThread(storage, post, woken)
         self._neighbours = neighbours
         self._on_disowned = on_disowned
+        self._on_failed = on_failed  #: attempts that failed and of which the app's hooks are to be told
         self._rename = rename  #: tells the lifeline under which id it is known from now on
         self._tokens = TokenMint()
         self._peers = PeerWatch()
@@ -260,7 +263,10 @@ class StoreDesk:
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
-        log_failures(entry for entry in batch if entry.claim.id in exchange.recorded)
+        recorded = [entry for entry in batch if entry.claim.id in exchange.recorded]
+        log_failures(recorded)
+        if notices := notices_of(recorded, self.worker.id, exchange.now):
+            self._on_failed(notices)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return

@@ -233,6 +233,7 @@ class WorkerLoop:
             lambda: self._mail.post(None),
             self._neighbours,
             self._the_pool.disown,
+            self._the_pool.notify,
             self._rename,
         )
         self._desk.start()

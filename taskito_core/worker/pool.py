@@ -11,6 +11,7 @@ from typing import Protocol
 
 from taskito_core.report import AppReport
 from taskito_core.worker.lanes import Death, Entry
+from taskito_core.worker.notices import Notice
 from taskito_core.worker.wire import ResultMessage
 
 
@@ -87,6 +88,10 @@ class Pool(Protocol):
 
     def worn_out(self, lane_id: int) -> None:
         """This lane has ended all the jobs it may have: open another, then end it."""
+        ...
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        """Have the app's hooks told of these failures where its code may run, each at most once."""
         ...
 
     def child_event(self) -> None:

@@ -19,11 +19,13 @@ from taskito_core.hookspecs import Returned
 from taskito_core.serializers import load_call
 from taskito_core.typed_json import UnfitValue
 from taskito_core.worker.failures import failure, rejection
+from taskito_core.worker.notices import Notice
 from taskito_core.worker.wire import JobMessage, ResultKind
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from taskito_core.middleware import Chain
     from taskito_core.queue import Queue
     from taskito_core.task import Task
     from taskito_core.worker.coroutines import Coroutines
@@ -41,6 +43,7 @@ class Runner:
 
     def __init__(self, queue: Queue) -> None:
         self._tasks: Mapping[str, Task[Any, Any]] = queue.tasks
+        self._hooks = queue._hooks
         self._max_payload = queue.settings.max_payload
         self._local = threading.local()
         hook = queue.plugins.hook.taskito_run_job
@@ -59,14 +62,29 @@ class Runner:
         except BaseException as exc:
             return rejection(exc)
         context = JobContext(job.id, job.task_name, job.queue, job.retry_count, job.token, metadata)
+        chain = self._hooks.chain(task.name, task)
+        # Each job in its own copy of the context: what it sets must not be seen by the next.
+        isolated = contextvars.copy_context()
+        isolated.run(enter, context)
         try:
-            value = self._call(task, context, args, kwargs, guard)
+            call = partial(isolated.run, self._surrounded(task, chain, context), *args, **kwargs)
+            value = call() if guard is None else guard(call, task.policy.soft_timeout)
         except BaseException as exc:
             return failure(exc, task.is_retryable)
         try:
-            return ResultKind.RETURNED, self._encoded(task, value)
+            body = self._encoded(task, value)
         except BaseException as exc:
             return rejection(exc)
+        if chain.on_success:
+            isolated.run(chain.succeeded, context, value)
+        return ResultKind.RETURNED, body
+
+    def notify(self, notice: Notice) -> None:
+        """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""
+        task = self._tasks.get(notice.context.task_name)
+        if task is not None:
+            chain = self._hooks.chain(task.name, task)
+            contextvars.copy_context().run(chain.failed, notice.context, notice.error, notice.retry_count)
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
@@ -79,26 +97,16 @@ class Runner:
         if coroutines is not None:
             coroutines.close()
 
-    def _call(
-        self,
-        task: Task[Any, Any],
-        context: JobContext,
-        args: list[Any],
-        kwargs: dict[str, Any],
-        guard: Guard | None,
-    ) -> object:
+    def _surrounded(self, task: Task[Any, Any], chain: Chain, context: JobContext) -> Callable[..., object]:
+        """The task's function inside of its middleware, and that inside of the plugins' wrappers."""
         function: Callable[..., object] = task.function
         if task.is_async:
             function = partial(self._run_coroutine, function)
+        if chain.layers:
+            function = partial(chain.around, context, function)
         if self._hook is not None:
             function = partial(self._through_plugins, self._hook, context, function)
-        # Each job in its own copy of the context: what it sets must not be seen by the next.
-        isolated = contextvars.copy_context()
-        isolated.run(enter, context)
-        call = partial(isolated.run, function, *args, **kwargs)
-        if guard is None:
-            return call()
-        return guard(call, task.policy.soft_timeout)
+        return function
 
     def _run_coroutine(self, function: Callable[..., Any], *args: object, **kwargs: object) -> object:
         coroutines: Coroutines | None = getattr(self._local, "coroutines", None)

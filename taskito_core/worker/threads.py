@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskito_core.app import report
@@ -23,6 +24,7 @@ from taskito_core.worker.identity import new_worker_id
 from taskito_core.worker.lanes import NEVER, Death, Entry
 from taskito_core.worker.loop import LoopOptions, WorkerLoop
 from taskito_core.worker.mailbox import Mailbox
+from taskito_core.worker.notices import Notice
 from taskito_core.worker.pool import PoolEvents
 from taskito_core.worker.run import Runner
 from taskito_core.worker.signals import SignalPipe
@@ -92,16 +94,48 @@ class _Lane:
             self._mail.post(_Ended(self._id))
 
     def _run_one(self, entry: Entry) -> ResultMessage:
-        started = time.monotonic()
-        self.running = (entry.seq, started)
-        kind, body = self._runner.run(entry.message())
-        ran = time.monotonic() - started
+        self.running = (entry.seq, time.monotonic())
+        result = run_in_thread(self._runner, entry)
         self.running = (0, 0.0)
-        if entry.timeout and ran > entry.timeout:
-            message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
-            error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
-            kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
-        return ResultMessage(entry.seq, kind, started, ran, body)
+        return result
+
+
+def run_in_thread(runner: Runner, entry: Entry) -> ResultMessage:
+    """Run one job in the calling thread. Over its timeout it is failed when it returns."""
+    started = time.monotonic()
+    kind, body = runner.run(entry.message())
+    ran = time.monotonic() - started
+    if entry.timeout and ran > entry.timeout:
+        message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
+        error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
+        kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
+    return ResultMessage(entry.seq, kind, started, ran, body)
+
+
+class _HooksThread:
+    """Tells the app's hooks of failures, one after the other, beside the jobs; started by the first."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._waiting: SimpleQueue[Notice | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="taskito-hooks", daemon=True)
+            self._thread.start()
+        for notice in notices:
+            self._waiting.put(notice)
+
+    def close(self) -> None:
+        """Let it tell what it was given; for a bounded time, since a hook may hang."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(_JOIN_TIMEOUT)
+
+    def _run(self) -> None:
+        while (notice := self._waiting.get()) is not None:
+            self._runner.notify(notice)
 
 
 class ThreadPool:
@@ -115,6 +149,7 @@ class ThreadPool:
         self._selector = selector
         self._mail: Mailbox[_Mail] = Mailbox()
         runner = Runner(queue)
+        self._hooks = _HooksThread(runner)
         self._lanes = {lane_id: _Lane(lane_id, runner, self._mail) for lane_id in range(1, threads + 1)}
         self._all = list(self._lanes.values())
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
@@ -165,6 +200,9 @@ class ThreadPool:
 
         faulthandler.dump_traceback(all_threads=True)
 
+    def notify(self, notices: Sequence[Notice]) -> None:
+        self._hooks.notify(notices)
+
     def child_event(self) -> None:
         """There are no children."""
 
@@ -182,6 +220,7 @@ class ThreadPool:
             lane.drain()
             if lane.running[0] == 0 and lane.thread.is_alive():
                 lane.thread.join(_JOIN_TIMEOUT)
+        self._hooks.close()
         self._selector.unregister(self._mail)
         self._mail.close()
 
