@@ -177,11 +177,10 @@ class _Wanted(NamedTuple):
 
     def __str__(self) -> str:
         what = "a job" if self.task_name is None else f"a job of task {self.task_name!r}"
-        if self.args is not None:
-            what += f" with args {self.args!r}"
-        if self.kwargs is not None:
-            what += f" with kwargs {dict(self.kwargs)!r}"
-        return f"{what} with {_words(self.said)}" if self.said else what
+        said = [] if self.args is None else [f"args {self.args!r}"]
+        said += [] if self.kwargs is None else [f"kwargs {dict(self.kwargs)!r}"]
+        said += [_words(self.said)] if self.said else []
+        return f"{what} with {' and '.join(said)}" if said else what
 
 
 def _call(task_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

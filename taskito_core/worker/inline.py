@@ -11,11 +11,10 @@ import socket
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import taskito_core
 from taskito_core import aio
-from taskito_core.context import current_job
 from taskito_core.job import Claim, Dead, Job, JobStatus, NewJob, Outcome, Receipt, Release, Retry, new_id
 from taskito_core.memory.storage import MemoryStorage
 from taskito_core.memory.store import forget
@@ -36,8 +35,15 @@ if TYPE_CHECKING:
 #: Jobs in a row, each enqueued by the one before: a longer chain is taken for one without end.
 LONGEST_CHAIN = 500
 
-#: The store whose job runs here and now: what that enqueues waits until it has ended.
-_running_in: ContextVar[InlineStorage | None] = ContextVar("taskito_running_in", default=None)
+
+class _Place(NamedTuple):
+    """Where an attempt, or a hook that is told of it, runs."""
+
+    storage: InlineStorage
+    link: int  #: the job's place in a chain of jobs, from 0
+
+
+_place: ContextVar[_Place | None] = ContextVar("taskito_place", default=None)
 
 
 class InlineStorage(MemoryStorage):
@@ -50,8 +56,9 @@ class InlineStorage(MemoryStorage):
         self._run_at_once = run
         self._runner = Runner(queue)
         self._tokens = TokenMint()
-        self._links: dict[str, int] = {}  #: job id to its place in a chain of jobs
+        self._links: dict[str, int] = {}  #: job id to its place in a chain, if it is not the first
         self.enqueued: list[NewJob] = []  #: in the order in which they were stored
+        self._attempts = 0
         self._worker_id = new_worker_id()
         self.register(
             WorkerInfo(
@@ -75,12 +82,12 @@ class InlineStorage(MemoryStorage):
     def enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
         """Store the jobs and, unless they are only to be recorded, run them and all they enqueue."""
         receipts = super().enqueue(jobs)
-        link = self._links.get(current_job.id, 0) + 1 if current_job else 0
-        for job, receipt in zip(jobs, receipts, strict=True):
-            if receipt.inserted:
-                self._links[job.id] = link
-                self.enqueued.append(job)
-        if self._run_at_once and _running_in.get() is not self:
+        inserted = [job for job, receipt in zip(jobs, receipts, strict=True) if receipt.inserted]
+        self.enqueued += inserted
+        if (place := self._place()) is not None:
+            # Whoever runs that job goes on with these when it has ended.
+            self._links |= {job.id: place.link + 1 for job in inserted}
+        elif self._run_at_once:
             self.drain()
         return receipts
 
@@ -94,26 +101,32 @@ class InlineStorage(MemoryStorage):
 
     def drain(self) -> int:
         """Run what is pending, retries included, until nothing is left; how many attempts that were."""
-        return aio.off_the_loop(self._drain)
+        # By their total, because a job that waits for another drains inside of this.
+        before = self._attempts
+        aio.off_the_loop(self._drain)
+        return self._attempts - before
 
     # ---- the worker ----
 
-    def _drain(self) -> int:
-        attempts = 0
-        token = _running_in.set(self)
+    def _place(self) -> _Place | None:
+        """Where this is, if inside of one of these jobs."""
+        place = _place.get()
+        return place if place is not None and place.storage is self else None
+
+    def _drain(self) -> None:
         try:
             while (claim := self._next()) is not None:
                 task = self._queue.tasks.get(claim.task_name)
                 if task is None:
                     self._settle(Release(claim.id, claim.token, lane=claim.task_name))
                     continue
-                self._refuse_endless(claim)
-                self._attempt(claim, task)
-                attempts += 1
+                token = _place.set(_Place(self, self._link_of(claim)))
+                try:
+                    self._attempt(claim, task)
+                finally:
+                    _place.reset(token)
         finally:
-            _running_in.reset(token)
             self._runner.close()
-        return attempts
 
     def _next(self) -> Claim | None:
         """The job that is due first, however late that is; None: there is none."""
@@ -129,6 +142,7 @@ class InlineStorage(MemoryStorage):
         return None
 
     def _attempt(self, claim: Claim, task: Task[..., Any]) -> None:
+        self._attempts += 1
         entry = Entry(1, claim, task.policy, time.monotonic(), 0.0)
         message = run_in_thread(self._runner, entry)
         started_at = claim.claimed_at + int((message.started - entry.claimed) * 1000)
@@ -147,14 +161,14 @@ class InlineStorage(MemoryStorage):
 
     def _refuse_stuck(self, job: Job) -> None:
         what = f"job {job.id} of task {job.task_name!r} is pending, and nothing runs it"
-        if not self._run_at_once and _running_in.get() is not self:
+        if not self._run_at_once and self._place() is None:
             raise TimeoutError(f"{what} in test_mode(run=False): call queue.drain() first")
         if job.task_name not in self._queue.tasks:
             raise TimeoutError(f"{what}: this queue has no such task")
 
-    def _refuse_endless(self, claim: Claim) -> None:
-        if self._links.get(claim.id, 0) < LONGEST_CHAIN:
-            return
+    def _link_of(self, claim: Claim) -> int:
+        if (link := self._links.get(claim.id, 0)) < LONGEST_CHAIN:
+            return link
         self._settle(Release(claim.id, claim.token))
         raise RuntimeError(
             f"task {claim.task_name!r} is job {LONGEST_CHAIN} of a chain, each enqueued by the one before: "

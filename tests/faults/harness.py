@@ -73,7 +73,7 @@ class Worker:
         self.journal = directory / "journal"
         self.journal.touch()
         self.log = directory / f"worker-{time.monotonic_ns()}.log"
-        self._arguments = [str(TASKITO), "worker", "--app", "faultapp:queue", *arguments]
+        self._arguments = [str(TASKITO), "worker", "--app", app, *arguments]
         self._env = {
             **os.environ,
             "TASKITO_DB_URL": url,
