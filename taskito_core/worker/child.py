@@ -55,6 +55,10 @@ log = logging.getLogger("taskito.worker")
 
 #: A finished result is sent when it is this old, in seconds, even if the frame goes on.
 _RESULT_AGE = 0.002
+#: A child that a signal told to end waits so many seconds to hear the same from the supervisor.
+_ALONE = 1.0
+#: Seconds after which a child that waits to be dismissed looks whether its other thread has read that.
+_GLANCE = 0.1
 #: Before a job of a task that took longer than this last time, results are sent and the title is set.
 _SLOW = 0.001
 #: Signals that do something in a child, or nothing, that they would not do elsewhere.
@@ -88,6 +92,7 @@ class Child:
         self._last = (0, 0.0)  # seq and start of the last job that ended
         self._oldest = 0.0  # when the oldest result that waits was finished
         self._took: dict[str, float] = {}  # task to seconds, last time
+        self._told_to_drain = False  # by the supervisor, and not by a signal
         self._alien = False  # a task forked and this is the new process
         self._title = ""
         self._handlers: dict[signal.Signals, object] = {}
@@ -188,6 +193,17 @@ class Child:
             self._run(job)
         custody.hand_back()
         self._run_hooks()
+        if self._runner.hears_failures:
+            self._await_dismissal()
+
+    def _await_dismissal(self) -> None:
+        """Stay for the hooks of failures that are being recorded, which no other child may be left to run."""
+        custody = self._custody
+        # A SIGTERM may have been for all processes of the worker, and DRAIN be on its way; or for us alone.
+        alone_at = monotonic() + _ALONE
+        while not custody.dismissed and (self._told_to_drain or monotonic() < alone_at):
+            custody.linger(_GLANCE)
+            self._run_hooks()
 
     def _run_hooks(self) -> None:
         """Tell the app's hooks of the failed attempts that this child was chosen to tell."""
@@ -254,6 +270,7 @@ class Child:
             case MessageType.RECALL:
                 self._custody.hand_back()
             case MessageType.DRAIN:
+                self._told_to_drain = True
                 self._custody.drain()
             case _:
                 raise WireError(f"an unexpected {kind.name} on the control socket")

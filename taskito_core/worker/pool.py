@@ -78,6 +78,10 @@ class Pool(Protocol):
         """Open no more lanes; each lane ends when its current job has, and hands back the rest."""
         ...
 
+    def dismiss(self) -> None:
+        """While draining: every outcome is recorded, so there is nothing more to ``notify`` of."""
+        ...
+
     def kill(self) -> None:
         """End every lane now; their deaths are ours."""
         ...

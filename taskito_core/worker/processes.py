@@ -129,6 +129,11 @@ class ProcessPool:
             elif child.state is not ChildState.CLOSING:
                 self._close_child(child)
 
+    def dismiss(self) -> None:
+        for child in self._children.values():
+            if child.state is ChildState.CLOSING:
+                child.dismiss()
+
     def kill(self) -> None:
         for child in self._children.values():
             self._kill_child(child)
@@ -236,6 +241,7 @@ class ProcessPool:
         worn_out = [other for other in self._children.values() if other.state is ChildState.WORN_OUT]
         for old in worn_out[:1]:
             self._close_child(old)
+            old.dismiss()
             # It holds the slot that the next replacement needs.
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
         limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._chance())))
@@ -244,7 +250,7 @@ class ProcessPool:
 
     def _give_notices(self) -> None:
         """To children that have no job now, or else to any: those who have one come to it later."""
-        ready = [child for child in self._children.values() if child.state is ChildState.OPEN]
+        ready = [child for child in self._children.values() if child.hears_notices]
         idle = [child for child in ready if not self._slots.running_seq(child.slot)]
         self._notices.give_to([child.take_notice for child in idle or ready])
 

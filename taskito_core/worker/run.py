@@ -79,6 +79,11 @@ class Runner:
             isolated.run(chain.succeeded, context, value)
         return ResultKind.RETURNED, body
 
+    @property
+    def hears_failures(self) -> bool:
+        """Has the app hooks that are told of failed attempts?"""
+        return any(self._hooks.chain(name, task).hears_failures for name, task in self._tasks.items())
+
     def notify(self, notice: Notice) -> None:
         """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""
         task = self._tasks.get(notice.context.task_name)

@@ -189,6 +189,9 @@ class ThreadPool:
             self.recall(lane_id)
             lane.drain()
 
+    def dismiss(self) -> None:
+        """What is left to tell is told when the pool is closed."""
+
     def kill(self) -> None:
         for lane_id, lane in list(self._lanes.items()):
             seq, _ = lane.running

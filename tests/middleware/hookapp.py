@@ -68,6 +68,13 @@ def asks() -> None:
     raise LookupError
 
 
+@queue.task(name="fails_late", max_retries=0)
+def fails_late() -> None:
+    note("start", current_job.id, os.getpid())
+    time.sleep(0.5)
+    raise LookupError
+
+
 @queue.task(name="plain")
 def plain() -> int:
     note("start", current_job.id, os.getpid())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
@@ -112,6 +113,33 @@ def test_a_hook_may_enqueue(start: Start, producer: Queue, wait_until: WaitUntil
     producer.enqueue("asks", max_retries=0)
 
     wait_until(lambda: worker.lines("start"), message="the job that on_dead enqueued runs")
+
+
+@pytest.mark.parametrize("procs", [1, 3])
+def test_a_worker_that_stops_tells_of_its_very_last_jobs(
+    start: Start, producer: Queue, wait_until: WaitUntil, procs: int
+) -> None:
+    worker = start(procs)
+
+    jobs = [producer.enqueue("fails_late", max_retries=0) for _ in range(procs)]
+    worker.started(procs)
+    worker.signal_group(signal.SIGTERM)  # As a service manager does: to the children, too.
+
+    assert worker.wait() == 0
+    assert all(job.status == "dead" for job in jobs)
+    assert sorted(line[5] for line in worker.lines("dead")) == sorted(job.id for job in jobs)
+
+
+def test_a_child_that_is_told_to_end_alone_does_so(
+    start: Start, producer: Queue, wait_until: WaitUntil
+) -> None:
+    worker = start(1)
+    [child] = worker.job_children()
+
+    os.kill(child, signal.SIGTERM)
+
+    wait_until(lambda: worker.job_children() and child not in worker.job_children(), message="replaced")
+    assert producer.enqueue("plain").result(LONG) in worker.job_children()
 
 
 def test_a_worker_that_stops_tells_what_it_has_been_given(

@@ -12,7 +12,7 @@ from taskito_core import AttemptError, ErrorKind
 from taskito_core.context import JobContext
 from taskito_core.worker import platform
 from taskito_core.worker.notices import Notice, pack_notice
-from taskito_core.worker.wire import MessageType, ResultKind
+from taskito_core.worker.wire import MessageType, ResultKind, pack
 from tests.child.driver import Spawned
 
 pytestmark = pytest.mark.skipif(not platform.can_use_zygote(), reason="the driver needs Linux: /proc")
@@ -53,6 +53,11 @@ def test_a_soft_limit_that_passes_after_the_task_ends_the_hook_and_the_result_st
     assert lines(tmp_path) == [], "the hook was broken off"
 
 
+def end(child: Spawned) -> None:
+    child.tell(MessageType.DRAIN)
+    child.data.sock.sendall(pack(MessageType.DISMISS))
+
+
 def notice(job_id: str, task: str = "raises", dead: bool = True) -> bytes:
     error = AttemptError(job_id, 7, 2, ErrorKind.RAISED, "ValueError", "no", None, "w1", 1234)
     return pack_notice(
@@ -65,7 +70,7 @@ def test_notices_are_told_between_jobs_in_their_order_and_do_not_count_as_jobs(
 ) -> None:
     child.data.sock.sendall(notice("j1", dead=False) + notice("j2") + notice("j3", task="gone since"))
     child.value("plain")
-    child.tell(MessageType.DRAIN)
+    end(child)
     code = child.wait_for_death()
 
     pid = child.pid
@@ -79,10 +84,12 @@ def test_notices_are_told_between_jobs_in_their_order_and_do_not_count_as_jobs(
     ]
 
 
-def test_a_child_that_is_told_to_end_tells_first_what_was_sent_to_it(child: Spawned, tmp_path: Path) -> None:
+def test_a_child_that_drains_stays_until_nothing_more_will_be_to_tell(child: Spawned, tmp_path: Path) -> None:
+    child.tell(MessageType.DRAIN)
+    child.data.expect(MessageType.RETURNED)
     for number in range(50):
         child.data.sock.sendall(notice(f"j{number}"))
-    child.tell(MessageType.DRAIN)
+    end(child)
     child.wait_for_death()
 
     assert [line.split()[5] for line in lines(tmp_path) if line.startswith("dead")] == [
