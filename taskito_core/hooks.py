@@ -1,7 +1,7 @@
 """Where a queue's hooks are registered, and which of them concern a task.
 
-Hooks are found out about when they are first needed, so they may be registered in any order with the
-tasks, but before a worker starts.
+What concerns a task is put together when it is first needed, so hooks and tasks may be registered in
+any order; a worker looks when it starts.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ class Hooks:
 
     def chain(self, task_name: str, task: Task[..., Any] | None) -> Chain:
         """What concerns this task; None: one that only other processes know."""
-        known, chain = self._chains.get(task_name, (None, None))
+        chains = self._chains  # This one: what is made now must not outlive a registration in between.
+        known, chain = chains.get(task_name, (None, None))
         if chain is None or known is not task:
             chain = self._new_chain(() if task is None else task.middleware)
-            self._chains[task_name] = (task, chain)
+            chains[task_name] = (task, chain)
         return chain
 
     def heard(self, task_name: str, task: Task[..., Any] | None, said: JobOptions) -> JobOptions:

@@ -124,8 +124,8 @@ class Queue(Rehearsing):
     @property
     def storage(self) -> Storage:
         """This process's door to the store; made without I/O, opened by its first use."""
-        if self._test_modes:
-            return self._test_modes[-1]
+        if modes := self._test_modes:
+            return modes[-1]
         # Keyed by process, so that a child never touches what its parent opened, and never drops the
         # last reference to it either: closing an inherited SQLite connection harms the parent's.
         found = self._storages.get(os.getpid())

@@ -91,7 +91,7 @@ class Call(Generic[P, R_co]):
         task = self._task
         if not task._queue._hooks.chain(task.name, task).on_enqueue:
             return self._fields
-        return task._fields_of_job(self._said, f"using() of task {task.name!r}")
+        return task._fields_of_job(self._said, f"a job of task {task.name!r}, after on_enqueue,")
 
     def __repr__(self) -> str:
         return f"<{self._task.name} using {self._said!r}>"

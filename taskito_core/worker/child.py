@@ -211,6 +211,8 @@ class Child:
         custody.flush()  # Results must not wait for what hooks may take.
         while custody.notices:
             self._runner.notify(unpack_notice(custody.notices.popleft()))
+            if self._alien:
+                leave.at_once(0)  # A hook forked, and its copy came back here instead of exiting.
 
     def _run(self, job: JobMessage) -> None:
         seq = job.seq

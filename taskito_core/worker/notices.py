@@ -19,7 +19,7 @@ from taskito_core.worker.wire import MessageType, WireError, pack
 
 log = logging.getLogger("taskito.worker")
 
-#: Notices that may wait for a child; beyond it the newest are lost.
+#: Notices that may wait for somebody to run the hooks; beyond it the newest are lost.
 MOST_WAITING = 1000
 
 
@@ -84,9 +84,9 @@ class WaitingNotices:
         self._waiting: deque[Notice] = deque()
 
     def add(self, notices: Sequence[Notice]) -> None:
-        room = MOST_WAITING - len(self._waiting)
+        room = max(0, MOST_WAITING - len(self._waiting))
         self._waiting.extend(notices[:room])
-        _log_lost(len(notices[room:]), "no child takes them")
+        log_lost(len(notices[room:]), "too many wait")
 
     def give_to(self, takers: Sequence[Callable[[bytes], bool]]) -> None:
         """Hand them out in turn to those who take one; a taker that returns False is asked no more."""
@@ -101,10 +101,11 @@ class WaitingNotices:
 
     def close(self) -> None:
         """Nobody will come for the rest."""
-        _log_lost(len(self._waiting), "no child is left to run them")
+        log_lost(len(self._waiting), "no child is left to run them")
         self._waiting.clear()
 
 
-def _log_lost(count: int, why: str) -> None:
+def log_lost(count: int, why: str) -> None:
+    """Say that hooks will not hear of so many failures, if there are any."""
     if count:
         log.warning("hooks are not told of %d failed attempts: %s", count, why)

@@ -24,7 +24,7 @@ from taskito_core.worker.identity import new_worker_id
 from taskito_core.worker.lanes import NEVER, Death, Entry
 from taskito_core.worker.loop import LoopOptions, WorkerLoop
 from taskito_core.worker.mailbox import Mailbox
-from taskito_core.worker.notices import Notice
+from taskito_core.worker.notices import MOST_WAITING, Notice, log_lost
 from taskito_core.worker.pool import PoolEvents
 from taskito_core.worker.run import Runner
 from taskito_core.worker.signals import SignalPipe
@@ -124,8 +124,10 @@ class _HooksThread:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="taskito-hooks", daemon=True)
             self._thread.start()
-        for notice in notices:
+        room = max(0, MOST_WAITING - self._waiting.qsize())
+        for notice in notices[:room]:
             self._waiting.put(notice)
+        log_lost(len(notices[room:]), "too many wait")
 
     def close(self) -> None:
         """Let it tell what it was given; for a bounded time, since a hook may hang."""

@@ -38,6 +38,8 @@ def died(ctx: JobContext, error: AttemptError) -> None:
         raise SystemExit(3)
     if ctx.task_name == "asks":
         queue.enqueue("plain")
+    if ctx.task_name == "forks" and (copy := os.fork()):
+        os.waitpid(copy, 0)
 
 
 @queue.task(name="raises", max_retries=1, retry_delays=[0.0], middleware=[Own()])
@@ -73,6 +75,10 @@ def fails_late() -> None:
     note("start", current_job.id, os.getpid())
     time.sleep(0.5)
     raise LookupError
+
+
+@queue.task(name="forks")
+def forks() -> None: ...
 
 
 @queue.task(name="plain")

@@ -95,3 +95,13 @@ def test_a_child_that_drains_stays_until_nothing_more_will_be_to_tell(child: Spa
     assert [line.split()[5] for line in lines(tmp_path) if line.startswith("dead")] == [
         f"j{number}" for number in range(50)
     ]
+
+
+def test_a_process_that_a_hook_forked_does_not_go_on_as_the_child(child: Spawned, tmp_path: Path) -> None:
+    child.data.sock.sendall(notice("j1", task="forks"))
+    value = child.value("plain")
+    end(child)
+    child.wait_for_death()
+
+    assert value == child.pid
+    assert len([line for line in lines(tmp_path) if line.startswith("start")]) == 1

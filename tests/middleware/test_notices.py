@@ -127,7 +127,7 @@ def test_a_bounded_number_waits_and_what_is_lost_is_said(caplog: pytest.LogCaptu
     waiting.close()
 
     assert [record.args for record in caplog.records] == [
-        (3, "no child takes them"),
-        (1, "no child takes them"),
+        (3, "too many wait"),
+        (1, "too many wait"),
         (MOST_WAITING - 1, "no child is left to run them"),
     ]
