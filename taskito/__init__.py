@@ -25,12 +25,14 @@ from taskito_core import (
     __version__,
 )
 from taskito_core.context import JobContext, current_job
+from taskito_core.middleware import TaskMiddleware
 from taskito_core.options import JobOptions, JobSpec, TaskOptions
 from taskito_core.queue import Queue
 from taskito_core.reading import ListPage, Stats
 from taskito_core.result import JobResult
 from taskito_core.serializers import JsonSerializer, PickleSerializer, Serializer
 from taskito_core.task import AsyncTask, Call, Task
+from taskito_core.testmode import EnqueuedJob
 
 __all__ = [
     "AsyncTask",
@@ -39,6 +41,7 @@ __all__ = [
     "ConfigError",
     "DeadLetter",
     "DeadReason",
+    "EnqueuedJob",
     "ErrorKind",
     "JobContext",
     "JobNotFoundError",
@@ -61,6 +64,7 @@ __all__ = [
     "Task",
     "TaskCancelledError",
     "TaskFailedError",
+    "TaskMiddleware",
     "TaskOptions",
     "TaskTimeoutError",
     "TaskitoError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import os
@@ -46,7 +47,10 @@ def load_app(name: str) -> Queue:
 
 def report(queue: Queue, app: str) -> AppReport:
     """What the supervisor is told of an app that was just loaded."""
-    policies = {name: task.policy for name, task in queue.tasks.items()}
+    policies = {
+        name: dataclasses.replace(task.policy, notify=queue._hooks.chain(name, task).hears_failures)
+        for name, task in queue.tasks.items()
+    }
     ours = threading.current_thread(), threading.main_thread()
     return AppReport(
         app=app,

@@ -80,6 +80,8 @@ class JobContext:
     metadata: dict[str, Any] = field(default_factory=dict)
     controls: Controls = field(default=NO_CONTROLS, repr=False)
     soft_deadline: float | None = None  #: ``time.monotonic()`` at which its soft limit passes; None: never
+    #: what one hook of this attempt leaves for a later one
+    state: dict[str, Any] = field(default_factory=dict)
 
 
 JobContext.__module__ = "taskito"

@@ -6,6 +6,7 @@ Whatever is wrong is a ConfigError; an option that does not exist is a TypeError
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import Any, Required, TypedDict
 
 from taskito_core import values
 from taskito_core.errors import ConfigError, PayloadTooLarge
+from taskito_core.job import NewJob
+from taskito_core.middleware import TaskMiddleware
 from taskito_core.serializers import Serializer
 from taskito_core.typed_json import is_plain
 
@@ -67,6 +70,7 @@ class TaskOptions(TypedDict, total=False):
     queue: str  #: default ``default``
     result_ttl: Seconds | None  #: default: the queue's ``result_ttl``
     serializer: Serializer | None  #: default: the queue's
+    middleware: Sequence[TaskMiddleware] | None  #: inside of the queue's
 
 
 for _options in (JobOptions, JobSpec, TaskOptions):
@@ -96,6 +100,30 @@ def job_fields(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if "scheduled_at" in fields and "delay" in fields:
         raise ConfigError(f"{where} was given both delay and eta; say one of them")
     return fields
+
+
+def said_of(job: NewJob) -> dict[str, Any]:
+    """The queue of a job, and what else was said of it, in the words of ``JobOptions``."""
+    said: dict[str, Any] = {}
+    for option, (field, _) in _FIELDS.items():
+        value = _readable(field, getattr(job, field))
+        if option == "queue" or (option != "id" and value != _readable(field, _UNSAID[field])):
+            said[option] = value
+    return said
+
+
+def agrees(job: NewJob, fields: Mapping[str, Any]) -> bool:
+    """Has this job these fields?"""
+    return all(
+        _readable(field, getattr(job, field)) == _readable(field, value) for field, value in fields.items()
+    )
+
+
+def _readable(field: str, value: Any) -> Any:
+    """The value of a field as it was said, or so that equal ones compare equal."""
+    if value is not None and field == "metadata":
+        return json.loads(value)
+    return _EPOCH + value * _MILLISECOND if value is not None and field == "scheduled_at" else value
 
 
 # ---- one value ----
@@ -208,6 +236,7 @@ _FIELDS = {
     "tags": ("tags", _tags),
     "id": ("id", name),
 }
+_UNSAID = {field.name: field.default for field in dataclasses.fields(NewJob)}
 
 
 # ---- of tasks only ----

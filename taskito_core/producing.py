@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from taskito_core import aio, options
 from taskito_core.errors import PayloadTooLarge, StorageUnavailable
+from taskito_core.hooks import Hookable
 from taskito_core.job import NewJob, new_id, new_ids
 from taskito_core.options import JobOptions, JobSpec
 from taskito_core.reading import Reading
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from taskito_core.plugins import Plugins
 
 
-class Producing(Reading):
+class Producing(Reading, Hookable):
     """What a producer needs of a queue."""
 
     settings: Settings
@@ -92,9 +93,12 @@ class Producing(Reading):
         args, kwargs = call_arguments(args, kwargs)
         task = self._tasks.get(task_name) if isinstance(task_name, str) else None
         if task is not None:
-            return task._new_job(task._fields_with(said, where) if said else task._fields, args, kwargs, ids)
+            fields = task._fields_of_job(said, where) if said else task._fields_now()
+            return task._new_job(fields, args, kwargs, ids)
+        name = options.name("task_name", task_name)
+        said = self._hooks.heard(name, None, said)
         fields = {
-            "task_name": options.name("task_name", task_name),
+            "task_name": name,
             "priority": self.settings.default_priority,
             "result_ttl": self.settings.result_ttl,
             **options.job_fields(where, said),

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, Self, TypeV
 from taskito_core import aio, config, options, plugins
 from taskito_core.config import UNSET, Unset
 from taskito_core.errors import ConfigError
+from taskito_core.hooks import Hooks
 from taskito_core.hookspecs import OfferKind
 from taskito_core.importable import module_name
+from taskito_core.middleware import TaskMiddleware
 from taskito_core.options import TaskOptions
-from taskito_core.producing import Producing
 from taskito_core.serializers import DEFAULT, Serializer
 from taskito_core.task import AsyncTask, Task
+from taskito_core.testmode import Rehearsing
 
 if TYPE_CHECKING:
     from taskito_core.storage import Storage
@@ -50,7 +52,7 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Queue(Producing):
+class Queue(Rehearsing):
     """Tasks and the store their jobs live in.
 
     Constructing one opens nothing, so importing an app is free and cannot fail for a server
@@ -68,7 +70,7 @@ class Queue(Producing):
         default_priority: int | Unset = UNSET,
         result_ttl: float | timedelta | Unset | None = UNSET,
         serializer: Serializer | None = None,
-        middleware: Sequence[object] | None = None,
+        middleware: Sequence[TaskMiddleware] | None = None,
         backend: str | Unset = UNSET,
         db_url: str | Unset | None = UNSET,
         schema: str | Unset = UNSET,
@@ -82,8 +84,7 @@ class Queue(Producing):
         metrics: str | Unset | None = UNSET,
         max_payload: int | Unset = UNSET,
     ) -> None:
-        if middleware:
-            raise ConfigError("middleware is not there yet in this version; leave it out")
+        super().__init__()
         self.settings = config.resolve(
             {
                 "db_path": db_path,
@@ -112,6 +113,7 @@ class Queue(Producing):
         for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
             if (named := getattr(self.settings, kind)) is not None:
                 self.plugins.find(kind, named)  # A name nobody offers is found out here, not in a worker.
+        self._hooks = Hooks(middleware)
         self._tasks = {}
         self._storages: dict[int, Storage] = {}  # by process id; see ``storage``
         self._running: tuple[RunningWorker, ...] = ()
@@ -122,6 +124,8 @@ class Queue(Producing):
     @property
     def storage(self) -> Storage:
         """This process's door to the store; made without I/O, opened by its first use."""
+        if modes := self._test_modes:
+            return modes[-1]
         # Keyed by process, so that a child never touches what its parent opened, and never drops the
         # last reference to it either: closing an inherited SQLite connection harms the parent's.
         found = self._storages.get(os.getpid())
@@ -285,6 +289,7 @@ class Queue(Producing):
         graceful_timeout: float,
         boot_timeout: float,
     ) -> RunningWorker:
+        self._refuse_in_test_mode("a worker")
         names = None if queues is None else options.queue_names("queues", queues)
         if names == ():
             raise ConfigError("queues must name at least one; leave it out for every queue the tasks name")

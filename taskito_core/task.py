@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from taskito_core import aio, options
 from taskito_core.errors import ConfigError
+from taskito_core.hooks import checked_middleware
 from taskito_core.job import NewJob, new_ids
 from taskito_core.options import JobOptions, JobSpec
 from taskito_core.report import TaskPolicy
@@ -39,7 +40,7 @@ class Call(Generic[P, R_co]):
         PayloadTooLarge, StorageUnavailable.
         """
         task = self._task
-        [result] = task._queue._submit([task._new_job(self._fields, args, kwargs)])
+        [result] = task._queue._submit([task._new_job(self._fields_now(), args, kwargs)])
         return result
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R_co]:
@@ -52,7 +53,7 @@ class Call(Generic[P, R_co]):
         if "id" in self._fields:
             raise ConfigError("map() makes many jobs, which cannot share the id that using() was given")
         ids = new_ids()
-        return task._queue._submit([task._new_job(self._fields, (item,), {}, ids) for item in items])
+        return task._queue._submit([task._new_job(self._fields_now(), (item,), {}, ids) for item in items])
 
     async def amap(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
         return await aio.in_thread(self.map, items)
@@ -85,6 +86,13 @@ class Call(Generic[P, R_co]):
         """This call as one job of ``queue.enqueue_many``."""
         return {**self._said, "task_name": self._task.name, "args": args, "kwargs": kwargs}
 
+    def _fields_now(self) -> dict[str, Any]:
+        """``_fields``, or others if ``on_enqueue`` hooks have to be asked for each job."""
+        task = self._task
+        if not task._queue._hooks.chain(task.name, task).on_enqueue:
+            return self._fields
+        return task._fields_of_job(self._said, f"a job of task {task.name!r}, after on_enqueue,")
+
     def __repr__(self) -> str:
         return f"<{self._task.name} using {self._said!r}>"
 
@@ -111,6 +119,7 @@ class Task(Call[P, R_co]):
             if given.get("serializer") is not None
             else queue.serializer
         )
+        self.middleware = checked_middleware("middleware", given.get("middleware"))
         self._retry_on = options.error_types("retry_on", given.get("retry_on") or ())
         self._dont_retry_on = options.error_types("dont_retry_on", given.get("dont_retry_on") or ())
         self._defaults = _defaults(self.policy, given, queue.settings)
@@ -136,6 +145,10 @@ class Task(Call[P, R_co]):
         if kwargs or not self._takes[0] <= len(args) <= self._takes[1]:
             self._check_call(args, kwargs)
         return self._queue._new_job(self.serializer, fields, args, kwargs, ids)
+
+    def _fields_of_job(self, said: JobOptions, where: str) -> dict[str, Any]:
+        """What the next job is made of that this was said about, ``on_enqueue`` hooks included."""
+        return self._fields_with(self._queue._hooks.heard(self.name, self, said), where)
 
     def _fields_with(self, said: JobOptions, where: str) -> dict[str, Any]:
         fields = options.job_fields(where, said)

@@ -8,6 +8,7 @@ import pytest
 # Before the first import of the suite: without it a third party sees bare AssertionErrors.
 pytest.register_assert_rewrite("taskito_core.testing.conformance")
 
+from taskito_core.memory.storage import MemoryStorage  # noqa: E402
 from taskito_core.testing.conformance import StorageConformance  # noqa: E402
 from taskito_core.testing.factories import (  # noqa: E402
     claim,
@@ -22,7 +23,6 @@ from taskito_core.testing.factories import (  # noqa: E402
     retry,
     want,
 )
-from taskito_core.testing.memory import MemoryStorage  # noqa: E402
 from taskito_core.testing.opening import missing_methods, open_storage  # noqa: E402
 from taskito_core.testing.plugin import register_memory_plugin  # noqa: E402
 

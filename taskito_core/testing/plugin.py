@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import Offer, OfferKind, hookimpl
+from taskito_core.memory.storage import MemoryStorage
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
-from taskito_core.testing.memory import MemoryStorage
 
 
 class MemoryPlugin:

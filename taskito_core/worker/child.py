@@ -34,6 +34,7 @@ from taskito_core.worker.arguments import (
 )
 from taskito_core.worker.custody import Custody, SupervisorGone
 from taskito_core.worker.failures import boot_failure
+from taskito_core.worker.notices import unpack_notice
 from taskito_core.worker.run import Runner
 from taskito_core.worker.slots import SlotTable
 from taskito_core.worker.soft import Interrupts
@@ -56,6 +57,10 @@ log = logging.getLogger("taskito.worker")
 
 #: A finished result is sent when it is this old, in seconds, even if the frame goes on.
 _RESULT_AGE = 0.002
+#: A child that a signal told to end waits so many seconds to hear the same from the supervisor.
+_ALONE = 1.0
+#: Seconds after which a child that waits to be dismissed looks whether its other thread has read that.
+_GLANCE = 0.1
 #: Before a job of a task that took longer than this last time, results are sent and the title is set.
 _SLOW = 0.001
 #: Signals that do something in a child, or nothing, that they would not do elsewhere.
@@ -89,6 +94,7 @@ class Child:
         self._last = (0, 0.0)  # seq and start of the last job that ended
         self._oldest = 0.0  # when the oldest result that waits was finished
         self._took: dict[str, float] = {}  # task to seconds, last time
+        self._told_to_drain = False  # by the supervisor, and not by a signal
         self._alien = False  # a task forked and this is the new process
         self._title = ""
         self._handlers: dict[signal.Signals, object] = {}
@@ -182,6 +188,8 @@ class Child:
         """Take a job, run it, and again; with nothing to take, send what is finished and wait."""
         custody, took = self._custody, self._took
         while not custody.draining:
+            if custody.notices:
+                self._run_hooks()
             job = custody.take()
             if job is None:
                 custody.flush()
@@ -194,6 +202,27 @@ class Child:
                     self._set_title(job.task_name)
             self._run(job)
         custody.hand_back()
+        self._run_hooks()
+        if self._runner.hears_failures:
+            self._await_dismissal()
+
+    def _await_dismissal(self) -> None:
+        """Stay for the hooks of failures that are being recorded, which no other child may be left to run."""
+        custody = self._custody
+        # A SIGTERM may have been for all processes of the worker, and DRAIN be on its way; or for us alone.
+        alone_at = monotonic() + _ALONE
+        while not custody.dismissed and (self._told_to_drain or monotonic() < alone_at):
+            custody.linger(_GLANCE)
+            self._run_hooks()
+
+    def _run_hooks(self) -> None:
+        """Tell the app's hooks of the failed attempts that this child was chosen to tell."""
+        custody = self._custody
+        custody.flush()  # Results must not wait for what hooks may take.
+        while custody.notices:
+            self._runner.notify(unpack_notice(custody.notices.popleft()))
+            if self._alien:
+                leave.at_once(0)  # A hook forked, and its copy came back here instead of exiting.
 
     def _run(self, job: JobMessage) -> None:
         seq = job.seq
@@ -253,6 +282,7 @@ class Child:
             case MessageType.RECALL:
                 self._custody.hand_back()
             case MessageType.DRAIN:
+                self._told_to_drain = True
                 self._custody.drain()
             case _:
                 raise WireError(f"an unexpected {kind.name} on the control socket")

@@ -22,6 +22,7 @@ from taskito_core.worker.identity import TokenMint, new_worker_id
 from taskito_core.worker.lanes import NEVER, Entry, Lane
 from taskito_core.worker.lifeline import Neighbours
 from taskito_core.worker.notebook import Notebook
+from taskito_core.worker.notices import Notice, notices_of
 from taskito_core.worker.peers import BEAT_INTERVAL, PeerWatch
 from taskito_core.worker.rounds import Round, Rounds
 from taskito_core.worker.store import Answer, StoreThread
@@ -52,6 +53,7 @@ class StoreDesk:
         neighbours: Neighbours,
         on_disowned: Callable[[Sequence[int]], None],
         on_cancelled: Callable[[Lane, Entry, bool], None],
+        on_failed: Callable[[Sequence[Notice]], None],
         rename: Callable[[str], None],
     ) -> None:
         self.worker = worker
@@ -69,6 +71,7 @@ class StoreDesk:
         self._neighbours = neighbours
         self._on_disowned = on_disowned
         self._on_cancelled = on_cancelled
+        self._on_failed = on_failed  #: attempts that failed and of which the app's hooks are to be told
         self._rename = rename  #: tells the lifeline under which id it is known from now on
         self._tokens = TokenMint()
         self._peers = PeerWatch()
@@ -266,7 +269,10 @@ class StoreDesk:
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
-        log_failures(entry for entry in batch if entry.claim.id in exchange.recorded)
+        recorded = [entry for entry in batch if entry.claim.id in exchange.recorded]
+        log_failures(recorded)
+        if notices := notices_of(recorded, self.worker.id, exchange.now):
+            self._on_failed(notices)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return

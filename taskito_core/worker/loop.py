@@ -250,6 +250,7 @@ class WorkerLoop:
             self._neighbours,
             self._the_pool.disown,
             self._cancel,
+            self._the_pool.notify,
             self._rename,
         )
         self._desk.start()
@@ -316,8 +317,10 @@ class WorkerLoop:
         if now >= self._interrupt_at:
             pool.interrupt()
             self._interrupt_at = now + INTERRUPT_AGAIN
-        if phase >= Phase.DRAINING and self._desk is not None and self._all_settled(pool):
-            self._desk.leave()
+        if phase >= Phase.DRAINING and (self._dispatcher is None or self._dispatcher.idle()):
+            pool.dismiss()
+            if self._desk is not None and pool.empty():
+                self._desk.leave()
 
     def _check_store(self, desk: StoreDesk, now: float) -> None:
         """Fail if the store will not have us, or does not answer in the time a start may take."""
@@ -329,9 +332,6 @@ class WorkerLoop:
             if desk.trouble is not None:
                 message += f": {desk.trouble}"
             self._fail(ExitCode.STORE_UNREACHABLE, StorageUnavailable(message), cause=desk.trouble)
-
-    def _all_settled(self, pool: Pool) -> bool:
-        return pool.empty() and (self._dispatcher is None or self._dispatcher.idle())
 
     def _finished(self) -> bool:
         if self._failure is not None:

@@ -12,6 +12,7 @@ from typing import Protocol
 from taskito_core.notes import Fields
 from taskito_core.report import AppReport
 from taskito_core.worker.lanes import Death, Entry
+from taskito_core.worker.notices import Notice
 from taskito_core.worker.wire import ResultMessage
 
 
@@ -86,6 +87,10 @@ class Pool(Protocol):
         """Open no more lanes; each lane ends when its current job has, and hands back the rest."""
         ...
 
+    def dismiss(self) -> None:
+        """While draining: every outcome is recorded, so there is nothing more to ``notify`` of."""
+        ...
+
     def kill(self) -> None:
         """End every lane now; their deaths are ours."""
         ...
@@ -96,6 +101,10 @@ class Pool(Protocol):
 
     def worn_out(self, lane_id: int) -> None:
         """This lane has ended all the jobs it may have: open another, then end it."""
+        ...
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        """Have the app's hooks told of these failures where its code may run, each at most once."""
         ...
 
     def child_event(self) -> None:

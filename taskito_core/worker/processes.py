@@ -22,6 +22,7 @@ from taskito_core.worker.children import Child, ChildState
 from taskito_core.worker.hardkill import HardKill
 from taskito_core.worker.lanes import Death, Entry
 from taskito_core.worker.launch import LaunchOptions, read_failure
+from taskito_core.worker.notices import Notice, WaitingNotices
 from taskito_core.worker.nursery import Nursery
 from taskito_core.worker.pool import PoolEvents
 from taskito_core.worker.slots import SlotTable
@@ -85,6 +86,7 @@ class ProcessPool:
         self._children = self._nursery.children
         self._kills: dict[int, HardKill] = {}
         self._stacks_at = _NEVER
+        self._notices = WaitingNotices()
 
     # ---- Pool ----
 
@@ -135,6 +137,11 @@ class ProcessPool:
             elif child.state is not ChildState.CLOSING:
                 self._close_child(child)
 
+    def dismiss(self) -> None:
+        for child in self._children.values():
+            if child.state is ChildState.CLOSING:
+                child.dismiss()
+
     def kill(self) -> None:
         for child in self._children.values():
             self._kill_child(child)
@@ -146,6 +153,10 @@ class ProcessPool:
             child.clear_trace()
             child.signal(signal.SIGUSR1)
         self._stacks_at = time.monotonic() + DUMP_TIME
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        self._notices.add(notices)
+        self._give_notices()
 
     def child_event(self) -> None:
         now = time.monotonic()
@@ -188,6 +199,7 @@ class ProcessPool:
                 self._nursery.spawner.reaped(child.pid)
             self._nursery.forget(child)
         self._slots.close()
+        self._notices.close()
 
     # ---- what children say (ChildEvents) ----
 
@@ -239,10 +251,18 @@ class ProcessPool:
         worn_out = [other for other in self._children.values() if other.state is ChildState.WORN_OUT]
         for old in worn_out[:1]:
             self._close_child(old)
+            old.dismiss()
             # It holds the slot that the next replacement needs.
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
         limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._chance())))
         self._events.lane_opened(child.lane_id, limit)
+        self._give_notices()
+
+    def _give_notices(self) -> None:
+        """To children that have no job now, or else to any: those who have one come to it later."""
+        ready = [child for child in self._children.values() if child.hears_notices]
+        idle = [child for child in ready if not self._slots.running_seq(child.slot)]
+        self._notices.give_to([child.take_notice for child in idle or ready])
 
     def _child_failed(self, child: Child, body: bytes) -> None:
         message, traceback = read_failure(body)

@@ -22,11 +22,13 @@ from taskito_core.job import Complete
 from taskito_core.serializers import load_call
 from taskito_core.typed_json import UnfitValue
 from taskito_core.worker.failures import failure, rejection
+from taskito_core.worker.notices import Notice
 from taskito_core.worker.wire import JobMessage, ResultKind
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from taskito_core.middleware import Chain
     from taskito_core.queue import Queue
     from taskito_core.storage import Storage
     from taskito_core.task import Task
@@ -82,6 +84,7 @@ class Runner:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._tasks: Mapping[str, Task[Any, Any]] = queue.tasks
+        self._hooks = queue._hooks
         self._max_payload = queue.settings.max_payload
         self._local = threading.local()
         hook = queue.plugins.hook.taskito_run_job
@@ -111,16 +114,38 @@ class Runner:
             context.controls = controls = JobControls(self, host, task, job)
         if task.policy.soft_timeout is not None:
             context.soft_deadline = time.monotonic() + task.policy.soft_timeout
+        chain = self._hooks.chain(task.name, task)
+        # Each job in its own copy of the context: what it sets must not be seen by the next.
+        isolated = contextvars.copy_context()
+        isolated.run(enter, context)
         try:
-            value = self._call(task, context, args, kwargs, guard)
+            call = partial(isolated.run, self._surrounded(task, chain, context), *args, **kwargs)
+            value = call() if guard is None else guard(call, task.policy.soft_timeout)
         except BaseException as exc:
             return failure(exc, task.is_retryable)
-        if controls is not None and controls.recorded is not None:
-            return ResultKind.RECORDED, controls.recorded
+        kind = ResultKind.RETURNED
         try:
-            return ResultKind.RETURNED, self.encoded(task, value)
+            if controls is not None and controls.recorded is not None:
+                kind, body = ResultKind.RECORDED, controls.recorded
+            else:
+                body = self.encoded(task, value)
         except BaseException as exc:
             return rejection(exc)
+        if chain.on_success:
+            isolated.run(chain.succeeded, context, value)
+        return kind, body
+
+    @property
+    def hears_failures(self) -> bool:
+        """Has the app hooks that are told of failed attempts?"""
+        return any(self._hooks.chain(name, task).hears_failures for name, task in self._tasks.items())
+
+    def notify(self, notice: Notice) -> None:
+        """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""
+        task = self._tasks.get(notice.context.task_name)
+        if task is not None:
+            chain = self._hooks.chain(task.name, task)
+            contextvars.copy_context().run(chain.failed, notice.context, notice.error, notice.retry_count)
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
@@ -133,26 +158,16 @@ class Runner:
         if coroutines is not None:
             coroutines.close()
 
-    def _call(
-        self,
-        task: Task[Any, Any],
-        context: JobContext,
-        args: list[Any],
-        kwargs: dict[str, Any],
-        guard: Guard | None,
-    ) -> object:
+    def _surrounded(self, task: Task[Any, Any], chain: Chain, context: JobContext) -> Callable[..., object]:
+        """The task's function inside of its middleware, and that inside of the plugins' wrappers."""
         function: Callable[..., object] = task.function
         if task.is_async:
             function = partial(self._run_coroutine, function)
+        if chain.layers:
+            function = partial(chain.around, context, function)
         if self._hook is not None:
             function = partial(self._through_plugins, self._hook, context, function)
-        # Each job in its own copy of the context: what it sets must not be seen by the next.
-        isolated = contextvars.copy_context()
-        isolated.run(enter, context)
-        call = partial(isolated.run, function, *args, **kwargs)
-        if guard is None:
-            return call()
-        return guard(call, task.policy.soft_timeout)
+        return function
 
     def _run_coroutine(self, function: Callable[..., Any], *args: object, **kwargs: object) -> object:
         coroutines: Coroutines | None = getattr(self._local, "coroutines", None)

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskito_core.app import report
@@ -24,8 +25,9 @@ from taskito_core.worker.identity import new_worker_id
 from taskito_core.worker.lanes import NEVER, Death, Entry
 from taskito_core.worker.loop import LoopOptions, WorkerLoop
 from taskito_core.worker.mailbox import Mailbox
+from taskito_core.worker.notices import MOST_WAITING, Notice, log_lost
 from taskito_core.worker.pool import PoolEvents
-from taskito_core.worker.run import Runner
+from taskito_core.worker.run import Host, Runner
 from taskito_core.worker.signals import SignalPipe
 from taskito_core.worker.wire import ResultKind, ResultMessage, pack_error
 
@@ -108,16 +110,50 @@ class _Lane:
             self._mail.post(_Ended(self._id))
 
     def _run_one(self, entry: Entry) -> ResultMessage:
-        started = time.monotonic()
-        self.running = (entry.seq, started)
-        kind, body = self._runner.run(entry.message(), host=self)
-        ran = time.monotonic() - started
+        self.running = (entry.seq, time.monotonic())
+        result = run_in_thread(self._runner, entry, self)
         self.running = (0, 0.0)
-        if entry.timeout and ran > entry.timeout:
-            message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
-            error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
-            kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
-        return ResultMessage(entry.seq, kind, started, ran, body)
+        return result
+
+
+def run_in_thread(runner: Runner, entry: Entry, host: Host | None = None) -> ResultMessage:
+    """Run one job in the calling thread. Over its timeout it is failed when it returns."""
+    started = time.monotonic()
+    kind, body = runner.run(entry.message(), host=host)
+    ran = time.monotonic() - started
+    if entry.timeout and ran > entry.timeout:
+        message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
+        error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
+        kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
+    return ResultMessage(entry.seq, kind, started, ran, body)
+
+
+class _HooksThread:
+    """Tells the app's hooks of failures, one after the other, beside the jobs; started by the first."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._waiting: SimpleQueue[Notice | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="taskito-hooks", daemon=True)
+            self._thread.start()
+        room = max(0, MOST_WAITING - self._waiting.qsize())
+        for notice in notices[:room]:
+            self._waiting.put(notice)
+        log_lost(len(notices[room:]), "too many wait")
+
+    def close(self) -> None:
+        """Let it tell what it was given; for a bounded time, since a hook may hang."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(_JOIN_TIMEOUT)
+
+    def _run(self) -> None:
+        while (notice := self._waiting.get()) is not None:
+            self._runner.notify(notice)
 
 
 class ThreadPool:
@@ -131,6 +167,7 @@ class ThreadPool:
         self._selector = selector
         self._mail: Mailbox[_Mail] = Mailbox()
         runner = Runner(queue)
+        self._hooks = _HooksThread(runner)
         self._lanes = {lane_id: _Lane(lane_id, runner, self._mail) for lane_id in range(1, threads + 1)}
         self._all = list(self._lanes.values())
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
@@ -174,6 +211,9 @@ class ThreadPool:
             self.recall(lane_id)
             lane.drain()
 
+    def dismiss(self) -> None:
+        """What is left to tell is told when the pool is closed."""
+
     def kill(self) -> None:
         for lane_id, lane in list(self._lanes.items()):
             seq, _ = lane.running
@@ -184,6 +224,9 @@ class ThreadPool:
         import faulthandler
 
         faulthandler.dump_traceback(all_threads=True)
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        self._hooks.notify(notices)
 
     def child_event(self) -> None:
         """There are no children."""
@@ -202,6 +245,7 @@ class ThreadPool:
             lane.drain()
             if lane.running[0] == 0 and lane.thread.is_alive():
                 lane.thread.join(_JOIN_TIMEOUT)
+        self._hooks.close()
         self._selector.unregister(self._mail)
         self._mail.close()
 

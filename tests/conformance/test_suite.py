@@ -10,6 +10,7 @@ import pytest
 
 from taskito_core.errors import ConfigError
 from taskito_core.job import Job, JobStatus, NewJob, Outcome, Receipt, Release, new_id
+from taskito_core.memory.store import forget
 from taskito_core.storage import Beat, Exchange, Storage, StorageConfig, Want
 from taskito_core.testing import (
     MemoryStorage,
@@ -21,7 +22,6 @@ from taskito_core.testing import (
 )
 from taskito_core.testing import check as checking
 from taskito_core.testing.opening import contract_methods, unreachable_variant
-from taskito_core.testing.store import forget
 
 pytest_plugins = ["pytester"]
 

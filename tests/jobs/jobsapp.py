@@ -1,4 +1,4 @@
-"""The app of the tests of features: tasks that use what a running job can do, and write down when they ran."""
+"""The app of the tests of features: tasks that use what a job can do, and write down when they ran."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ import pytest
 from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import JobStatus, Outcome
+from taskito_core.memory.storage import MemoryStorage
 from taskito_core.plugins import Plugins
 from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
 from taskito_core.storage import Exchange, StorageConfig, Wakeups, Want, WorkerInfo
 from taskito_core.testing.factories import make_job, make_worker
-from taskito_core.testing.memory import MemoryStorage
 from taskito_core.worker.desk import BEAT_INTERVAL, PRUNE_INTERVAL, RETRY_LAST, StoreDesk
 from taskito_core.worker.dispatcher import Dispatcher
 from taskito_core.worker.lifeline import Neighbours
@@ -92,7 +92,8 @@ class Scene:
         plugins.register(Listener(self.heard), "listener")
         self.desk = StoreDesk(
             self.storage, worker, self.dispatcher, plugins, self.answers.put, lambda: None,
-            Neighbours(self.selector, lambda: None), lambda lanes: None, self.names.append,
+            Neighbours(self.selector, lambda: None), lambda lanes: None, lambda notices: None,
+            self.names.append,
         )  # fmt: skip
         self.desk.start()
 

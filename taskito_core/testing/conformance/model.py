@@ -32,11 +32,11 @@ from taskito_core.job import (
     Release,
     new_id,
 )
+from taskito_core.memory.storage import MemoryStorage
+from taskito_core.memory.store import forget
 from taskito_core.storage import Counts, Exchange, JobFilter, Storage, StorageConfig, Want
 from taskito_core.testing.conformance.base import ConformanceBase
 from taskito_core.testing.factories import dead, error_info, make_job, make_worker, new_token, retry
-from taskito_core.testing.memory import MemoryStorage
-from taskito_core.testing.store import forget
 
 _QUARTER_HOUR = 1_000_000  #: milliseconds; every delay and shift is a multiple of it
 _TASKS = st.sampled_from([("job",), ("other",), ("job", "other"), ()])

@@ -24,6 +24,9 @@ from taskito_core.job import (
     Outcome,
     Receipt,
 )
+from taskito_core.memory import looking
+from taskito_core.memory.settling import interrupt, settle
+from taskito_core.memory.store import MemoryWakeups, Store, milliseconds, store_named, wall_clock
 from taskito_core.storage import (
     Beat,
     Capability,
@@ -40,9 +43,6 @@ from taskito_core.storage import (
     WorkerInfo,
     WorkerStatus,
 )
-from taskito_core.testing import looking
-from taskito_core.testing.settling import interrupt, settle
-from taskito_core.testing.store import MemoryWakeups, Store, milliseconds, store_named, wall_clock
 
 _DAY = 24 * 60 * 60 * 1000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskito_core.job import Complete, Dead, ErrorInfo, ErrorKind, Job, JobStatus, Outcome, Retry
-from taskito_core.testing.store import Store, milliseconds
+from taskito_core.memory.store import Store, milliseconds
 
 
 def settle(store: Store, outcome: Outcome, now: int) -> bool:
