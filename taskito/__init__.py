@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from taskito_core import (
     AttemptError,
+    BreakerRecord,
     ConfigError,
     DeadLetter,
     DeadReason,
     ErrorKind,
+    JobCancelled,
     JobNotFoundError,
     JobStatus,
+    LogEntry,
     MaxRetriesExceededError,
     PayloadTooLarge,
+    PeriodicEntry,
+    PeriodicState,
     SerializationError,
     SoftTimeoutError,
     StorageError,
@@ -24,7 +29,10 @@ from taskito_core import (
     WorkerShutdown,
     __version__,
 )
+from taskito_core.acting import ReplayRecord
+from taskito_core.canvas import FailedMember, GroupResult, Signature, chain, chord, chunks, group, starmap
 from taskito_core.context import JobContext, current_job
+from taskito_core.explaining import Blocker, BlockerKind, JobExplanation
 from taskito_core.middleware import TaskMiddleware
 from taskito_core.options import JobOptions, JobSpec, TaskOptions
 from taskito_core.queue import Queue
@@ -37,13 +45,20 @@ from taskito_core.testmode import EnqueuedJob
 __all__ = [
     "AsyncTask",
     "AttemptError",
+    "Blocker",
+    "BlockerKind",
+    "BreakerRecord",
     "Call",
     "ConfigError",
     "DeadLetter",
     "DeadReason",
     "EnqueuedJob",
     "ErrorKind",
+    "FailedMember",
+    "GroupResult",
+    "JobCancelled",
     "JobContext",
+    "JobExplanation",
     "JobNotFoundError",
     "JobOptions",
     "JobResult",
@@ -51,12 +66,17 @@ __all__ = [
     "JobStatus",
     "JsonSerializer",
     "ListPage",
+    "LogEntry",
     "MaxRetriesExceededError",
     "PayloadTooLarge",
+    "PeriodicEntry",
+    "PeriodicState",
     "PickleSerializer",
     "Queue",
+    "ReplayRecord",
     "SerializationError",
     "Serializer",
+    "Signature",
     "SoftTimeoutError",
     "Stats",
     "StorageError",
@@ -71,5 +91,10 @@ __all__ = [
     "WorkerInfo",
     "WorkerShutdown",
     "__version__",
+    "chain",
+    "chord",
+    "chunks",
     "current_job",
+    "group",
+    "starmap",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from taskito_core.errors import (
     ConfigError,
+    JobCancelled,
     JobNotFoundError,
     MaxRetriesExceededError,
     PayloadTooLarge,
@@ -20,6 +21,7 @@ from taskito_core.errors import (
     TaskTimeoutError,
     WorkerShutdown,
 )
+from taskito_core.gates import Breaker, Bucket
 from taskito_core.hookspecs import Offer, OfferKind, Returned, hookimpl
 from taskito_core.job import (
     FINISHED,
@@ -49,11 +51,13 @@ from taskito_core.job import (
 from taskito_core.limits import (
     Admission,
     BreakerOptions,
+    BreakerRecord,
     BreakerState,
     CircuitBreaker,
     Grant,
     RateLimit,
     RateLimiter,
+    Wants,
 )
 from taskito_core.managing import (
     Edge,
@@ -100,8 +104,11 @@ __all__ = [
     "Admission",
     "AttemptError",
     "Beat",
+    "Breaker",
     "BreakerOptions",
+    "BreakerRecord",
     "BreakerState",
+    "Bucket",
     "Cancelled",
     "Capability",
     "Charge",
@@ -123,6 +130,7 @@ __all__ = [
     "Gate",
     "Grant",
     "Job",
+    "JobCancelled",
     "JobFilter",
     "JobNotFoundError",
     "JobStatus",
@@ -167,6 +175,7 @@ __all__ = [
     "Transition",
     "Wakeups",
     "Want",
+    "Wants",
     "WorkerInfo",
     "WorkerShutdown",
     "WorkerStatus",

@@ -61,6 +61,9 @@ def report(queue: Queue, app: str) -> AppReport:
         max_payload=queue.settings.max_payload,
         plugins=queue.settings.plugins,
         modules=_own_modules(),
+        periodic=tuple(dataclasses.replace(entry, app=app) for entry in queue._periodic.values()),
+        limiter=queue.settings.limiter,
+        breaker=queue.settings.breaker,
         threads=tuple(thread.name for thread in threading.enumerate() if thread not in ours),
     )
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from taskito_core import aio, options
-from taskito_core.errors import PayloadTooLarge, StorageUnavailable
+from taskito_core.acting import Acting
+from taskito_core.errors import ConfigError, PayloadTooLarge, StorageUnavailable
 from taskito_core.hooks import Hookable
 from taskito_core.job import NewJob, new_id, new_ids
 from taskito_core.options import JobOptions, JobSpec
-from taskito_core.reading import Reading
 from taskito_core.result import JobResult
-from taskito_core.serializers import Serializer, dump_call
+from taskito_core.serializers import Inputs, Serializer, dump_call
 from taskito_core.task import Task, call_arguments
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from taskito_core.plugins import Plugins
 
 
-class Producing(Reading, Hookable):
+class Producing(Acting, Hookable):
     """What a producer needs of a queue."""
 
     settings: Settings
@@ -41,17 +41,22 @@ class Producing(Reading, Hookable):
         StorageUnavailable. After the last the job may be stored or not: with an ``id`` of your own
         the call can be repeated, and the job is still there once.
         """
-        [result] = self._submit([self._job_of(task_name, args, kwargs, options)])
+        [result] = self._submit([self._job_of(task_name, args, kwargs, options)], options.get("connection"))
         return result
 
-    def enqueue_many(self, jobs: Iterable[JobSpec]) -> list[JobResult[Any]]:
+    def enqueue_many(
+        self, jobs: Iterable[JobSpec], *, connection: object | None = None
+    ) -> list[JobResult[Any]]:
         """Store many jobs in one transaction: all of them, or none. Each has its own options.
+
+        ``connection``: in the transaction that is open there, the caller's own.
 
         ``queue.enqueue_many([{"task_name": "mail.send", "args": (1,), "priority": 5}, send.spec(2)])``.
         Handles come in the order of ``jobs``. Raises as ``enqueue``.
         """
         ids = new_ids()
-        return self._submit([self._job_of_spec(index, spec, ids) for index, spec in enumerate(jobs)])
+        made = [self._job_of_spec(index, spec, ids) for index, spec in enumerate(jobs)]
+        return self._submit(made, connection)
 
     async def aenqueue(
         self,
@@ -62,8 +67,10 @@ class Producing(Reading, Hookable):
     ) -> JobResult[Any]:
         return await aio.in_thread(self.enqueue, task_name, args, kwargs, **options)
 
-    async def aenqueue_many(self, jobs: Iterable[JobSpec]) -> list[JobResult[Any]]:
-        return await aio.in_thread(self.enqueue_many, jobs)
+    async def aenqueue_many(
+        self, jobs: Iterable[JobSpec], *, connection: object | None = None
+    ) -> list[JobResult[Any]]:
+        return await aio.in_thread(self.enqueue_many, jobs, connection=connection)
 
     def serializer_of(self, task_name: str) -> Serializer:
         task = self._tasks.get(task_name)
@@ -76,6 +83,8 @@ class Producing(Reading, Hookable):
         if type(spec) is not dict and not isinstance(spec, Mapping):
             raise TypeError(f"{where} must be a mapping such as task.spec(...) makes, got {spec!r:.200}")
         said = dict(spec)
+        if said.get("connection") is not None:
+            raise ConfigError(f"{where} has a connection of its own; say it once, to enqueue_many()")
         if "task_name" not in said:
             raise TypeError(f"{where} has no task_name")
         task_name, args, kwargs = said.pop("task_name"), said.pop("args", ()), said.pop("kwargs", None)
@@ -89,12 +98,13 @@ class Producing(Reading, Hookable):
         said: JobOptions,
         where: str = "enqueue()",
         ids: Iterator[str] | None = None,
+        inputs: Inputs | None = None,
     ) -> NewJob:
         args, kwargs = call_arguments(args, kwargs)
         task = self._tasks.get(task_name) if isinstance(task_name, str) else None
         if task is not None:
             fields = task._fields_of_job(said, where) if said else task._fields_now()
-            return task._new_job(fields, args, kwargs, ids)
+            return task._new_job(fields, args, kwargs, ids, inputs)
         name = options.name("task_name", task_name)
         said = self._hooks.heard(name, None, said)
         fields = {
@@ -103,7 +113,7 @@ class Producing(Reading, Hookable):
             "result_ttl": self.settings.result_ttl,
             **options.job_fields(where, said),
         }
-        return self._new_job(self.serializer, fields, args, kwargs, ids)
+        return self._new_job(self.serializer, fields, args, kwargs, ids, inputs)
 
     def _new_job(
         self,
@@ -112,8 +122,9 @@ class Producing(Reading, Hookable):
         args: Sequence[object],
         kwargs: Mapping[str, object],
         ids: Iterator[str] | None = None,
+        inputs: Inputs | None = None,
     ) -> NewJob:
-        payload = dump_call(serializer, args, kwargs)
+        payload = dump_call(serializer, args, kwargs, inputs)
         if len(payload) > self.settings.max_payload:
             raise PayloadTooLarge(
                 f"the arguments of task {fields['task_name']!r} take {len(payload)} bytes and max_payload is "
@@ -123,10 +134,13 @@ class Producing(Reading, Hookable):
             return NewJob(payload=payload, **fields)
         return NewJob(id=new_id() if ids is None else next(ids), payload=payload, **fields)
 
-    def _submit(self, jobs: list[NewJob]) -> list[JobResult[Any]]:
+    def _submit(self, jobs: list[NewJob], connection: object | None = None) -> list[JobResult[Any]]:
         if not jobs:
             return []
         storage = self.storage
+        if connection is not None:
+            # Whether this will ever be is for the caller's transaction to decide: plugins are not told.
+            return [JobResult(self, receipt.id) for receipt in storage.enqueue(jobs, connection)]
         try:
             receipts = storage.enqueue(jobs)
             stored = [job for job, receipt in zip(jobs, receipts, strict=True) if receipt.inserted]

@@ -21,6 +21,7 @@ from taskito_core.hookspecs import OfferKind
 from taskito_core.importable import module_name
 from taskito_core.middleware import TaskMiddleware
 from taskito_core.options import TaskOptions
+from taskito_core.scheduling import Scheduling
 from taskito_core.serializers import DEFAULT, Serializer
 from taskito_core.task import AsyncTask, Task
 from taskito_core.testmode import Rehearsing
@@ -52,7 +53,7 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Queue(Rehearsing):
+class Queue(Rehearsing, Scheduling):
     """Tasks and the store their jobs live in.
 
     Constructing one opens nothing, so importing an app is free and cannot fail for a server
@@ -115,6 +116,7 @@ class Queue(Rehearsing):
                 self.plugins.find(kind, named)  # A name nobody offers is found out here, not in a worker.
         self._hooks = Hooks(middleware)
         self._tasks = {}
+        self._periodic = {}
         self._storages: dict[int, Storage] = {}  # by process id; see ``storage``
         self._running: tuple[RunningWorker, ...] = ()
         self._running_lock = threading.Lock()

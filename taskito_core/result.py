@@ -19,12 +19,19 @@ from taskito_core.errors import (
     TaskTimeoutError,
 )
 from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
+from taskito_core.managing import Edge, LogEntry, LogFilter
+from taskito_core.notes import PUBLISHED
+from taskito_core.serializers import DEFAULT
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from taskito_core.reading import Reading
 
 R_co = TypeVar("R_co", covariant=True)
 
+#: Log entries that one look of ``stream`` reads.
+_PAGE = 1000
 #: Seconds after which a wait looks up, so that a thread whose coroutine was cancelled ends.
 _GLANCE = 5.0
 
@@ -55,6 +62,21 @@ class JobResult(Generic[R_co]):
     def errors(self) -> list[AttemptError]:
         """What went wrong in each failed attempt, oldest first."""
         return self._reader.storage.errors(self.id)
+
+    @property
+    def progress(self) -> float | None:
+        """How far it is, as the task last said; by custom 0 to 100."""
+        return self._latest().progress
+
+    @property
+    def dependencies(self) -> list[str]:
+        """Ids of the jobs it depends on."""
+        return sorted(edge.parent_id for edge in self._edges() if edge.job_id == self.id)
+
+    @property
+    def dependents(self) -> list[str]:
+        """Ids of the jobs that depend on it."""
+        return sorted(edge.job_id for edge in self._edges() if edge.parent_id == self.id)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -91,6 +113,64 @@ class JobResult(Generic[R_co]):
         finally:
             abandoned.set()
 
+    def cancel(self, *, force: bool = False) -> bool:
+        """Cancel the job if it is pending, or ask it to stop if it runs; False if it has ended.
+
+        ``force``: break into it if it runs; see ``queue.cancel_running_job``.
+        """
+        reader = self._reader
+        while not reader.cancel_job(self.id):
+            if reader.cancel_running_job(self.id, force=force):
+                return True
+            if self.refresh().status.finished:
+                return False
+        return True
+
+    def replay(self) -> JobResult[R_co]:
+        """Run this finished job again, as a new job; its handle."""
+        return self._reader.replay(self.id)
+
+    def logs(self) -> list[LogEntry]:
+        """What the job logged, oldest first."""
+        return self._reader.task_logs(self.id)
+
+    def stream(self, timeout: float | None = None) -> Iterator[Any]:
+        """What the task publishes, from its first value on, as it does; ends when the job has.
+
+        ``timeout``: seconds to wait for each next value, then TimeoutError; None: for ever. A retry
+        publishes anew.
+        """
+        seen: str | None = None
+        while True:
+            # In this order: what was said before the end is in the store before the end is.
+            ended = self.refresh().status.finished
+            page = self._reader.storage.logs(LogFilter(job_id=self.id, after=seen), _PAGE)
+            for entry in page:
+                seen = entry.id
+                if entry.level == PUBLISHED and entry.extra is not None:
+                    yield DEFAULT.loads(entry.extra.encode())
+            if page:
+                continue
+            if ended:
+                return
+            self._await_news(seen, _deadline(timeout), timeout)
+
+    async def astream(self, timeout: float | None = None) -> AsyncIterator[Any]:
+        """``stream`` without blocking the event loop."""
+        values = self.stream(timeout)
+        nothing = object()
+        while (value := await aio.in_own_thread(next, values, nothing)) is not nothing:
+            yield value
+
+    async def acancel(self, *, force: bool = False) -> bool:
+        return await aio.in_thread(self.cancel, force=force)
+
+    async def areplay(self) -> JobResult[R_co]:
+        return await aio.in_thread(self.replay)
+
+    async def alogs(self) -> list[LogEntry]:
+        return await aio.in_thread(self.logs)
+
     def to_dict(self) -> dict[str, Any]:
         """The job as last read, in values that JSON can hold; times in epoch milliseconds."""
         job = self._known()
@@ -113,9 +193,22 @@ class JobResult(Generic[R_co]):
             "claimed_at": job.claimed_at,
             "started_at": job.started_at,
             "completed_at": job.completed_at,
+            "expires_at": job.expires_at,
+            "unique_key": job.unique_key,
+            "concurrency_key": job.concurrency_key,
+            "progress": job.progress,
+            "waits_behind": job.gate,
             "metadata": _read_metadata(job),
             "tags": list(job.tags),
         }
+
+    def _edges(self) -> list[Edge]:
+        return self._reader.storage.edges([self.id])
+
+    def _await_news(self, seen: str | None, deadline: float, timeout: float | None) -> None:
+        while not self._reader.storage.await_logs(self.id, seen, min(_GLANCE, deadline - time.monotonic())):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"job {self.id} published nothing for {timeout} seconds")
 
     def _known(self) -> Job:
         """The job as last read."""

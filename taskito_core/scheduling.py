@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, Unpack
+from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
 from taskito_core import options
 from taskito_core.errors import ConfigError
@@ -57,7 +57,7 @@ class Scheduling(ABC):
         args, kwargs = call_arguments(own.get("args", ()), own.get("kwargs"))
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:
-            task: Task[P, R] = self._register(function, of_task)
+            task = cast("Task[P, R]", self._register(function, of_task))
             task._check_call(args, kwargs)
             policy = task.policy
             self._periodic[task.name] = PeriodicEntry(

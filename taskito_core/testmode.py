@@ -136,7 +136,7 @@ class Rehearsing(Producing):
         return [found for job in matching if wanted.is_call_of(found := self._enqueued(job))]
 
     def _enqueued(self, job: NewJob) -> EnqueuedJob:
-        args, kwargs = load_call(self.serializer_of(job.task_name), job.payload)
+        args, kwargs, _ = load_call(self.serializer_of(job.task_name), job.payload)
         return EnqueuedJob(job.id, job.task_name, tuple(args), kwargs, options.said_of(job))
 
 

@@ -47,7 +47,7 @@ def list_(app: str | None, json: bool) -> None:
 @json_option
 def next_(app: str | None, name: str, count: int, json: bool) -> None:
     """Print the next moments at which a periodic task fires, in its time zone."""
-    from taskito_core.periodic import Schedule, describe_next
+    from taskito_core.periodic import Schedule
 
     with open_queue(app) as queue:
         states = {state.entry.name: state for state in queue.periodic_tasks()}
@@ -55,7 +55,7 @@ def next_(app: str | None, name: str, count: int, json: bool) -> None:
     if name not in states:
         raise _unknown(name, list(states))
     entry = states[name].entry
-    moments = describe_next(Schedule(entry.cron, entry.timezone), now, count)
+    moments = Schedule(entry.cron, entry.timezone).describe_next(now, count)
     for line in [dumps(moments)] if json else moments:
         click.echo(line)
 

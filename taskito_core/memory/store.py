@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from taskito_core.gates import Breaker, Bucket
 from taskito_core.job import (
     AttemptError,
     Charge,
@@ -20,6 +21,7 @@ from taskito_core.job import (
     Job,
     JobStatus,
 )
+from taskito_core.limits import BreakerOptions
 from taskito_core.storage import Want, WorkerInfo, WorkerStatus
 
 
@@ -45,6 +47,8 @@ class Store:
         self.workers: dict[str, WorkerInfo] = {}
         self.waiting: set[str] = set()  #: workers that found less than they wanted
         self.ears: list[MemoryWakeups] = []
+        self.buckets: dict[str, Bucket] = {}  #: of rate limits, by key
+        self.breakers: dict[str, tuple[Breaker, BreakerOptions]] = {}  #: by task
 
     def pending_migrations(self) -> list[str]:
         return [] if self.migrated else ["0001_initial"]

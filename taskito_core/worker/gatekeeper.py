@@ -42,10 +42,11 @@ class Passage:
 
 def open_gates(report: AppReport, plugins: Plugins) -> Gatekeeper:
     """The gatekeeper of an app, with a limiter and a breaker if its tasks need them. Raises ConfigError."""
+    own = report.storage.backend
     limits = any(policy.rate_limit is not None for policy in report.tasks.values())
     breaks = any(policy.breaker is not None for policy in report.tasks.values())
-    limiter = plugins.open_limiter(report.limiter, report.storage) if limits else None
-    breaker = plugins.open_breaker(report.breaker, report.storage) if breaks else None
+    limiter = plugins.open_limiter(report.limiter or own, report.storage) if limits else None
+    breaker = plugins.open_breaker(report.breaker or own, report.storage) if breaks else None
     return Gatekeeper(report.tasks, limiter, breaker)
 
 

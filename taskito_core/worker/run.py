@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito_core import notes
 from taskito_core.context import JobContext, enter
-from taskito_core.errors import PayloadTooLarge, SerializationError, StorageError, TaskitoError
+from taskito_core.errors import (
+    PayloadTooLarge,
+    SerializationError,
+    StorageError,
+    StorageUnavailable,
+    TaskitoError,
+)
 from taskito_core.hookspecs import Returned
 from taskito_core.job import Complete
-from taskito_core.serializers import load_call
+from taskito_core.serializers import Inputs, load_call
 from taskito_core.typed_json import UnfitValue
+from taskito_core.worker import parents
 from taskito_core.worker.failures import failure, rejection
 from taskito_core.worker.notices import Notice
 from taskito_core.worker.wire import JobMessage, ResultKind
@@ -104,7 +111,7 @@ class Runner:
         if task is None:
             return ResultKind.UNKNOWN_TASK, b""
         try:
-            args, kwargs = load_call(task.serializer, job.payload)
+            args, kwargs, inputs = load_call(task.serializer, job.payload)
             metadata = json.loads(job.metadata) if job.metadata else {}
         except BaseException as exc:
             return rejection(exc)
@@ -112,6 +119,11 @@ class Runner:
         controls = None
         if host is not None:
             context.controls = controls = JobControls(self, host, task, job)
+        if inputs is not None:
+            try:
+                args = parents.arguments(self._queue, inputs, args)
+            except BaseException as exc:
+                return failure(exc, lambda error: isinstance(error, StorageUnavailable))
         if task.policy.soft_timeout is not None:
             context.soft_deadline = time.monotonic() + task.policy.soft_timeout
         chain = self._hooks.chain(task.name, task)
@@ -119,7 +131,7 @@ class Runner:
         isolated = contextvars.copy_context()
         isolated.run(enter, context)
         try:
-            call = partial(isolated.run, self._surrounded(task, chain, context), *args, **kwargs)
+            call = partial(isolated.run, self._surrounded(task, chain, context, inputs), *args, **kwargs)
             value = call() if guard is None else guard(call, task.policy.soft_timeout)
         except BaseException as exc:
             return failure(exc, task.is_retryable)
@@ -158,11 +170,15 @@ class Runner:
         if coroutines is not None:
             coroutines.close()
 
-    def _surrounded(self, task: Task[Any, Any], chain: Chain, context: JobContext) -> Callable[..., object]:
+    def _surrounded(
+        self, task: Task[Any, Any], chain: Chain, context: JobContext, inputs: Inputs | None
+    ) -> Callable[..., object]:
         """The task's function inside of its middleware, and that inside of the plugins' wrappers."""
         function: Callable[..., object] = task.function
         if task.is_async:
             function = partial(self._run_coroutine, function)
+        if inputs is not None and inputs.each:
+            function = partial(parents.for_each, function)
         if chain.layers:
             function = partial(chain.around, context, function)
         if self._hook is not None:
