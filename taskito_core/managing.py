@@ -198,7 +198,8 @@ class Managing(Protocol):
         """Do what is due and what nobody else did, for up to ``limit`` jobs of each kind:
 
         cancel pending jobs whose ``expires_at`` has passed; release or cancel children whose parents
-        have all finished; open gated jobs (``LATER``) that are due and whose key has a free place.
+        have all finished; open gated jobs (``LATER``) that are due and whose key has a free place, and leave
+        those without a place behind ``KEY``, so that ``next_at`` does not name them again.
         Idempotent, and cheap if there is nothing to do. Workers that wait for what was opened are rung.
         """
         ...
@@ -219,7 +220,8 @@ class Managing(Protocol):
         A new entry begins enabled. A known one keeps ``enabled``, ``last_run`` and ``next_run``, the latter
         unless its cron or time zone changed. A name that another app declared within the last ten minutes is
         refused: nothing of it changes. Entries of ``app`` that are not named here, and that nobody has
-        registered for ten minutes, are removed: two versions of an app may run side by side.
+        registered for ten minutes, are removed: two versions of an app may run side by side. A name
+        that is taken over from another app after its ten minutes counts as known.
         """
         ...
 

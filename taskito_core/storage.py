@@ -245,14 +245,17 @@ class Storage(Managing, Protocol):
 
         Receipts are in the order of ``jobs``. An id that is stored already, live or finished,
         inserts nothing (``inserted=False``), so a batch may be sent again after an ambiguous commit.
-        A unique key that a live job holds, stored or earlier in ``jobs``, gives that job's id.
+        A unique key that a live job holds, stored or earlier in ``jobs``, gives that job's id; a child of a
+        job that was not inserted for that reason, later in ``jobs``, waits for the holder.
         Concurrent producers never see each other's locks as errors.
 
         A job with parents that have not finished waits behind ``Gate.PARENTS``; if one has ended other than
         complete it is cancelled at once, unless tolerant. A parent is stored already, or earlier in
         ``jobs``; else JobNotFoundError, and nothing is stored.
         Of the jobs of one concurrency key, at most ``concurrency`` are running or claimable at any moment;
-        the others wait behind a gate. Who is let in: due jobs by priority, ``scheduled_at``, id.
+        the others wait behind a gate. Who is let in: due jobs by priority, ``scheduled_at``, id; of one batch
+        too, whatever its order. With ``drop_excess``, a job that is due at once, has no parent to wait for
+        and is not let in is stored as cancelled.
 
         ``connection``: the caller's own (the driver's connection or cursor, SQLAlchemy's too).
         The jobs are part of its transaction, which this neither commits nor disturbs. Needs
@@ -283,7 +286,9 @@ class Storage(Managing, Protocol):
         worker is alive. Dead writes ``dead_letter``; Dead and Retry write ``job_errors``; a Retry falls
         due ``delay`` seconds after this call, a Release too if it says so, else when it was due before.
 
-        A Retry or Release of a job that was asked to cancel is recorded as if it were Cancelled.
+        A Retry or Release of a job that was asked to cancel is recorded as if it were Cancelled, with the
+        error "cancelled while running": nothing is charged, and nothing added to ``job_errors``. A Retry ends
+        the time a job has to start (``expires_at`` becomes None); so does a rescue, not a Release.
         A job that finished releases its dependants: those whose parents have all completed lose their gate;
         those of a parent that ended otherwise are cancelled, and theirs in turn, unless tolerant. A job with
         a concurrency key gives up its place when it finishes and when it falls due later (Retry or Release
@@ -314,7 +319,8 @@ class Storage(Managing, Protocol):
 
         ``suspects`` maps worker ids to the beat they were last seen with: one whose beat has
         moved since is alive and left alone. Every rescued job gets ``interruptions + 1`` and a row in
-        ``job_errors`` (kind interrupted) that names the worker; one that was asked to cancel is cancelled.
+        ``job_errors`` (kind interrupted) that names the worker; one that was asked to cancel is cancelled,
+        and named as well.
         Running jobs of any worker that is not alive (dead, stopped, or unknown) are rescued too.
         Idempotent; two rescuers at once do it once.
         """

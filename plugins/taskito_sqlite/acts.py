@@ -149,6 +149,11 @@ SELECT id, cancel_force FROM jobs INDEXED BY jobs_cancel
  WHERE worker = ?1 AND cancel_at IS NOT NULL AND completed_at IS NULL AND status = 'running'
 """
 
+ASKED_OF = """
+-- Was this running attempt asked to cancel?
+SELECT 1 FROM jobs WHERE id = ?1 AND token = ?2 AND status = 'running' AND cancel_at IS NOT NULL
+"""
+
 DOORBELL = """
 -- Where a live worker hears.
 SELECT doorbell FROM workers WHERE worker_id = ?1 AND status = 'alive' AND doorbell IS NOT NULL
@@ -242,7 +247,17 @@ SELECT queue, paused_at FROM paused_queues ORDER BY queue
 HOT = (
     *("HOLDER", "STATES", "WAITING_CHILDREN", "UNFINISHED_PARENT", "FAILED_PARENT", "OPEN_GATE", "LEAVE"),
     *("STEP_BACK", "COME_DUE", "TAKEN", "FIRST_IN_LINE", "TAKE_PLACE", "KEYS_DUE", "NEXT_LATER", "EXPIRED"),
-    *("NEXT_EXPIRY", "CANCEL", "ASK_TO_CANCEL", "ASKED", "DOORBELL", "ORIGINAL", "LETTER", "KEPT"),
+    *(
+        "NEXT_EXPIRY",
+        "CANCEL",
+        "ASK_TO_CANCEL",
+        "ASKED",
+        "ASKED_OF",
+        "DOORBELL",
+        "ORIGINAL",
+        "LETTER",
+        "KEPT",
+    ),
     *("FINISHED", "DELETE_JOBS", "DELETE_ERRORS", "DELETE_LETTERS", "DELETE_LOGS", "DELETE_EDGES"),
     *("DELETE_EDGES_TO", "DELETE_REPLAYS", "DELETE_REPLAYS_AS", "ENDED_BEFORE", "OUTLIVED"),
 )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from taskito_core import ErrorInfo, ErrorKind
 from taskito_sqlite import acts, sql, upkeep
 from taskito_sqlite.relations import cancel
-from taskito_sqlite.settle import CANCELLED_ON_THE_WAY
+from taskito_sqlite.settle import CANCELLED_WHILE_RUNNING
 
 #: Milliseconds after which a worker that is gone is forgotten.
 REMEMBERED = 24 * 3600 * 1000
@@ -50,7 +50,7 @@ def rescue(connection: sqlite3.Connection, suspects: Mapping[str, int], now: int
             rescued.queues.add(queue)
         else:
             asked_to_cancel.append(job_id)
-    _, ripples = cancel(connection, asked_to_cancel, CANCELLED_ON_THE_WAY, now)
+    _, ripples = cancel(connection, asked_to_cancel, CANCELLED_WHILE_RUNNING, now)
     return rescued._replace(queues=rescued.queues | ripples.queues)
 
 
@@ -58,7 +58,7 @@ def release_all(connection: sqlite3.Connection, worker_id: str, now: int) -> set
     """Hand back what a worker still runs; the queues that have jobs again."""
     rows = connection.execute(upkeep.RELEASE_ALL, (worker_id,)).fetchall()
     asked = [job_id for _, job_id, cancel_at in rows if cancel_at is not None]
-    _, ripples = cancel(connection, asked, CANCELLED_ON_THE_WAY, now)
+    _, ripples = cancel(connection, asked, CANCELLED_WHILE_RUNNING, now)
     return ripples.queues | {queue for queue, _, cancel_at in rows if cancel_at is None}
 
 

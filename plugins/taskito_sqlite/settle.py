@@ -30,7 +30,7 @@ from taskito_sqlite.errors import UNSTORABLE
 from taskito_sqlite.relations import Ripples
 
 #: The ``error`` of a job that was asked to cancel and came back before it did.
-CANCELLED_ON_THE_WAY = "cancelled: somebody asked for it while it ran"
+CANCELLED_WHILE_RUNNING = "cancelled while running"
 
 
 class Settled(NamedTuple):
@@ -60,20 +60,24 @@ def _record(
 ) -> bool:
     """Record one outcome that is not a result; False if its attempt is not on the row any more."""
     match outcome:
+        case Retry() | Release() if _is_asked(connection, outcome):
+            _stop(connection, _given_up(outcome), now)
+            ended.add(outcome.job_id)
         case Retry():
             values = _failure(outcome, now) | {"due": now + round(outcome.delay * 1000)}
             connection.execute(sql.FAILED_ATTEMPT, values)
             found = connection.execute(sql.RETRY, values).fetchone()
             if found is None:
-                return connection.execute(sql.RETRIED_WITH, values).fetchone() is not None
-            _back_in_line(connection, outcome.job_id, found, now, outcome.delay > 0, ripples)
+                return _retried_or_stopped(connection, outcome, values)
+            _back_in_line(outcome.job_id, found, outcome.delay > 0, ripples)
         case Release():
             due = None if outcome.delay is None else now + round(outcome.delay * 1000)
             values = {"id": outcome.job_id, "token": outcome.token, "lane": outcome.lane, "due": due}
             found = connection.execute(sql.RELEASE, values).fetchone()
             if found is None:
-                return False
-            _back_in_line(connection, outcome.job_id, found, now, bool(outcome.delay), ripples)
+                fence = {(outcome.job_id, outcome.token)}
+                return bool(_finished(connection, fence, JobStatus.CANCELLED))
+            _back_in_line(outcome.job_id, found, bool(outcome.delay), ripples)
         case Dead():
             known = _bury(connection, outcome, now)
             ended.update([outcome.job_id] if known else [])
@@ -85,23 +89,30 @@ def _record(
     return True
 
 
-def _back_in_line(
-    connection: sqlite3.Connection,
-    job_id: str,
-    found: tuple[str, str | None, int | None],
-    now: int,
-    later: bool,
-    ripples: Ripples,
-) -> None:
-    """A job is pending again: unless it was asked to cancel meanwhile, or must give up its place."""
-    queue, key, asked = found
-    if asked is not None:
-        connection.execute(acts.CANCEL, (job_id, now, CANCELLED_ON_THE_WAY)).fetchall()
-        ripples.ended([job_id])
-    elif key is not None and later:
+def _back_in_line(job_id: str, found: tuple[str, str | None], later: bool, ripples: Ripples) -> None:
+    """A job is pending again; one of a key that is due later gives up its place until then."""
+    queue, key = found
+    if key is not None and later:
         ripples.step_back(job_id, key)
     else:
         ripples.queues.add(queue)
+
+
+def _retried_or_stopped(connection: sqlite3.Connection, outcome: Retry, values: dict[str, object]) -> bool:
+    """Was this retry recorded by an earlier sending, as what it is or as what it became?"""
+    if connection.execute(sql.RETRIED_WITH, values).fetchone() is not None:
+        return True
+    return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.CANCELLED))
+
+
+def _is_asked(connection: sqlite3.Connection, outcome: Retry | Release) -> bool:
+    """Was this attempt, which still runs as far as the row says, asked to cancel?"""
+    return connection.execute(acts.ASKED_OF, (outcome.job_id, outcome.token)).fetchone() is not None
+
+
+def _given_up(outcome: Retry | Release) -> Cancelled:
+    started_at = outcome.started_at if isinstance(outcome, Retry) else None
+    return Cancelled(outcome.job_id, outcome.token, CANCELLED_WHILE_RUNNING, started_at)
 
 
 def _stop(connection: sqlite3.Connection, outcome: Cancelled, now: int) -> bool:

@@ -155,7 +155,7 @@ UPDATE jobs SET status = 'pending', token = NULL, scheduled_at = :due, error = :
                 started_at = :started_at, retry_count = retry_count + :retry, crashes = crashes + :crash,
                 interruptions = interruptions + :interruption
  WHERE id = :id AND token = :token AND status = 'running'
-RETURNING queue, concurrency_key, cancel_at
+RETURNING queue, concurrency_key
 """
 
 RETRIED_WITH = """
@@ -189,7 +189,7 @@ RELEASE = """
 UPDATE jobs SET status = 'pending', token = NULL, lane = coalesce(:lane, lane),
                 scheduled_at = coalesce(:due, scheduled_at)
  WHERE id = :id AND token = :token AND status = 'running'
-RETURNING queue, concurrency_key, cancel_at
+RETURNING queue, concurrency_key
 """
 
 STOP = """

@@ -11,6 +11,7 @@ pytest.register_assert_rewrite("taskito_core.testing.conformance")
 from taskito_core.memory.storage import MemoryStorage  # noqa: E402
 from taskito_core.testing.conformance import StorageConformance  # noqa: E402
 from taskito_core.testing.factories import (  # noqa: E402
+    cancelled,
     claim,
     complete,
     dead,
@@ -29,6 +30,7 @@ from taskito_core.testing.plugin import register_memory_plugin  # noqa: E402
 __all__ = [
     "MemoryStorage",
     "StorageConformance",
+    "cancelled",
     "claim",
     "complete",
     "dead",

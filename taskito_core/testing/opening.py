@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from taskito_core.hookspecs import OfferKind
+from taskito_core.managing import Managing
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
 
@@ -25,7 +26,8 @@ def open_storage(url: str, schema: str = "taskito", **options: Any) -> Storage:
 
 def contract_methods() -> list[str]:
     """The names of the methods of the storage contract, in its order."""
-    return [name for name, value in vars(Storage).items() if inspect.isfunction(value) and name[0] != "_"]
+    named = {**vars(Storage), **vars(Managing)}
+    return [name for name, value in named.items() if inspect.isfunction(value) and name[0] != "_"]
 
 
 def missing_methods(storage: object) -> list[str]:

@@ -268,7 +268,7 @@ class NoHook(TaskMiddleware):
 @pytest.mark.parametrize(
     "wrong",
     [TaskMiddleware, Journal, "auth", [TaskMiddleware], [print], TaskMiddleware(), [NoHook()]],
-    ids=repr,
+    ids=["class", "subclass", "text", "list of classes", "function", "no list", "wrong signature"],
 )
 def test_what_is_no_middleware_is_refused_for_queues_and_tasks(tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(ConfigError, match=r"middleware must|before is called with \(ctx\)"):
