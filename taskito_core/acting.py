@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ from taskito_core import aio, notes, options
 from taskito_core.errors import ConfigError, JobNotFoundError, TaskitoError
 from taskito_core.explaining import JobExplanation, explain
 from taskito_core.job import Job, JobStatus, NewJob, new_id
+from taskito_core.limits import BreakerRecord, CircuitBreaker
 from taskito_core.managing import LogEntry, LogFilter, PeriodicState, Progress, Replay
 from taskito_core.options import Seconds
 from taskito_core.reading import MOST_PER_PAGE, Reading
@@ -113,6 +116,16 @@ class Acting(Reading):
         if found is None:
             raise _not_found(job_id)
         return explain(found, self.storage.workers())
+
+    def circuit_breakers(self) -> list[BreakerRecord]:
+        """The circuit breakers that workers have asked so far, by task name."""
+        with self._breaker() as breaker:
+            return breaker.read()
+
+    def reset_circuit_breaker(self, task_name: str) -> bool:
+        """Close a task's breaker and forget its failures; False if there is none."""
+        with self._breaker() as breaker:
+            return breaker.reset(options.name("task_name", task_name))
 
     # ---- logs ----
 
@@ -238,7 +251,17 @@ class Acting(Reading):
             )
         return states[name]
 
+    @abstractmethod
+    def _breaker(self) -> AbstractContextManager[CircuitBreaker]:
+        """The circuit breakers of this queue's workers, opened for a moment."""
+
     # ---- async twins ----
+
+    async def acircuit_breakers(self) -> list[BreakerRecord]:
+        return await aio.in_thread(self.circuit_breakers)
+
+    async def areset_circuit_breaker(self, task_name: str) -> bool:
+        return await aio.in_thread(self.reset_circuit_breaker, task_name)
 
     async def acancel_job(self, job_id: str) -> bool:
         return await aio.in_thread(self.cancel_job, job_id)
