@@ -153,6 +153,10 @@ class Connections:
 
     # ---- open and close ----
 
+    def prepare(self) -> None:
+        """See that the schema is there and current, once."""
+        self._prepare()
+
     def _prepare(self, keep: bool = True) -> None:
         """Once: see that the schema is there and current; ``keep`` the connection for the pool."""
         with self._lock:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from taskito_core import (
-    Beat,
     Claim,
     Exchange,
     Outcome,
-    Peer,
     StorageError,
     StorageUnavailable,
-    Wakeups,
     Want,
-    WorkerInfo,
 )
-from taskito_postgres import settle, sql, upkeep
+from taskito_postgres import claims as claims_sql
+from taskito_postgres import settle, sql
+from taskito_postgres.aftermath import Loose
 from taskito_postgres.arrays import Bigints, Texts
-from taskito_postgres.base import Base
 from taskito_postgres.connection import again
-from taskito_postgres.listen import Ear
+from taskito_postgres.leases import Leases
 from taskito_postgres.session import Cursor, Session, Turn
 
 log = logging.getLogger("taskito.postgres")
@@ -35,9 +33,6 @@ log = logging.getLogger("taskito.postgres")
 HELD_AGAIN = 5
 #: The same when not all of the queue was looked at, or the second look failed.
 LOOK_AGAIN = 1000
-#: Bytes of ids in one notification; PostgreSQL refuses 8000.
-MAX_NOTIFICATION = 7000
-
 _CLAIM_FIELDS = len(Claim._fields)
 
 
@@ -53,50 +48,19 @@ class _Found:
     knows_due: bool  #: False: next_due was not asked for
     looked_deep: bool = True  #: False: more priorities than the steps went
     held: bool = False  #: a due job was passed over: some transaction held it at that moment
+    sweep_at: int | None = None  #: earliest moment a sweep has something to do, if that was asked for
 
 
-@dataclass(slots=True)
-class _Recorded:
-    """What became of the outcomes."""
+class Consume(Leases):
+    """``exchange`` and ``peek`` of the contract."""
 
-    ids: set[str] = field(default_factory=set)
-    awaited: list[str] = field(default_factory=list)
-    queues: set[str] = field(default_factory=set)
-
-    def add(self, ids: set[str], awaited: list[str], queues: set[str]) -> None:
-        self.ids |= ids
-        self.awaited += awaited
-        self.queues |= queues
-
-
-class Consume(Base):
-    """``register`` to ``prune`` of the contract."""
-
-    _waits: str | None = None  #: what the worker of this object was last marked as waiting for
-    claimed: int = 0  #: claims so far; an Ear that polls slows down only while it stands still
-
-    def register(self, worker: WorkerInfo) -> None:
-        parameters = {
-            "worker": worker.id,
-            "host": worker.host,
-            "pid": worker.pid,
-            "app": worker.app,
-            "queues": json.dumps(worker.queues),
-            "tasks": json.dumps(worker.tasks),
-            "procs": worker.procs,
-            "version": worker.version,
-            "shift": self.clock_shift,
-        }
-        statement = self._statements[upkeep.REGISTER]
-
-        def work(session: Session) -> None:
-            with session.turn() as turn:
-                turn.run(statement, parameters)
-
-        self._waits = None
-        self._connections.on_worker(f"register worker {worker.id}", work)
-
-    # ---- exchange ----
+    def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
+        parameters = {"queues": Texts(queues), "lanes": Texts(lanes), "shift": self.clock_shift}
+        statement = self._statements[claims_sql.PEEK]
+        found = self._connections.on_worker(
+            "look for claimable jobs", lambda session: session.rows(statement, parameters)
+        )
+        return dict(found)
 
     def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
         try:
@@ -126,63 +90,76 @@ class Consume(Base):
             due = seeking is not None and seeking.waits == self._waits
             # A claim alone may be lost with the server: it is claimed again. What ended may not.
             look = self._look(turn, worker_id, seeking, due, lazily=not outcomes)
-        recorded = _Recorded()
-        recorded.add(*settling.answers())
+        loose = Loose()
+        recorded = settling.answers(loose)
         found = look.found()
         self._waits = found.waiting
         self.claimed += len(found.claims)
-        if len(recorded.ids) < len(outcomes):
+        if len(recorded) < len(outcomes):
             # Tried again by itself: what this turn claimed must not be claimed a second time.
-            again(lambda session: self._record_rest(session, outcomes, recorded), session)
-        self._afterwards(session, worker_id, seeking, recorded, found)
-        return Exchange(frozenset(recorded.ids), found.claims, found.next_due, found.now, found.alive)
+            again(lambda session: self._record_rest(session, outcomes, recorded, loose), session)
+        self._afterwards(session, worker_id, seeking, loose, found)
+        claims, next_due = found.claims, found.next_due
+        return Exchange(frozenset(recorded), claims, next_due, found.now, found.alive, found.sweep_at)
 
-    def _record_rest(self, session: Session, outcomes: Sequence[Outcome], recorded: _Recorded) -> None:
-        """Outcomes that matched no row: fenced, recorded earlier, or passed over because the row changed."""
-        rest = [outcome for outcome in outcomes if outcome.job_id not in recorded.ids]
+    def _record_rest(
+        self, session: Session, outcomes: Sequence[Outcome], recorded: set[str], loose: Loose
+    ) -> None:
+        """Outcomes that matched no row: fenced, recorded earlier, asked to cancel, or passed over because
+        the row changed."""
+        rest = [outcome for outcome in outcomes if outcome.job_id not in recorded]
         with session.turn() as turn:
-            settling = settle.send(turn, self._statements, rest, self.clock_shift)
+            settling = settle.send_again(turn, self._statements, rest, self.clock_shift)
             earlier = settle.ask_earlier(turn, self._statements, rest)
-        recorded.add(*settling.answers())
-        recorded.ids |= {row[0] for row in earlier.fetchall()}
+        recorded |= settling.answers(loose)
+        recorded.update(loose.ended(row for row in earlier.fetchall() if row[0] not in recorded))
 
     def _look(
         self, turn: Turn, worker_id: str, seeking: _Seeking | None, due: bool, lazily: bool
     ) -> _Looking:
         claims = dues = None
         if seeking is not None:
-            claims = turn.run(self._statements[sql.CLAIM], seeking.parameters)
+            statement = claims_sql.CLAIM_CAPPED if seeking.is_capped else claims_sql.CLAIM
+            claims = turn.run(self._statements[statement], seeking.parameters)
             if due:
-                dues = turn.run(self._statements[sql.DUE], seeking.parameters)
+                dues = turn.run(self._statements[claims_sql.DUE], seeking.parameters)
         return _Looking(claims, dues, self._glance(turn, worker_id, lazily))
 
     def _glance(self, turn: Turn, worker_id: str, lazily: bool) -> Cursor:
         parameters = {"worker": worker_id, "shift": self.clock_shift, "lazily": lazily}
-        return turn.run(self._statements[sql.LOOK], parameters)
+        return turn.run(self._statements[claims_sql.LOOK], parameters)
 
     def _afterwards(
-        self, session: Session, worker_id: str, seeking: _Seeking | None, recorded: _Recorded, found: _Found
+        self, session: Session, worker_id: str, seeking: _Seeking | None, loose: Loose, found: _Found
     ) -> None:
         """After the commit: tell who waits, and before this worker may wait, mark it and look once more.
 
         What was recorded and claimed stands; a failure here only means that somebody looks a little later.
         """
+        if loose.any:
+            self._tie_up(session, loose, found)
         short = seeking is not None and found.alive and len(found.claims) < seeking.limit
         waits = seeking.waits if short and seeking is not None else None
         mark = found.alive and seeking is not None and waits != found.waiting
         # Often it is result() that holds a new job, for as long as it takes to ask to be told of its end.
-        looks = short and (mark or not found.knows_due or not found.looked_deep or found.held)
-        if not (recorded.awaited or recorded.queues or mark or looks):
+        looks = short and (
+            mark or not found.knows_due or not found.looked_deep or found.held or bool(loose.opened)
+        )
+        if loose.opened and not looks:
+            found.next_due = found.now
+        if not (loose.awaited or loose.queues or mark or looks):
             return
         try:
             with session.turn() as turn:
-                self._tell(turn, recorded)
-                if recorded.queues:
-                    turn.run(self._statements[sql.RING], self._bell(sorted(recorded.queues), worker_id))
+                if loose.awaited:
+                    turn.run(self._statements[sql.TELL], self._news(loose.awaited))
+                    turn.cut()
+                if loose.queues:
+                    turn.run(self._statements[sql.RING], self._bell(sorted(loose.queues), worker_id))
                     turn.cut()
                 if mark:
                     turn.commit_lazily()
-                    turn.run(self._statements[sql.MARK], {"worker": worker_id, "waiting": waits})
+                    turn.run(self._statements[claims_sql.MARK], {"worker": worker_id, "waiting": waits})
                     turn.cut()
                 again = self._look_again(turn, worker_id, seeking, found) if looks and seeking else None
             if mark:
@@ -196,23 +173,28 @@ class Consume(Base):
             found.next_due = found.now + LOOK_AGAIN
 
     def _look_again(self, turn: Turn, worker_id: str, seeking: _Seeking, found: _Found) -> _Looking:
-        rest = seeking.rest(seeking.limit - len(found.claims))
-        statement = sql.CLAIM if found.looked_deep else sql.CLAIM_IN_ORDER
+        rest = seeking.rest(found.claims)
+        statement = claims_sql.CLAIM_IN_ORDER
+        if found.looked_deep:
+            statement = claims_sql.CLAIM_CAPPED if seeking.is_capped else claims_sql.CLAIM
         claims = turn.run(self._statements[statement], rest)
-        dues = turn.run(self._statements[sql.DUE], rest)
+        dues = turn.run(self._statements[claims_sql.DUE], rest)
         look = self._glance(turn, worker_id, lazily=True)
-        return _Looking(claims, dues, look, in_order=statement is sql.CLAIM_IN_ORDER)
+        return _Looking(claims, dues, look, in_order=statement is claims_sql.CLAIM_IN_ORDER)
+
+    def _tie_up(self, session: Session, loose: Loose, found: _Found) -> None:
+        try:
+            self._aftermath().tie_up(session, loose)
+        except psycopg.Error as error:
+            log.warning("after an exchange: %s", self._connections.translate(error, "let others go on"))
+            found.sweep_at = found.now  # what is left undone is for a sweep to find
 
     def _add(self, found: _Found, again: _Found) -> None:
         found.claims += again.claims
         found.now, found.alive, found.next_due = again.now, again.alive, again.next_due
+        if again.sweep_at is not None:
+            found.sweep_at = min(again.sweep_at, found.sweep_at or again.sweep_at)
         self.claimed += len(again.claims)
-
-    def _tell(self, turn: Turn, recorded: _Recorded) -> None:
-        if recorded.awaited:
-            parameters = {"channel": self._done_channel, "payloads": Texts(_chunks(recorded.awaited))}
-            turn.run(self._statements[sql.TELL], parameters)
-            turn.cut()
 
     def _record_apart(self, worker_id: str, outcomes: Sequence[Outcome]) -> set[str]:
         """Record what can be: halve until the refused outcome is alone, and reject that job."""
@@ -238,77 +220,11 @@ class Consume(Base):
             log.error("the outcome of job %s cannot be stored: %s", outcome.job_id, error)
             return set(self._exchange(worker_id, (settle.rejected(outcome, error),), None).recorded)
 
-    # ---- leases ----
-
-    def heartbeat(self, worker_id: str, running: Sequence[tuple[str, int]]) -> Beat:
-        parameters = {"worker": worker_id, "shift": self.clock_shift}
-
-        def work(session: Session) -> Beat:
-            with session.turn() as turn:
-                turn.commit_lazily()
-                beat = turn.run(self._statements[upkeep.BEAT], parameters)
-                peers = turn.run(self._statements[upkeep.PEERS], parameters)
-                stored = turn.run(self._statements[upkeep.RUNNING], parameters)
-                clock = turn.run(self._statements[sql.CLOCK], parameters)
-            mine, named = {(row[0], row[1]) for row in stored.fetchall()}, set(running)
-            return Beat(
-                alive=beat.fetchone() is not None,
-                peers=[Peer(*row) for row in peers.fetchall()],
-                unknown_to_me=sorted(mine - named),
-                unknown_to_store=frozenset(job_id for job_id, _ in named - mine),
-                now=_value(clock),
-            )
-
-        return self._connections.on_worker(f"beat for worker {worker_id}", work)
-
-    def rescue(self, suspects: Mapping[str, int]) -> list[str]:
-        dead = {"ids": Texts(suspects.keys()), "beats": Bigints(suspects.values())}
-
-        def work(session: Session) -> list[tuple[str, str]]:
-            with session.turn() as turn:
-                turn.run(self._statements[upkeep.DECLARE_DEAD], dead)
-                hit = turn.run(self._statements[upkeep.RESCUE], {"shift": self.clock_shift})
-            return [(row[0], row[1]) for row in hit.fetchall()]
-
-        return self._ring_for(self._connections.on_worker("rescue the jobs of dead workers", work))
-
-    def unregister(self, worker_id: str) -> None:
-        parameters = {"worker": worker_id}
-
-        def work(session: Session) -> list[tuple[str, str]]:
-            with session.turn() as turn:
-                turn.run(self._statements[upkeep.RETIRE], parameters)
-                hit = turn.run(self._statements[upkeep.RELEASE_ALL], parameters)
-            return [(row[0], row[1]) for row in hit.fetchall()]
-
-        self._waits = None
-        self._ring_for(self._connections.on_worker(f"unregister worker {worker_id}", work))
-
-    def _ring_for(self, returned: list[tuple[str, str]]) -> list[str]:
-        if returned:
-            self._ringer.later({queue for _, queue in returned})
-        return [job_id for job_id, _ in returned]
-
-    def listen(self, worker_id: str, queues: Sequence[str]) -> Wakeups:
-        return Ear(self._connections, self._work_channel, queues, lambda: self.claimed)
-
-    def prune(self, limit: int) -> int:
-        parameters = {"limit": limit, "shift": self.clock_shift}
-
-        def work(session: Session) -> int:
-            with session.turn() as turn:
-                turn.commit_lazily()
-                pruned = turn.run(self._statements[upkeep.PRUNE], parameters)
-                turn.run(self._statements[upkeep.FORGET_WORKERS], parameters)
-            return len(pruned.fetchall())
-
-        return self._connections.on_worker("prune finished jobs", work)
-
 
 class _Seeking:
     """One want, as the parameters of CLAIM and DUE."""
 
-    __slots__ = ("limit", "parameters", "waits")
+    __slots__ = ("_caps", "is_capped", "limit", "parameters", "waits")
 
     def __init__(self, worker_id: str, want: Want, shift: int) -> None:
         self.limit = want.limit
@@ -320,10 +236,23 @@ class _Seeking:
             "limit": want.limit,
             "token": want.token,
             "shift": shift,
+            **_ration(want.caps),
         }
+        self._caps = want.caps
+        self.is_capped = bool(want.caps)
 
-    def rest(self, limit: int) -> dict[str, Any]:
-        return {**self.parameters, "limit": limit}
+    def rest(self, taken: Sequence[Claim]) -> dict[str, Any]:
+        """The parameters of another look, for what these claims left."""
+        rest = {**self.parameters, "limit": self.limit - len(taken)}
+        if self.is_capped:
+            # A lane is named after its task, and where the task has a lane its jobs are in it.
+            seen = Counter(claim.task_name for claim in taken)
+            rest |= _ration({lane: max(0, cap - seen[lane]) for lane, cap in self._caps.items()})
+        return rest
+
+
+def _ration(caps: Mapping[str, int]) -> dict[str, Any]:
+    return {"capped": Texts(caps.keys()), "caps": Bigints(caps.values())}
 
 
 class _Looking:
@@ -343,17 +272,19 @@ class _Looking:
         row = self._look.fetchone()
         assert row is not None  # it has no WHERE
         now, alive, waiting, _ = row
-        earliest, depth = (self._dues.fetchone() or (None, None)) if self._dues is not None else (None, None)
+        nothing = (None, None, None)
+        earliest, depth, sweep_at = (self._dues.fetchone() or nothing) if self._dues is not None else nothing
         held = earliest is not None and earliest <= now
         if earliest is not None:
             # Due and yet not claimed: held by a transaction that may be over in a moment.
             earliest = max(earliest, now + HELD_AGAIN)
-        deep = depth is None or depth < sql.MAX_STEPS
+        deep = depth is None or depth < claims_sql.MAX_STEPS
         if not deep:
             again = now + (LOOK_AGAIN if self._in_order else HELD_AGAIN)
             earliest = min(earliest or again, again)
         knows_due = self._dues is not None
-        return _Found(self._read_claims(), now, alive, waiting, earliest, knows_due, deep, held)
+        claims = self._read_claims()
+        return _Found(claims, now, alive, waiting, earliest, knows_due, deep, held, sweep_at)
 
     def _read_claims(self) -> list[Claim]:
         if self._claims is None:
@@ -374,16 +305,3 @@ def _value(cursor: Cursor) -> int:
     assert row is not None
     value: int = row[0]
     return value
-
-
-def _chunks(ids: Sequence[str]) -> list[str]:
-    """JSON lists of ids, each short enough for one notification."""
-    chunks, chunk, size = [], list[str](), 0
-    for job_id in ids:
-        weight = len(json.dumps(job_id)) + 2
-        if chunk and size + weight > MAX_NOTIFICATION:
-            chunks.append(json.dumps(chunk))
-            chunk, size = [], 0
-        chunk.append(job_id)
-        size += weight
-    return [*chunks, json.dumps(chunk)] if chunk else chunks

@@ -61,8 +61,8 @@ class Look(Base):
         self._finishes = Finishes(self._connections, self._done_channel)
 
     def get(self, ids: Sequence[str]) -> list[Job]:
-        possible = [job_id for job_id in ids if _storable(job_id)]
-        return [_job(row) for row in self._rows("read jobs", queries.GET, {"ids": Texts(possible)})]
+        possible = [job_id for job_id in ids if storable(job_id)]
+        return [job_of(row) for row in self._rows("read jobs", queries.GET, {"ids": Texts(possible)})]
 
     def list_jobs(self, where: JobFilter, limit: int, cursor: str | None) -> Page:
         before, before_id = _position(cursor)
@@ -72,7 +72,7 @@ class Look(Base):
             "before_id": before_id,
             "limit": max(limit, 0) + 1,
         }
-        jobs = [_job(row) for row in self._search("list jobs", queries.LIST_JOBS, parameters)]
+        jobs = [job_of(row) for row in self._search("list jobs", queries.LIST_JOBS, parameters)]
         last = jobs[limit - 1] if limit > 0 and len(jobs) > limit else None
         return Page(jobs[:limit], None if last is None else f"{last.created_at}.{last.id}")
 
@@ -84,7 +84,7 @@ class Look(Base):
         return _count_report(live, finished, exact)
 
     def errors(self, job_id: str) -> list[AttemptError]:
-        if not _storable(job_id):
+        if not storable(job_id):
             return []
         rows = self._rows("read a job's errors", queries.ERRORS, {"id": job_id})
         return [AttemptError(row[0], row[1], row[2], ErrorKind(row[3]), *row[4:]) for row in rows]
@@ -99,7 +99,7 @@ class Look(Base):
         return DeadPage(letters[:limit], None if last is None else f"{last.failed_at}.{last.job_id}")
 
     def letters(self, ids: Sequence[str]) -> list[DeadLetter]:
-        possible = [job_id for job_id in ids if _storable(job_id)]
+        possible = [job_id for job_id in ids if storable(job_id)]
         rows = self._rows("read dead letters", queries.LETTERS, {"ids": Texts(possible)})
         return [_letter(row) for row in rows]
 
@@ -109,7 +109,7 @@ class Look(Base):
     # ---- waiting for an end ----
 
     def await_finished(self, job_id: str, timeout: float) -> bool:
-        if not _storable(job_id):
+        if not storable(job_id):
             return True
         deadline = time.monotonic() + timeout
         if (timeout <= 0 or not self._finishes.hears) and not self._is_live(job_id):
@@ -164,7 +164,7 @@ class Look(Base):
         )
 
 
-def _storable(text: str) -> bool:
+def storable(text: str) -> bool:
     """False for text that no row can hold, so that asking for it finds nothing instead of failing."""
     try:
         return "\0" not in text and bool(text.encode())
@@ -176,7 +176,7 @@ def _position(cursor: str | None) -> tuple[int | None, str | None]:
     if cursor is None:
         return None, None
     moment, dot, last_id = cursor.partition(".")
-    if not dot or not moment.lstrip("-").isdecimal() or not _storable(last_id):
+    if not dot or not moment.lstrip("-").isdecimal() or not storable(last_id):
         raise StorageError(f"cursor must be one that an earlier page returned, got {cursor!r}")
     return int(moment), last_id
 
@@ -205,11 +205,13 @@ def _conditions(where: JobFilter) -> dict[str, Any]:
     }
 
 
-def _job(row: tuple[Any, ...]) -> Job:
+def job_of(row: tuple[Any, ...]) -> Job:
     values = dict(zip(_JOB_FIELDS, row, strict=True))
     values["status"] = JobStatus(values["status"])
     values["tags"] = tuple(json.loads(values["tags"]))
-    return Job(**values)
+    # The mark stays on a row that ended; it says something only while the job runs.
+    asked = values.pop("cancel_force") is not None
+    return Job(**values, cancel_asked=asked and values["status"] is JobStatus.RUNNING)
 
 
 def _letter(row: tuple[Any, ...]) -> DeadLetter:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import psycopg
 from psycopg import errors
 
-from taskito_core import NewJob, Receipt, StorageError, StorageUnavailable
-from taskito_postgres import sql
-from taskito_postgres.arrays import Bigints, Blobs, Doubles, Texts
+from taskito_core import NewJob, Receipt, StorageUnavailable
+from taskito_postgres import external, gates, rows, sql
+from taskito_postgres.aftermath import Loose
+from taskito_postgres.arrays import Texts
 from taskito_postgres.base import Base
+from taskito_postgres.relations import Relating, Stored
 from taskito_postgres.session import Session
+
+T = TypeVar("T")
 
 #: From here on COPY is faster than arrays.
 COPY_FROM = 2000
@@ -27,40 +29,51 @@ SENDINGS = 3
 class Produce(Base):
     """``enqueue`` of the contract."""
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
         if not jobs:
             return []
         for job in jobs:
-            _check(job)
-        ordered = sorted(jobs, key=_id)
+            rows.check(job)
+        if connection is not None:
+            return _receipts(jobs, self._store_in(connection, jobs))
         queues = {job.queue for job in jobs}
+        if any(map(rows.is_related, jobs)):
+            stored = self._send(jobs, lambda session: self._store_related(session, jobs, queues))
+        else:
+            ordered = sorted(jobs, key=_id)
+            inserted = self._send(jobs, lambda session: self._store(session, ordered, queues))
+            stored = Stored(inserted)
+        return _receipts(jobs, stored)
+
+    def _send(self, jobs: Sequence[NewJob], store: Callable[[Session], T]) -> T:
         doing = f"enqueue {len(jobs)} job(s)"
         connected = False
 
-        def store(session: Session) -> set[str]:
+        def once(session: Session) -> T:
             nonlocal connected
             connected = True
-            return self._store(session, ordered, queues)
+            return store(session)
 
         for sending in range(1, SENDINGS + 1):
             connected = False
             try:
-                inserted = self._connections.on_pool(doing, store)
-                break
+                return self._connections.on_pool(doing, once)
             except StorageUnavailable as error:
                 # Whether the lost commit happened does not matter: the same ids store nothing twice. A server
                 # that cannot be reached is not tried again here: each try may last as long as its timeout.
                 if sending == SENDINGS or not (connected and _lost(error.__cause__)):
                     raise
-        return _receipts(jobs, inserted)
+        raise AssertionError("the last sending returned or raised")
 
     def _store(self, session: Session, ordered: list[NewJob], queues: set[str]) -> set[str]:
+        if any(map(rows.has_more, ordered)):
+            return self._insert_in_parts(session, ordered, queues)
         if len(ordered) >= COPY_FROM or sum(len(job.payload) for job in ordered) > MAX_BYTES:
             try:
                 inserted = self._copy(session, ordered)
             except errors.UniqueViolation:
                 # Sent before, at least in part. COPY cannot skip what is there.
-                inserted = self._insert_in_parts(session, ordered)
+                return self._insert_in_parts(session, ordered, queues)
             self._ringer.later(queues)
             return inserted
         return self._insert(session, ordered, queues)
@@ -69,10 +82,10 @@ class Produce(Base):
         """One round trip: the rows, and in a second transaction the bell."""
         if len(ordered) == 1:
             enqueue, forget = sql.ENQUEUE_ONE, sql.FORGET_FINISHED_ONE
-            parameters = _fields(ordered[0], self.clock_shift)
+            parameters = rows.fields(ordered[0], self.clock_shift)
         else:
             enqueue, forget = sql.ENQUEUE, sql.FORGET_FINISHED
-            parameters = _columns(ordered, self.clock_shift)
+            parameters = rows.columns(ordered, self.clock_shift)
         bell = None
         with session.turn() as turn:
             stored = turn.run(self._statements[enqueue], parameters)
@@ -94,34 +107,65 @@ class Produce(Base):
             with session.connection.cursor().copy(self._statements[sql.COPY]) as copy:
                 copy.set_types(sql.COPY_TYPES)
                 for job in ordered:
-                    copy.write_row(_row(job, now))
+                    copy.write_row(rows.copied(job, now))
             ids = {"ids": Texts(job.id for job in ordered)}
             forgotten = session.connection.execute(self._statements[sql.FORGET_FINISHED], ids).fetchall()
         return {job.id for job in ordered} - {row[0] for row in forgotten}
 
-    def _insert_in_parts(self, session: Session, ordered: list[NewJob]) -> set[str]:
-        inserted: set[str] = set()
+    def _insert_in_parts(self, session: Session, ordered: list[NewJob], queues: set[str]) -> set[str]:
         with session.transaction():
-            for start in range(0, len(ordered), COPY_FROM):
-                parameters = _columns(ordered[start : start + COPY_FROM], self.clock_shift)
-                stored = session.connection.execute(self._statements[sql.ENQUEUE], parameters)
-                forgotten = session.connection.execute(
-                    self._statements[sql.FORGET_FINISHED], {"ids": parameters["ids"]}
-                )
-                inserted |= {row[0] for row in stored} - {row[0] for row in forgotten}
+            inserted = Relating(session.runner(self._statements), ordered, self.clock_shift).store().inserted
+        self._ringer.later(queues)
         return inserted
+
+    def _store_related(self, session: Session, jobs: Sequence[NewJob], queues: set[str]) -> Stored:
+        with session.transaction():
+            stored = Relating(session.runner(self._statements), jobs, self.clock_shift).store()
+        new = [job for job in jobs if job.id in stored.inserted]
+        loose = Loose(
+            children=[job.id for job in new if job.parents],
+            keys={job.concurrency_key for job in new if job.concurrency_key is not None},
+        )
+        self._aftermath().tie_up(session, loose)
+        if dropping := [job for job in new if job.drop_excess and job.id not in loose.opened]:
+            self._drop_excess(session, dropping, loose)
+        self._tell(session, loose)
+        self._ringer.later(queues | loose.queues)
+        return stored
+
+    def _drop_excess(self, session: Session, jobs: Sequence[NewJob], loose: Loose) -> None:
+        due = [job for job in jobs if not job.delay and job.scheduled_at is None]
+        with session.turn() as turn:
+            parameters = {"ids": Texts(job.id for job in due), "shift": self.clock_shift}
+            dropped = turn.run(self._statements[gates.DROP_EXCESS], parameters)
+        loose.ended(dropped.fetchall())
+        self._aftermath().tie_up(session, loose)
+
+    def _store_in(self, connection: object, jobs: Sequence[NewJob]) -> Stored:
+        """Store them in the caller's transaction; waits for nothing that others hold, and locks nothing of theirs.
+
+        Places are left to the next sweep, because giving one away takes a lock that would last until the caller
+        commits; so is a parent that ends meanwhile.
+        """
+        self._connections.prepare()
+
+        def work(run: external.Runner) -> Stored:
+            stored = Relating(run, jobs, self.clock_shift, key_gate="later").store()
+            children = [job.id for job in jobs if job.id in stored.inserted and job.parents]
+            if children:
+                about = {"parents": Texts(()), "children": Texts(children), "shift": self.clock_shift}
+                run(gates.DOOM, about)
+                run(gates.FREE, about)
+            # Delivered when the caller commits, and not at all if the caller does not.
+            run(sql.RING_INSIDE, self._bell(sorted({job.queue for job in jobs})))
+            return stored
+
+        with self._connections.translated(f"enqueue {len(jobs)} job(s) in your transaction"):
+            return external.run(connection, self._statements, work)
 
 
 def _id(job: NewJob) -> str:
     return job.id
-
-
-def _check(job: NewJob) -> None:
-    # "Infinity" would be stored well and fail every later settle of the batch it travels in.
-    for name in ("delay", "timeout", "result_ttl"):
-        value = getattr(job, name)
-        if value is not None and not (math.isfinite(value) and 0 <= value <= 1e12):
-            raise StorageError(f"{name} of job {job.id} must be between 0 and 1e12 seconds, got {value}")
 
 
 def _lost(cause: BaseException | None) -> bool:
@@ -129,67 +173,13 @@ def _lost(cause: BaseException | None) -> bool:
     return isinstance(cause, psycopg.Error) and (cause.sqlstate is None or cause.sqlstate.startswith("57P"))
 
 
-def _receipts(jobs: Sequence[NewJob], inserted: set[str]) -> list[Receipt]:
+def _receipts(jobs: Sequence[NewJob], stored: Stored) -> list[Receipt]:
     receipts = []
+    inserted = set(stored.inserted)
     for job in jobs:
-        receipts.append(Receipt(job.id, job.id in inserted))
+        stand_in = job.id
+        while (holder := stored.stand_ins.get(stand_in)) is not None:
+            stand_in = holder
+        receipts.append(Receipt(stand_in, job.id in inserted))
         inserted.discard(job.id)  # an id that is in the batch twice was stored once
     return receipts
-
-
-def _columns(jobs: Sequence[NewJob], shift: int) -> dict[str, Any]:
-    return {
-        "ids": Texts(job.id for job in jobs),
-        "task_names": Texts(job.task_name for job in jobs),
-        "queues": Texts(job.queue for job in jobs),
-        "priorities": Bigints(job.priority for job in jobs),
-        "payloads": Blobs(job.payload for job in jobs),
-        "scheduled": Bigints(job.scheduled_at for job in jobs),
-        "delays": Doubles(job.delay for job in jobs),
-        "max_retries": Bigints(job.max_retries for job in jobs),
-        "timeouts": Doubles(job.timeout for job in jobs),
-        "result_ttls": Doubles(job.result_ttl for job in jobs),
-        "metadata": Texts(job.metadata for job in jobs),
-        "tags": Texts(_tags(job) for job in jobs),
-        "shift": shift,
-    }
-
-
-def _fields(job: NewJob, shift: int) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "task_name": job.task_name,
-        "queue": job.queue,
-        "priority": job.priority,
-        "payload": job.payload,
-        "scheduled_at": job.scheduled_at,
-        "delay": float(job.delay),
-        "retries": job.max_retries,
-        "timeout": None if job.timeout is None else float(job.timeout),
-        "result_ttl": None if job.result_ttl is None else float(job.result_ttl),
-        "metadata_text": job.metadata,
-        "tags_text": _tags(job),
-        "shift": shift,
-    }
-
-
-def _row(job: NewJob, now: int) -> tuple[Any, ...]:
-    due = now + int(job.delay * 1000) if job.scheduled_at is None else job.scheduled_at
-    return (
-        job.id,
-        job.task_name,
-        job.queue,
-        job.priority,
-        job.payload,
-        now,
-        due,
-        job.max_retries,
-        None if job.timeout is None else float(job.timeout),
-        None if job.result_ttl is None else float(job.result_ttl),
-        job.metadata,
-        _tags(job),
-    )
-
-
-def _tags(job: NewJob) -> str:
-    return json.dumps(job.tags) if job.tags else "[]"

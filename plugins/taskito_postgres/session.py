@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -179,6 +179,16 @@ class Session:
             self.connection.execute(_PLAN_FREELY)
             cursor = self.connection.cursor(binary=True).execute(statement, parameters, prepare=False)
         return cursor.fetchall()
+
+    def runner(self, statements: Mapping[str, bytes]) -> Callable[[str, Parameters], list[TupleRow]]:
+        """Runs statements by their text, one by one, in the transaction that is open."""
+
+        def run(statement: str, parameters: Parameters) -> list[TupleRow]:
+            cursor = self.connection.cursor(binary=True)
+            cursor.execute(statements[statement], parameters, prepare=True)
+            return cursor.fetchall() if cursor.description else []
+
+        return run
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

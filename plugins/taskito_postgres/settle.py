@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from taskito_core import (
+    Cancelled,
     Complete,
     Dead,
     DeadReason,
@@ -18,12 +19,13 @@ from taskito_core import (
     Retry,
     clean_text,
 )
-from taskito_postgres import sql
+from taskito_postgres import sql, upkeep
+from taskito_postgres.aftermath import Loose
 from taskito_postgres.arrays import Bigints, Blobs, Texts
 from taskito_postgres.session import Cursor, Turn
 from taskito_postgres.sql import Statements
 
-Kind = TypeVar("Kind", Complete, Dead, Retry, Release)
+Kind = TypeVar("Kind", Complete, Dead, Retry, Release, Cancelled)
 
 #: Bytes of results in one statement: an array of PostgreSQL ends at 1 GB.
 MAX_BYTES = 64 * 1024 * 1024
@@ -35,46 +37,60 @@ MAX_DELAY = 10**15
 class Settling:
     """The statements of one batch, sent; their answers are read when the turn is over."""
 
-    finished: list[Cursor] = field(default_factory=list)  #: rows (id, awaited)
-    returned: list[Cursor] = field(default_factory=list)  #: rows (id, queue): pending again
+    finished: list[Cursor] = field(default_factory=list)  #: rows as ``sql.ENDED``
+    returned: list[Cursor] = field(default_factory=list)  #: rows (id, queue, key): pending again
 
-    def answers(self) -> tuple[set[str], list[str], set[str]]:
-        """Ids recorded, those of them that somebody awaits, and the queues that have jobs again."""
+    def answers(self, loose: Loose) -> set[str]:
+        """The ids recorded; what follows from them goes into ``loose``."""
         recorded: set[str] = set()
-        awaited: list[str] = []
-        queues: set[str] = set()
         for cursor in self.finished:
-            for job_id, is_awaited in cursor.fetchall():
-                recorded.add(job_id)
-                if is_awaited:
-                    awaited.append(job_id)
+            recorded.update(loose.ended(cursor.fetchall()))
         for cursor in self.returned:
-            for job_id, queue in cursor.fetchall():
+            for job_id, queue, key in cursor.fetchall():
                 recorded.add(job_id)
-                queues.add(queue)
-        return recorded, awaited, queues
+                if key is None:
+                    loose.queues.add(queue)
+                else:
+                    loose.keys.add(key)
+        return recorded
 
 
 def send(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift: int) -> Settling:
     """Send what records these outcomes. Each kind is sorted by id, so that two settlers cannot deadlock."""
     settling = Settling()
     for batch in _by_weight(_of(outcomes, Complete)):
-        settling.finished.append(turn.run(statements[sql.COMPLETE], _results(batch, shift)))
+        settling.finished.append(turn.run(statements[sql.COMPLETE], results(batch, shift)))
     if buried := _of(outcomes, Dead):
         reasons = [dead.reason.value for dead in buried]
         settling.finished.append(turn.run(statements[sql.BURY], _failures(buried, reasons, shift)))
+    if stopped := _of(outcomes, Cancelled):
+        settling.finished.append(turn.run(statements[sql.STOP], _stopped(stopped, False, shift)))
     if retries := _of(outcomes, Retry):
         delays = [str(min(int(max(retry.delay, 0.0) * 1000), MAX_DELAY)) for retry in retries]
         settling.returned.append(turn.run(statements[sql.RETRY], _failures(retries, delays, shift)))
     if released := _of(outcomes, Release):
-        settling.returned.append(turn.run(statements[sql.RELEASE], _handed_back(released)))
+        settling.returned.append(turn.run(statements[sql.RELEASE], _handed_back(released, shift)))
+    return settling
+
+
+def send_again(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift: int) -> Settling:
+    """The same for outcomes that matched no row: those asked to cancel meanwhile are recorded as that."""
+    settling = send(turn, statements, outcomes, shift)
+    asked = [
+        Cancelled(one.job_id, one.token, upkeep.ASKED, one.started_at if isinstance(one, Retry) else None)
+        for one in outcomes
+        if isinstance(one, Retry | Release)
+    ]
+    if asked:
+        asked.sort(key=itemgetter(0))
+        settling.finished.append(turn.run(statements[sql.STOP], _stopped(asked, True, shift)))
     return settling
 
 
 def ask_earlier(turn: Turn, statements: Statements, outcomes: Sequence[Outcome]) -> Cursor:
-    """Ask which of these are recorded, by whatever sending; rows (id,). Releases leave no trace to find."""
+    """Ask which of these are recorded, by whatever sending; rows as ``sql.ENDED``. Releases leave no trace."""
     told = [outcome for outcome in outcomes if not isinstance(outcome, Release)]
-    errors = [None if isinstance(outcome, Complete) else _clean(outcome.error) for outcome in told]
+    errors = [_clean(outcome.error) if isinstance(outcome, Dead | Retry) else None for outcome in told]
     parameters = {
         "ids": Texts(outcome.job_id for outcome in told),
         "tokens": Bigints(outcome.token for outcome in told),
@@ -92,7 +108,7 @@ def rejected(outcome: Outcome, why: Exception) -> Dead:
     return Dead(outcome.job_id, outcome.token, DeadReason.REJECTED, None, error, None)
 
 
-_STATUS_AFTER = {Complete: "complete", Dead: "dead", Retry: "pending"}
+_STATUS_AFTER = {Complete: "complete", Dead: "dead", Retry: "pending", Cancelled: "cancelled"}
 
 
 def _of(outcomes: Iterable[Outcome], kind: type[Kind]) -> list[Kind]:
@@ -113,7 +129,7 @@ def _by_weight(batch: list[Complete]) -> Iterator[list[Complete]]:
     yield batch[start:]
 
 
-def _results(batch: list[Complete], shift: int) -> dict[str, Any]:
+def results(batch: list[Complete], shift: int) -> dict[str, Any]:
     ids, tokens, results, started = zip(*batch, strict=True)
     return {
         "ids": Texts(ids),
@@ -147,6 +163,25 @@ def _clean(error: ErrorInfo) -> ErrorInfo:
     return ErrorInfo(error.kind, clean_text(error.type), clean_text(error.message), traceback)
 
 
-def _handed_back(batch: list[Release]) -> dict[str, Any]:
-    ids, tokens, lanes = zip(*batch, strict=True)
-    return {"ids": Texts(ids), "tokens": Bigints(tokens), "lanes": Texts(lanes)}
+def _handed_back(batch: list[Release], shift: int) -> dict[str, Any]:
+    ids, tokens, lanes, delays = zip(*batch, strict=True)
+    late = [None if delay is None else min(int(max(delay, 0.0) * 1000), MAX_DELAY) for delay in delays]
+    return {
+        "ids": Texts(ids),
+        "tokens": Bigints(tokens),
+        "lanes": Texts(lanes),
+        "delays": Bigints(late),
+        "shift": shift,
+    }
+
+
+def _stopped(batch: list[Cancelled], asked: bool, shift: int) -> dict[str, Any]:
+    ids, tokens, errors, started = zip(*batch, strict=True)
+    return {
+        "ids": Texts(ids),
+        "tokens": Bigints(tokens),
+        "errors": Texts(clean_text(error, 500) for error in errors),
+        "started": Bigints(started),
+        "asked": asked,
+        "shift": shift,
+    }

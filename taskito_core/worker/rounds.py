@@ -14,7 +14,7 @@ class Round(StrEnum):
 
 
 #: Seconds between two rounds at most. A store that is away, or refuses, is asked again after as long.
-INTERVALS = {Round.PRUNE: 60.0, Round.SWEEP: 10.0, Round.FIRE: 60.0}
+INTERVALS = {Round.PRUNE: 60.0, Round.SWEEP: 10.0, Round.FIRE: 5.0}
 
 
 class Rounds:
