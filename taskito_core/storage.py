@@ -213,8 +213,8 @@ class Storage(Managing, Protocol):
     def migrate(self) -> list[str]:
         """Bring the schema up to date; the names of the migrations applied, oldest first.
 
-        Safe to call in many processes at once: one applies, the others wait and return [].
-        Each migration is applied completely or not at all.
+        Safe to call in many processes at once: each migration is applied by one of them, completely or not
+        at all, and named in that one's answer; all return when the schema is up to date.
         """
         ...
 

@@ -81,8 +81,8 @@ WITH RECURSIVE {_PRESENT}, wanted AS (
 {_TAKE}"""
 
 CLAIM_CAPPED = f"""
--- The same where of some lanes no more than so many may be taken. Those are probed apart, each no further than
--- its cap, and merged with the others: a few rows are locked in vain until the commit.
+-- The same where of some lanes no more than so many may be taken. Those are probed apart, each no further
+-- than its cap, and merged with the others: a few rows are locked in vain until the commit.
 WITH RECURSIVE {_PRESENT}, wanted AS (
     SELECT rank, queue, priority, array_agg(lane) AS lanes
       FROM present WHERE (lane = '' OR lane = ANY (%(tasks)b)) AND lane <> ALL (%(capped)b)
@@ -151,8 +151,8 @@ WITH RECURSIVE clock AS MATERIALIZED (
      WHERE l.lane = '' OR l.lane = ANY (%(tasks)b)
 ), picked AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY f.rank, f.priority DESC, f.scheduled_at, f.id) AS place, f.ctid
-      FROM (SELECT found.*, row_number() OVER (PARTITION BY lane ORDER BY rank, priority DESC, scheduled_at, id)
-                            AS number FROM found) f
+      FROM (SELECT found.*, row_number() OVER (
+                   PARTITION BY lane ORDER BY rank, priority DESC, scheduled_at, id) AS number FROM found) f
      WHERE f.number <= f.cap
      ORDER BY place LIMIT %(limit)b
 )

@@ -10,8 +10,8 @@ from taskito_postgres.sql import CANCELLED, ENDED, NOW
 from taskito_postgres.upkeep import DELETING, UNNEEDED
 
 CANCEL = f"""
--- Cancel those that are pending. Found by id and not by place, so that a row which only changed is not missed;
--- one that is claimed first is no longer pending.
+-- Cancel those that are pending. Found by id and not by place, so that a row which only changed is not
+-- missed; one that is claimed first is no longer pending.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs j SET {CANCELLED}, error = %(reason)b::text
   FROM clock c

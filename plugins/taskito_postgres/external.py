@@ -34,8 +34,8 @@ def driver_connection(connection: object) -> psycopg.Connection[Any]:
         found = getattr(getattr(found, "connection", None), "driver_connection", None)
     if not isinstance(found, psycopg.Connection):
         raise ConfigError(
-            "connection must be a psycopg 3 connection or cursor, not an async one, or SQLAlchemy's connection "
-            f"or session on one, got {connection!r:.100}"
+            "connection must be a psycopg 3 connection or cursor, not an async one, or SQLAlchemy's "
+            f"connection or session on one, got {connection!r:.100}"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The statements about gates, one constant each: what keeps a pending job from being claimed, and what opens it.
+"""The statements about gates, one constant each: what keeps a pending job from being claimed, what opens it.
 
 ``taskito.`` stands for the schema, and no statement may depend on statistics, as in ``sql``.
 
@@ -23,17 +23,18 @@ MAX_PROMOTED = 2_000
 
 _FAILED_PARENT = """(
        SELECT d.parent_id, coalesce(f.status, 'gone') AS status FROM taskito.job_dependencies d
-         LEFT JOIN LATERAL (SELECT e.status FROM taskito.jobs_done e WHERE e.id = d.parent_id LIMIT 1) f ON true
+         LEFT JOIN LATERAL (
+              SELECT e.status FROM taskito.jobs_done e WHERE e.id = d.parent_id LIMIT 1) f ON true
         WHERE d.job_id = l.id AND f.status IS DISTINCT FROM 'complete'
           AND (f.status IS NOT NULL
                OR (SELECT true FROM taskito.jobs_live p WHERE p.id = d.parent_id LIMIT 1) IS NULL)
         LIMIT 1)"""
 
 _CHILDREN_OF = """LATERAL (
-       SELECT l.id FROM taskito.job_dependencies d
+       SELECT l.id FROM taskito.job_dependencies edge
         CROSS JOIN LATERAL (SELECT l.id FROM taskito.jobs_live l
-                             WHERE l.id = d.job_id AND l.gate = 'parents' AND NOT l.tolerant LIMIT 1) l
-        WHERE d.parent_id = {parent}) child"""
+                             WHERE l.id = edge.job_id AND l.gate = 'parents' AND NOT l.tolerant LIMIT 1) l
+        WHERE edge.parent_id = {parent}) child"""
 
 DOOM = f"""
 -- Cancel the dependants of these parents that ended other than complete, theirs in turn, and these children
@@ -98,7 +99,8 @@ SELECT e.job_id, e.parent_id FROM unnest(%(ids)b, %(parents)b) AS e(job_id, pare
 
 UNFREED = """
 -- The net: some children whose parents somebody should look at, the newest and those after the last seen.
-(SELECT l.id FROM taskito.jobs_live l WHERE l.gate = 'parents' ORDER BY l.gate DESC, l.id DESC LIMIT %(limit)b)
+(SELECT l.id FROM taskito.jobs_live l WHERE l.gate = 'parents'
+  ORDER BY l.gate DESC, l.id DESC LIMIT %(limit)b)
 UNION ALL
 (SELECT l.id FROM taskito.jobs_live l WHERE l.gate = 'parents' AND l.id > %(after)b
   ORDER BY l.gate, l.id LIMIT %(limit)b)
@@ -129,8 +131,8 @@ _NEXT_SLOT = """(SELECT g.slot FROM (SELECT generate_series({first}, {last}) AS 
           LIMIT 1)"""
 
 LET_IN = f"""
--- Give the free places of these keys to those who are next, one step for each: by priority, age, id, until the
--- next one finds none. Each job says by itself how many places its key has.
+-- Give the free places of these keys to those who are next, one step for each: by priority, age, id, until
+-- the next one finds none. Each job says by itself how many places its key has.
 WITH RECURSIVE taken AS MATERIALIZED (
     SELECT k.key, h.count FROM unnest(%(keys)b) AS k(key)
      CROSS JOIN LATERAL (SELECT count(*) FROM taskito.jobs_live h

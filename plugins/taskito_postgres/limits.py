@@ -31,7 +31,8 @@ Run = Callable[[str, Parameters], list[tuple[Any, ...]]]
 OPEN_BUCKETS = f"""
 -- A key that was never asked for has a full bucket.
 INSERT INTO taskito.rate_limits (key, tokens, rate, burst, refilled_at)
-SELECT n.key, n.burst, n.rate, n.burst, {NOW} FROM unnest(%(keys)b, %(rates)b, %(bursts)b) AS n(key, rate, burst)
+SELECT n.key, n.burst, n.rate, n.burst, {NOW}
+  FROM unnest(%(keys)b, %(rates)b, %(bursts)b) AS n(key, rate, burst)
     ON CONFLICT (key) DO NOTHING
 """
 
@@ -42,7 +43,8 @@ SELECT r.key, r.tokens, r.refilled_at FROM taskito.rate_limits r
 """
 
 KEEP_BUCKETS = """
-UPDATE taskito.rate_limits r SET tokens = n.tokens, rate = n.rate, burst = n.burst, refilled_at = n.refilled_at
+UPDATE taskito.rate_limits r
+   SET tokens = n.tokens, rate = n.rate, burst = n.burst, refilled_at = n.refilled_at
   FROM unnest(%(keys)b, %(tokens)b, %(rates)b, %(bursts)b, %(moments)b)
        AS n(key, tokens, rate, burst, refilled_at)
  WHERE r.key = n.key

@@ -23,7 +23,7 @@ from taskito_core import (
     Replay,
     Swept,
 )
-from taskito_postgres import controls, external, gates, notes, periodic, rows, settle, sql
+from taskito_postgres import controls, external, gates, periodic, rows, sayings, settle, sql
 from taskito_postgres.aftermath import Loose
 from taskito_postgres.arrays import Bigints, Doubles, Texts
 from taskito_postgres.look import FAST_POLL, SLOW_POLL, Look, job_of, storable
@@ -156,18 +156,16 @@ class Managing(Look):
             loose.keys |= {row[0] for row in due.fetchall()} | {row[0] for row in seen if row[1]}
             self._net_after = (_next(loose.children, child), _next([row[0] for row in seen], key))
             self._aftermath().tie_up(session, loose)
-            [(next_at, now)] = session.rows(
-                self._statements[gates.NEXT_SWEEP], {"shift": self.clock_shift}
-            )
+            [(next_at, now)] = session.rows(self._statements[gates.NEXT_SWEEP], {"shift": self.clock_shift})
             swept = Swept(gone, list(loose.cancelled), list(loose.opened), next_at, now)
             self._follow(session, loose)
             return swept
 
         return self._connections.on_worker("sweep", work)
 
-    def note(self, noted: Sequence[Note]) -> None:
-        newest = {one.job_id: one.progress for one in noted if isinstance(one, Progress)}
-        entries = [one for one in noted if isinstance(one, LogEntry)]
+    def note(self, notes: Sequence[Note]) -> None:
+        newest = {one.job_id: one.progress for one in notes if isinstance(one, Progress)}
+        entries = [one for one in notes if isinstance(one, LogEntry)]
         progress = {"ids": Texts(newest.keys()), "progress": Doubles(newest.values())}
 
         def work(session: Session) -> None:
@@ -175,16 +173,16 @@ class Managing(Look):
             with session.turn() as turn:
                 turn.commit_lazily()
                 if newest:
-                    turn.run(self._statements[notes.PROGRESS], progress)
-                    turn.run(self._statements[notes.PROGRESS_AFTER], progress)
+                    turn.run(self._statements[sayings.PROGRESS], progress)
+                    turn.run(self._statements[sayings.PROGRESS_AFTER], progress)
                 if entries:
-                    turn.run(self._statements[notes.LOG], _columns(entries))
+                    turn.run(self._statements[sayings.LOG], _columns(entries))
                     ids = {"ids": Texts({entry.job_id for entry in entries})}
-                    listened = turn.run(self._statements[notes.LISTENED_TO], ids)
+                    listened = turn.run(self._statements[sayings.LISTENED_TO], ids)
             awaited = [row[0] for row in listened.fetchall()] if listened is not None else []
             self._tell(session, Loose(awaited=awaited))
 
-        if noted:
+        if notes:
             self._connections.on_worker("store what jobs said", work)
 
     # ---- schedules ----
@@ -259,9 +257,7 @@ class Managing(Look):
         self._connections.prepare()
         parameters = settle.results([outcome], self.clock_shift)
         with self._connections.translated("complete a job in your transaction"):
-            return external.run(
-                connection, self._statements, lambda run: bool(run(sql.COMPLETE, parameters))
-            )
+            return external.run(connection, self._statements, lambda run: bool(run(sql.COMPLETE, parameters)))
 
     # ---- look ----
 
@@ -286,7 +282,7 @@ class Managing(Look):
             "after": where.after,
             "limit": limit,
         }
-        return [LogEntry._make(row) for row in self._search("read logs", notes.LOGS, parameters)]
+        return [LogEntry._make(row) for row in self._search("read logs", sayings.LOGS, parameters)]
 
     def await_logs(self, job_id: str, after: str | None, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
@@ -297,7 +293,7 @@ class Managing(Look):
             self._connections.on_pool(
                 "wait for a job", lambda session: self._ask(session, job_id), repeatable=True
             )
-            while not self._rows("look for news of a job", notes.HAS_NEWS, news)[0][0]:
+            while not self._rows("look for news of a job", sayings.HAS_NEWS, news)[0][0]:
                 rest = deadline - time.monotonic()
                 if rest <= 0:
                     return False

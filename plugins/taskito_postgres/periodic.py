@@ -17,9 +17,9 @@ _COLUMNS = """name, app, task_name, cron, timezone, catch_up, queue, payload, pr
 DECLARE = f"""
 -- A new entry begins enabled; a known one keeps its state, and its next run unless its times changed. One
 -- that another app declared a moment ago is left alone: no row.
-INSERT INTO taskito.periodic_tasks AS p (name, app, task_name, cron, timezone, catch_up, queue, payload, priority,
-                                         max_retries, timeout, result_ttl, metadata, tags, next_run,
-                                         last_registered)
+INSERT INTO taskito.periodic_tasks AS p
+       (name, app, task_name, cron, timezone, catch_up, queue, payload, priority, max_retries, timeout,
+        result_ttl, metadata, tags, next_run, last_registered)
 SELECT %(name)b::text, %(app)b::text, %(task_name)b::text, %(cron)b::text, %(timezone)b::text,
        %(catch_up)b::text, %(queue)b::text, %(payload)b::bytea, %(priority)b::bigint, %(max_retries)b::bigint,
        %(timeout)b::float8, %(result_ttl)b::float8, %(metadata)b::text, %(tags)b::text, %(next_run)b::bigint,

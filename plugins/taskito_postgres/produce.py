@@ -142,10 +142,10 @@ class Produce(Base):
         self._aftermath().tie_up(session, loose)
 
     def _store_in(self, connection: object, jobs: Sequence[NewJob]) -> Stored:
-        """Store them in the caller's transaction; waits for nothing that others hold, and locks nothing of theirs.
+        """Store them in the caller's transaction; waits for nothing others hold, and locks nothing of theirs.
 
-        Places are left to the next sweep, because giving one away takes a lock that would last until the caller
-        commits; so is a parent that ends meanwhile.
+        Places are left to the next sweep, because giving one away takes a lock that would last until the
+        caller commits; so is a parent that ends meanwhile.
         """
         self._connections.prepare()
 

@@ -65,9 +65,7 @@ class Relating:
             earlier.add(job.id)
         if not outside:
             return
-        known = self._run(
-            sql.STANDING, {"ids": Texts(outside), "unique_keys": Texts(None for _ in outside)}
-        )
+        known = self._run(sql.STANDING, {"ids": Texts(outside), "unique_keys": Texts(None for _ in outside)})
         missing = [row[0] for row in known if not row[1]]
         if missing:
             listed = ", ".join(map(str, missing[:5]))
@@ -130,5 +128,3 @@ class Relating:
         while (holder := self._stored.stand_ins.get(job_id)) is not None:
             job_id = holder
         return job_id
-
-

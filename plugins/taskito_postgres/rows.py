@@ -48,7 +48,7 @@ def columns(jobs: Sequence[NewJob], shift: int) -> dict[str, Any]:
 
 
 def more_columns(jobs: Sequence[NewJob], shift: int, key_gate: str = "") -> dict[str, Any]:
-    """The same with everything; ``key_gate``: '' to stand in line at once, 'later' to leave that to a sweep."""
+    """The same with everything; ``key_gate``: '' to stand in line at once, 'later' to leave it to a sweep."""
     return columns(jobs, shift) | {
         "lanes": Texts(job.lane for job in jobs),
         "expire_ats": Bigints(job.expires_at for job in jobs),

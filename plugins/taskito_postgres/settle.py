@@ -88,7 +88,7 @@ def send_again(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], 
 
 
 def ask_earlier(turn: Turn, statements: Statements, outcomes: Sequence[Outcome]) -> Cursor:
-    """Ask which of these are recorded, by whatever sending; rows as ``sql.ENDED``. Releases leave no trace."""
+    """Ask which are recorded, by whatever sending; rows as ``sql.ENDED``. Releases leave no trace."""
     told = [outcome for outcome in outcomes if not isinstance(outcome, Release)]
     errors = [_clean(outcome.error) if isinstance(outcome, Dead | Retry) else None for outcome in told]
     parameters = {

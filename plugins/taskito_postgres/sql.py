@@ -117,8 +117,8 @@ RETURNING j.id
 """
 
 ENQUEUE_GATED = f"""
--- ENQUEUE for jobs of which some have more to them: a lane, an expiry, keys or parents. Those with parents or a
--- key begin behind a gate, and what follows opens it. A unique key that is held inserts nothing either.
+-- ENQUEUE for jobs of which some have more to them: a lane, an expiry, keys or parents. Those with parents or
+-- a key begin behind a gate, and what follows opens it. A unique key that is held inserts nothing either.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 INSERT INTO taskito.jobs_live AS j (id, task_name, queue, priority, payload, created_at, scheduled_at,
                                     max_retries, timeout, result_ttl, metadata, tags, lane, expires_at,
@@ -130,14 +130,16 @@ SELECT n.id, n.task_name, n.queue, n.priority, n.payload, c.now,
        n.unique_key, n.tolerant, n.concurrency_key, n.concurrency,
        CASE WHEN n.gate = 'parents' THEN 'parents'
             WHEN n.concurrency_key IS NULL THEN NULL
-            WHEN n.gate = '' AND coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint) <= c.now THEN 'key'
+            WHEN n.gate = ''
+                 AND coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint) <= c.now THEN 'key'
             ELSE 'later' END
   FROM clock c, unnest(%(ids)b, %(task_names)b, %(queues)b, %(priorities)b, %(payloads)b, %(scheduled)b,
                        %(delays)b, %(max_retries)b, %(timeouts)b, %(result_ttls)b, %(metadata)b, %(tags)b,
                        %(lanes)b, %(expire_ats)b, %(expires)b, %(unique_keys)b, %(tolerances)b,
                        %(concurrency_keys)b, %(concurrencies)b, %(gates)b)
        AS n(id, task_name, queue, priority, payload, scheduled_at, delay, max_retries, timeout, result_ttl,
-            metadata, tags, lane, expires_at, expires, unique_key, tolerant, concurrency_key, concurrency, gate)
+            metadata, tags, lane, expires_at, expires, unique_key, tolerant, concurrency_key, concurrency,
+            gate)
     ON CONFLICT DO NOTHING
 RETURNING j.id
 """
@@ -252,7 +254,8 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
      CROSS JOIN {_HELD}
      WHERE j.ctid = h.ctid AND NOT j.finished
     RETURNING j.*, CASE WHEN j.slot IS NOT NULL THEN j.concurrency_key END AS key,
-              (SELECT true FROM taskito.job_dependencies d WHERE d.parent_id = j.id LIMIT 1) AS has_dependants,
+              (SELECT true FROM taskito.job_dependencies d
+                WHERE d.parent_id = j.id LIMIT 1) AS has_dependants,
               c.now, o.charge, o.kind, o.type, o.message, o.traceback, o.extra AS reason
 ), noted AS ({_NOTED}), letter AS (
     INSERT INTO taskito.dead_letter

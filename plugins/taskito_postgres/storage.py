@@ -13,9 +13,7 @@ from taskito_postgres.session import Session
 class PostgresStorage(Produce, Consume, Managing):
     """Thread-safe. Constructing it does no I/O; the first call that needs the server connects."""
 
-    capabilities = frozenset(
-        {Capability.WAKEUPS, Capability.MULTI_HOST, Capability.EXTERNAL_TRANSACTIONS}
-    )
+    capabilities = frozenset({Capability.WAKEUPS, Capability.MULTI_HOST, Capability.EXTERNAL_TRANSACTIONS})
 
     def migrate(self) -> list[str]:
         return self._connections.apart(

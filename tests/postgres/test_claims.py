@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from taskito_core.testing.factories import claim, make_job, release
-from taskito_postgres import sql
+from taskito_postgres import claims
 from taskito_postgres.storage import PostgresStorage
 
 
@@ -39,7 +39,7 @@ def test_more_priorities_than_steps_are_claimed_all_the_same(
     storage: PostgresStorage, worker_id: str
 ) -> None:
     later = storage.now() + 10**9
-    storage.enqueue([make_job(priority=1000 + n, scheduled_at=later) for n in range(sql.MAX_STEPS * 2)])
+    storage.enqueue([make_job(priority=1000 + n, scheduled_at=later) for n in range(claims.MAX_STEPS * 2)])
     [receipt] = storage.enqueue([make_job(priority=0)])
 
     found = claim(storage, worker_id, 10) or claim(storage, worker_id, 10)

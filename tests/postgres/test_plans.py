@@ -11,14 +11,14 @@ import psycopg
 import pytest
 
 from taskito_core.testing.factories import claim, complete, make_job, retry
-from taskito_postgres import sql, upkeep
+from taskito_postgres import claims, gates, sql, upkeep
 from taskito_postgres.sql import Statements
 from taskito_postgres.storage import PostgresStorage
 
-HOT = (*sql.HOT, *upkeep.HOT)
+HOT = (*sql.HOT, *claims.HOT, *gates.HOT, *upkeep.HOT)
 NAMES = {
     value: name
-    for module in (sql, upkeep)
+    for module in (sql, claims, gates, upkeep)
     for name, value in vars(module).items()
     if isinstance(value, str) and value in HOT
 }
@@ -37,20 +37,23 @@ def numbered(statement: bytes) -> tuple[str, int]:
 
 
 _CASTS = {
-    **dict.fromkeys(("worker", "waiting"), "::text"),
+    **dict.fromkeys(("worker", "waiting", "after"), "::text"),
     **dict.fromkeys(("shift", "limit", "token"), "::bigint"),
     **dict.fromkeys(("id", "task_name", "queue", "metadata_text", "tags_text"), "::text"),
     **dict.fromkeys(("priority", "scheduled_at", "retries"), "::bigint"),
     **dict.fromkeys(("delay", "timeout", "result_ttl"), "::float8"),
     "payload": "::bytea",
-    "lazily": "::boolean",
+    **dict.fromkeys(("lazily", "asked"), "::boolean"),
+    "tolerances": "::boolean[]",
+    **dict.fromkeys(("caps", "expire_ats", "concurrencies", "locks"), "::bigint[]"),
     **dict.fromkeys(("tokens", "started", "priorities", "scheduled", "max_retries"), "::bigint[]"),
-    **dict.fromkeys(("delays", "timeouts", "result_ttls"), "::float8[]"),
+    **dict.fromkeys(("delays", "timeouts", "result_ttls", "expires"), "::float8[]"),
     **dict.fromkeys(("results", "payloads"), "::bytea[]"),
     **dict.fromkeys(
         (
             "ids", "queues", "tasks", "charges", "kinds", "types", "messages", "tracebacks", "summaries",
-            "extras", "lanes", "statuses", "task_names", "metadata", "tags",
+            "extras", "lanes", "statuses", "task_names", "metadata", "tags", "capped", "errors", "parents",
+            "children", "keys", "unique_keys", "concurrency_keys", "gates",
         ),
         "::text[]",
     ),
