@@ -288,7 +288,7 @@ class Storage(Managing, Protocol):
 
         A Retry or Release of a job that was asked to cancel is recorded as if it were Cancelled, with the
         error "cancelled while running": nothing is charged, and nothing added to ``job_errors``. A Retry ends
-        the time a job has to start (``expires_at`` becomes None); so does a rescue, not a Release.
+        the time a job has to start (``expires_at`` becomes None); so does a rescue, but not a Release.
         A job that finished releases its dependants: those whose parents have all completed lose their gate;
         those of a parent that ended otherwise are cancelled, and theirs in turn, unless tolerant. A job with
         a concurrency key gives up its place when it finishes and when it falls due later (Retry or Release
@@ -319,8 +319,8 @@ class Storage(Managing, Protocol):
 
         ``suspects`` maps worker ids to the beat they were last seen with: one whose beat has
         moved since is alive and left alone. Every rescued job gets ``interruptions + 1`` and a row in
-        ``job_errors`` (kind interrupted) that names the worker; one that was asked to cancel is cancelled,
-        and named as well.
+        ``job_errors`` (kind interrupted) that names the worker; one that was asked to cancel is
+        cancelled after that ("cancelled while running"), and is in the answer too.
         Running jobs of any worker that is not alive (dead, stopped, or unknown) are rescued too.
         Idempotent; two rescuers at once do it once.
         """

@@ -22,6 +22,7 @@ from taskito_core.job import (
     Retry,
     new_id,
 )
+from taskito_core.managing import LogEntry, PeriodicEntry
 from taskito_core.storage import NO_CAPS, Storage, Want, WorkerInfo
 
 # As a supervisor draws them: 31 random bits per process start, then a counter.
@@ -124,6 +125,36 @@ def release(claimed: Claim, lane: str | None = None, delay: float | None = None)
 
 def cancelled(claimed: Claim, error: str = "cancelled", started_at: int | None = None) -> Cancelled:
     return Cancelled(claimed.id, claimed.token, error, started_at)
+
+
+def make_entry(**overrides: Any) -> PeriodicEntry:
+    """A periodic task of the app ``app:queue`` that runs ``job`` every minute."""
+    values: dict[str, Any] = {
+        "name": "every minute",
+        "app": "app:queue",
+        "task_name": "job",
+        "cron": "* * * * *",
+        "timezone": "UTC",
+        "catch_up": "skip",
+        "queue": "default",
+        "payload": b"payload",
+    }
+    return PeriodicEntry(**{**values, **overrides})
+
+
+def make_log(job_id: str, **overrides: Any) -> LogEntry:
+    """What the first attempt of a job of the task ``job`` said."""
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "job_id": job_id,
+        "task_name": "job",
+        "token": 1,
+        "logged_at": 1_700_000_000_000,
+        "level": "info",
+        "message": "said",
+        "extra": None,
+    }
+    return LogEntry(**{**values, **overrides})
 
 
 def status_of(storage: Storage, job_id: str) -> JobStatus:
