@@ -128,7 +128,7 @@ class Counts:
     pending: int = 0
     running: int = 0
     complete: int = 0
-    failed: int = 0  #: of the pending ones, those that wait for a retry
+    failed: int = 0  #: of the pending ones, those with a failed attempt (``retry_count`` above 0)
     dead: int = 0
     cancelled: int = 0
 

@@ -48,7 +48,7 @@ UPDATE taskito.jobs_live j
   FROM picked p, clock c
  WHERE j.ctid = p.ctid
 RETURNING j.id, j.token, j.task_name, j.queue, j.payload, j.retry_count, j.crashes, j.interruptions,
-          j.max_retries, j.timeout, j.metadata, j.claimed_at, p.place
+          j.max_retries, j.timeout, j.metadata, j.claimed_at, p.place, j.lane
 """
 
 CLAIM = f"""

@@ -41,6 +41,7 @@ class _Found:
     """What one look at the queues brought."""
 
     claims: list[Claim]
+    lanes: Counter[str]  #: how many of the claims are of which lane
     now: int
     alive: bool
     waiting: str | None
@@ -173,7 +174,7 @@ class Consume(Leases):
             found.next_due = found.now + LOOK_AGAIN
 
     def _look_again(self, turn: Turn, worker_id: str, seeking: _Seeking, found: _Found) -> _Looking:
-        rest = seeking.rest(found.claims)
+        rest = seeking.rest(len(found.claims), found.lanes)
         statement = claims_sql.CLAIM_IN_ORDER
         if found.looked_deep:
             statement = claims_sql.CLAIM_CAPPED if seeking.is_capped else claims_sql.CLAIM
@@ -241,13 +242,11 @@ class _Seeking:
         self._caps = want.caps
         self.is_capped = bool(want.caps)
 
-    def rest(self, taken: Sequence[Claim]) -> dict[str, Any]:
-        """The parameters of another look, for what these claims left."""
-        rest = {**self.parameters, "limit": self.limit - len(taken)}
+    def rest(self, taken: int, lanes: Counter[str]) -> dict[str, Any]:
+        """The parameters of another look, for what so many claims of these lanes left."""
+        rest = {**self.parameters, "limit": self.limit - taken}
         if self.is_capped:
-            # A lane is named after its task, and where the task has a lane its jobs are in it.
-            seen = Counter(claim.task_name for claim in taken)
-            rest |= _ration({lane: max(0, cap - seen[lane]) for lane, cap in self._caps.items()})
+            rest |= _ration({lane: max(0, cap - lanes[lane]) for lane, cap in self._caps.items()})
         return rest
 
 
@@ -283,16 +282,11 @@ class _Looking:
             again = now + (LOOK_AGAIN if self._in_order else HELD_AGAIN)
             earliest = min(earliest or again, again)
         knows_due = self._dues is not None
-        claims = self._read_claims()
-        return _Found(claims, now, alive, waiting, earliest, knows_due, deep, held, sweep_at)
-
-    def _read_claims(self) -> list[Claim]:
-        if self._claims is None:
-            return []
-        rows = self._claims.fetchall()
-        rows.sort(key=_place)
+        rows = [] if self._claims is None else sorted(self._claims.fetchall(), key=_place)
         make = Claim._make
-        return [make(row[:_CLAIM_FIELDS]) for row in rows]
+        claims = [make(row[:_CLAIM_FIELDS]) for row in rows]
+        lanes = Counter(row[-1] for row in rows)
+        return _Found(claims, lanes, now, alive, waiting, earliest, knows_due, deep, held, sweep_at)
 
 
 def _place(row: tuple[Any, ...]) -> int:

@@ -46,7 +46,8 @@ DELETE FROM taskito.dead_letter WHERE job_id = %(id)b RETURNING {_REPEATED}, 'de
 
 REMEMBER = f"""
 INSERT INTO taskito.replay_history (new_id, job_id, replayed_at, status_before, error_before)
-SELECT %(new_id)b, %(id)b, {NOW}, %(status)b, %(error)b::text
+SELECT %(new_id)b, d.id, {NOW}, %(status)b, %(error)b::text
+  FROM (SELECT d.id FROM taskito.jobs_done d WHERE d.id = %(id)b LIMIT 1) d
     ON CONFLICT (new_id) DO NOTHING
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from taskito_core import (
@@ -66,29 +66,13 @@ class Managing(Look):
         return self._connections.on_pool("ask jobs to stop", work)
 
     def replay(self, job_id: str, new_id: str) -> Receipt | None:
-        def original(run: external.Runner) -> tuple[Any, ...] | None:
-            return next(iter(run(controls.FINISHED_ONE, {"id": job_id})), None)
-
-        def remember(run: external.Runner, row: tuple[Any, ...]) -> None:
-            status, error = row[-2:]
-            parameters = {"new_id": new_id, "id": job_id, "status": status, "error": error}
-            run(controls.REMEMBER, parameters | {"shift": self.clock_shift})
-
-        return self._repeat(job_id, new_id, original, remember)
+        return self._repeat(controls.FINISHED_ONE, job_id, new_id)
 
     def retry_dead(self, job_id: str, new_id: str) -> Receipt | None:
-        def letter(run: external.Runner) -> tuple[Any, ...] | None:
-            return next(iter(run(controls.TAKE_LETTER, {"id": job_id})), None)
+        return self._repeat(controls.TAKE_LETTER, job_id, new_id)
 
-        return self._repeat(job_id, new_id, letter, lambda run, row: None)
-
-    def _repeat(
-        self,
-        job_id: str,
-        new_id: str,
-        original: Callable[[external.Runner], tuple[Any, ...] | None],
-        remember: Callable[[external.Runner, tuple[Any, ...]], None],
-    ) -> Receipt | None:
+    def _repeat(self, original: str, job_id: str, new_id: str) -> Receipt | None:
+        """Enqueue again what ``original`` finds, and write it down unless the job itself is gone."""
         if not storable(job_id):
             return None
 
@@ -96,14 +80,16 @@ class Managing(Look):
             run = session.runner(self._statements)
             try:
                 with session.transaction():
-                    row = original(run)
+                    row = next(iter(run(original, {"id": job_id})), None)
                     if row is None:
                         return None
                     job = _copy(row, new_id)
                     stored = Relating(run, [job], self.clock_shift).store()
                     if not stored.inserted:
                         raise _KeyIsHeld(stored.stand_ins.get(new_id, new_id))
-                    remember(run, row)
+                    status, error = row[-2:]
+                    parameters = {"new_id": new_id, "id": job_id, "status": status, "error": error}
+                    run(controls.REMEMBER, parameters | {"shift": self.clock_shift})
             except _KeyIsHeld as held:  # Rolled back: nothing was changed.
                 return Receipt(held.holder, False)
             keys = {job.concurrency_key} if job.concurrency_key is not None else set[str]()

@@ -44,7 +44,7 @@ UNION ALL
 
 COUNT_LIVE = """
 SELECT queue, count(*) FILTER (WHERE status = 'pending'), count(*) FILTER (WHERE status = 'running'),
-       count(*) FILTER (WHERE status = 'pending' AND retry_count + crashes > 0)
+       count(*) FILTER (WHERE status = 'pending' AND retry_count > 0)
   FROM taskito.jobs_live GROUP BY queue
 """
 

@@ -4,7 +4,7 @@ what was stored must be looked at before the rest can be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,20 +59,25 @@ class Relating:
 
     def _refuse_unknown_parents(self) -> None:
         earlier: set[str] = set()
-        outside: dict[str, str] = {}
+        outside: list[tuple[str, str]] = []
         for job in self._jobs:
-            outside |= {parent: job.id for parent in job.parents if parent not in earlier}
+            outside += [(job.id, parent) for parent in job.parents if parent not in earlier]
             earlier.add(job.id)
-        if not outside:
-            return
-        known = self._run(sql.STANDING, {"ids": Texts(outside), "unique_keys": Texts(None for _ in outside)})
-        missing = [row[0] for row in known if not row[1]]
-        if missing:
-            listed = ", ".join(map(str, missing[:5]))
+        missing = self._not_stored({parent for _, parent in outside})
+        # A child that is stored already changes nothing, and its parents may be gone by now.
+        orphans = self._not_stored({child for child, parent in outside if parent in missing})
+        if unknown := [one for one in outside if one[0] in orphans and one[1] in missing]:
+            listed = ", ".join(parent for _, parent in unknown[:5])
             raise JobNotFoundError(
-                f"job {outside[str(missing[0])]} depends on what is not stored: {listed}; "
+                f"job {unknown[0][0]} depends on what is not stored: {listed}; "
                 "enqueue parents first, or before it in the same batch"
             )
+
+    def _not_stored(self, ids: Collection[str]) -> set[str]:
+        if not ids:
+            return set()
+        asked = {"ids": Texts(ids), "unique_keys": Texts(None for _ in ids)}
+        return {str(row[0]) for row in self._run(sql.STANDING, asked) if not row[1]}
 
     def _first_of_each_key(self) -> list[NewJob]:
         """The batch without jobs whose unique key an earlier one of the batch has."""

@@ -213,21 +213,26 @@ DELETE_LOGS = "DELETE FROM task_logs WHERE job_id IN (SELECT value FROM json_eac
 DELETE_EDGES = "DELETE FROM job_dependencies WHERE job_id IN (SELECT value FROM json_each(?1))"
 DELETE_EDGES_TO = "DELETE FROM job_dependencies WHERE parent_id IN (SELECT value FROM json_each(?1))"
 DELETE_REPLAYS = "DELETE FROM replay_history WHERE job_id IN (SELECT value FROM json_each(?1))"
-DELETE_REPLAYS_AS = "DELETE FROM replay_history WHERE replay_id IN (SELECT value FROM json_each(?1))"
 DELETE = (
     *(DELETE_JOBS, DELETE_ERRORS, DELETE_LETTERS, DELETE_LOGS, DELETE_EDGES, DELETE_EDGES_TO),
-    *(DELETE_REPLAYS, DELETE_REPLAYS_AS),
+    DELETE_REPLAYS,
 )
 
-ENDED_BEFORE = """
--- Jobs that ended in this state before a moment, oldest first.
-SELECT id FROM jobs INDEXED BY jobs_finished
- WHERE completed_at IS NOT NULL AND status = ?1 AND completed_at < ?2 LIMIT ?3
+_ASKED_FOR = """
+SELECT 1 FROM job_dependencies AS edge INDEXED BY job_dependencies_parent
+  JOIN jobs AS child ON child.id = edge.job_id
+ WHERE edge.parent_id = done.id AND child.completed_at IS NULL"""
+
+ENDED_BEFORE = f"""
+-- Jobs that ended in this state before a moment and that no live job may still ask for.
+SELECT id FROM jobs AS done INDEXED BY jobs_finished
+ WHERE completed_at IS NOT NULL AND status = ?1 AND completed_at < ?2 AND NOT EXISTS ({_ASKED_FOR}) LIMIT ?3
 """
 
-OUTLIVED = """
--- Finished jobs whose time to be kept has passed, longest first.
-SELECT id FROM jobs INDEXED BY jobs_prune WHERE prune_at IS NOT NULL AND prune_at <= ?1
+OUTLIVED = f"""
+-- The same of those whose time to be kept has passed, longest first.
+SELECT id FROM jobs AS done INDEXED BY jobs_prune
+ WHERE prune_at IS NOT NULL AND prune_at <= ?1 AND NOT EXISTS ({_ASKED_FOR})
  ORDER BY prune_at LIMIT ?2
 """
 
@@ -259,5 +264,5 @@ HOT = (
         "KEPT",
     ),
     *("KEPT", "FINISHED", "DELETE_JOBS", "DELETE_ERRORS", "DELETE_LETTERS", "DELETE_LOGS", "DELETE_EDGES"),
-    *("DELETE_EDGES_TO", "DELETE_REPLAYS", "DELETE_REPLAYS_AS", "ENDED_BEFORE", "OUTLIVED"),
+    *("DELETE_EDGES_TO", "DELETE_REPLAYS", "ENDED_BEFORE", "OUTLIVED"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from taskito_core import JobNotFoundError, NewJob, Receipt
@@ -35,6 +36,7 @@ def insert_again(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: in
     """Insert those jobs whose ids are not stored, with all that they are related to."""
     ids = json.dumps([job.id for job in jobs])
     stored = {row[0] for row in connection.execute(sql.STORED, (ids,))}
+    stand_ins: dict[str, str] = {}  # ids of the batch -> the job that holds their unique key
     ripples = Ripples(connection, now)
     receipts, queues = [], set()
     dropping: list[NewJob] = []
@@ -43,12 +45,14 @@ def insert_again(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: in
             receipts.append(Receipt(job.id, False))
             continue
         if (holder := _holder(connection, job)) is not None:
+            stand_ins[job.id] = holder
             receipts.append(Receipt(holder, False))
             continue
         receipts.append(Receipt(job.id, True))
         stored.add(job.id)
         if _has_relations(job):
-            gate = _insert_related(connection, job, now)
+            parents = tuple(stand_ins.get(parent, parent) for parent in job.parents)
+            gate = _insert_related(connection, replace(job, parents=parents), now)
             if job.concurrency_key is not None:
                 ripples.look_at(job.concurrency_key)
                 if job.drop_excess:
@@ -66,7 +70,9 @@ def insert_again(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: in
 
 
 def insert_copy(connection: sqlite3.Connection, job: NewJob, now: int, replay_of: str) -> Stored:
-    """Insert one job that repeats another."""
+    """Insert one job that repeats another, unless it was inserted before."""
+    if connection.execute(sql.STORED, (json.dumps([job.id]),)).fetchone() is not None:
+        return Stored([Receipt(job.id, False)], set())
     if (holder := _holder(connection, job)) is not None:
         return Stored([Receipt(holder, False)], set())
     ripples = Ripples(connection, now)

@@ -30,10 +30,10 @@ def again_from_letter(
     """Enqueue a dead job again and drop its letter; None if it has none."""
     if connection.execute(acts.HAS_LETTER, (job_id,)).fetchone() is None:
         return None
-    row = connection.execute(acts.ORIGINAL, (job_id,)).fetchone()
-    if row is None:
+    stored = again_from_job(connection, job_id, new_id, now)
+    if stored is None:
         row = connection.execute(acts.LETTER, (job_id,)).fetchone()
-    stored = produce.insert_copy(connection, _copy(row, new_id), now, job_id)
+        stored = produce.insert_copy(connection, _copy(row, new_id), now, job_id)
     if stored.receipts[0].inserted:
         connection.execute(acts.DROP_LETTER, (job_id,))
     return stored
