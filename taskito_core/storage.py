@@ -288,7 +288,8 @@ class Storage(Managing, Protocol):
 
         A Retry or Release of a job that was asked to cancel is recorded as if it were Cancelled, with the
         error "cancelled while running": nothing is charged, and nothing added to ``job_errors``. A Retry ends
-        the time a job has to start (``expires_at`` becomes None); so does a rescue, but not a Release.
+        the time a job has to start (``expires_at`` becomes None); so does a rescue, and a Release with a
+        delay: a job that is put off has started.
         A job that finished releases its dependants: those whose parents have all completed lose their gate;
         those of a parent that ended otherwise are cancelled, and theirs in turn, unless tolerant. A job with
         a concurrency key gives up its place when it finishes and when it falls due later (Retry or Release

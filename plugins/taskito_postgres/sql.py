@@ -276,7 +276,8 @@ RELEASE = f"""
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs_live j
    SET status = 'pending', token = NULL, lane = coalesce(o.lane, j.lane),
-       scheduled_at = coalesce(c.now + o.delay, j.scheduled_at), {_WAITING.format(late="o.delay > 0")}
+       scheduled_at = coalesce(c.now + o.delay, j.scheduled_at),
+       expires_at = CASE WHEN o.delay IS NULL THEN j.expires_at END, {_WAITING.format(late="o.delay > 0")}
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(lanes)b, %(delays)b) AS o(id, token, lane, delay)
  CROSS JOIN {_HELD}
  WHERE j.ctid = h.ctid AND j.cancel_force IS NULL

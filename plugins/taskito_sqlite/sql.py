@@ -187,7 +187,8 @@ SELECT id, task_name, queue, :reason, error, :traceback, priority, retry_count, 
 RELEASE = """
 -- Hand a claim back as it was, perhaps into another lane, perhaps for later.
 UPDATE jobs SET status = 'pending', token = NULL, lane = coalesce(:lane, lane),
-                scheduled_at = coalesce(:due, scheduled_at)
+                scheduled_at = coalesce(:due, scheduled_at),
+                expires_at = CASE WHEN :due IS NULL THEN expires_at END
  WHERE id = :id AND token = :token AND status = 'running'
 RETURNING queue, concurrency_key
 """

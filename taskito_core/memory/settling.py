@@ -27,6 +27,8 @@ def settle(store: Store, outcome: Outcome, now: int) -> bool:
     elif isinstance(outcome, Retry):
         _settle_retry(store, job, outcome, now)
     else:
+        if outcome.delay is not None:
+            job = store.put(job, expires_at=None)
         hand_back(store, job, now, outcome.delay)
         if outcome.lane is not None:
             store.lanes[job.id] = outcome.lane

@@ -100,6 +100,16 @@ class Expiry(ConformanceBase):
         assert claim(storage, worker) == []
         assert storage.sweep(9).expired == [claimed.id]
 
+    def test_a_job_put_off_by_itself_had_started_and_does_not_expire(
+        self, storage: Storage, worker: str
+    ) -> None:
+        claimed = enqueue_and_claim(storage, worker, expires=1.0)
+        storage.exchange(worker, [release(claimed, delay=2.0)], None)
+        storage.clock_shift = 3_000
+
+        assert storage.sweep(9).expired == []
+        assert [c.id for c in claim(storage, worker)] == [claimed.id]
+
     def test_a_gated_job_expires_too(self, storage: Storage, worker: str) -> None:
         parent = make_job(delay=3_600.0)
         child = make_job(parents=(parent.id,), expires=1.0)
