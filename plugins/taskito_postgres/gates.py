@@ -42,8 +42,9 @@ DOOM = f"""
 WITH RECURSIVE clock AS MATERIALIZED (SELECT {NOW} AS now), first AS (
     SELECT child.id, p.id AS parent, e.status FROM unnest(%(parents)b) AS p(id)
      CROSS JOIN LATERAL (
-           SELECT d.status FROM taskito.jobs_done d WHERE d.id = p.id AND d.status <> 'complete' LIMIT 1) e
+           SELECT d.status FROM taskito.jobs_done d WHERE d.id = p.id LIMIT 1) e
      CROSS JOIN {_CHILDREN_OF.format(parent="p.id")}
+     WHERE e.status <> 'complete'
     UNION ALL
     SELECT l.id, bad.parent_id, bad.status FROM unnest(%(children)b) AS c(id)
      CROSS JOIN LATERAL (SELECT l.id FROM taskito.jobs_live l
@@ -62,7 +63,7 @@ WITH RECURSIVE clock AS MATERIALIZED (SELECT {NOW} AS now), first AS (
 UPDATE taskito.jobs j
    SET {CANCELLED}, error = 'parent ' || p.parent || ' was ' || p.status
   FROM picked p, clock c
- WHERE j.ctid = p.ctid AND NOT j.finished AND j.gate = 'parents'
+ WHERE j.ctid = p.ctid AND NOT j.finished
 RETURNING {ENDED}
 """
 
@@ -87,7 +88,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), candidate AS (
 )
 UPDATE taskito.jobs_live j SET gate = CASE WHEN j.concurrency_key IS NOT NULL THEN 'later' END
   FROM freed f, clock c
- WHERE j.ctid = f.ctid AND j.gate = 'parents'
+ WHERE j.ctid = f.ctid
 RETURNING j.id, j.queue, j.concurrency_key, j.scheduled_at <= c.now
 """
 
@@ -122,7 +123,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), due AS MATERIALIZED (
             WHERE l.gate = 'later' AND l.concurrency_key = k.key AND l.scheduled_at <= c.now
             ORDER BY l.scheduled_at LIMIT {MAX_PROMOTED}) l
 )
-UPDATE taskito.jobs_live j SET gate = 'key' FROM due d WHERE j.ctid = d.ctid AND j.gate = 'later'
+UPDATE taskito.jobs_live j SET gate = 'key' FROM due d WHERE j.ctid = d.ctid
 """
 
 _NEXT_SLOT = """(SELECT g.slot FROM (SELECT generate_series({first}, {last}) AS slot) g
@@ -161,7 +162,7 @@ WITH RECURSIVE taken AS MATERIALIZED (
      WHERE s.count + s.number < n.concurrency
 )
 UPDATE taskito.jobs_live j SET gate = NULL, slot = s.slot
-  FROM seat s WHERE j.ctid = s.ctid AND j.gate = 'key'
+  FROM seat s WHERE j.ctid = s.ctid
 RETURNING j.id, j.queue
 """
 

@@ -15,7 +15,11 @@ from taskito_core.managing import PeriodicState
 
 @click.group()
 def cron() -> None:
-    """List periodic tasks, and pause, resume or run them."""
+    """List periodic tasks, and pause, resume or run them.
+
+    Periodic tasks are declared in the app; workers write them into the store when they start, and
+    whichever worker comes first enqueues the job of each slot.
+    """
 
 
 @cron.command("list")

@@ -17,7 +17,11 @@ from taskito_core.job import DeadLetter
 
 @click.group()
 def dead() -> None:
-    """Look at jobs that were given up, run them again, or delete them."""
+    """Look at jobs that were given up, run them again, or delete them.
+
+    A job is given up when its retries are used up, or when an error rules out trying again. Its letter stays
+    until it is run again, deleted or purged.
+    """
 
 
 @dead.command("list")

@@ -31,7 +31,10 @@ def logs(
     limit: int,
     json: bool,
 ) -> None:
-    """Print what jobs logged with current_job.log(), oldest first: one job's, or many's."""
+    """Print what jobs logged with current_job.log(), oldest first.
+
+    With JOB_ID what that job said, whole; without, what all jobs said, as the options choose.
+    """
     if job_id is not None and (task or level or since is not None):
         raise click.UsageError("a job's log is printed whole: leave out --task, --level and --since")
     with open_queue(app) as queue:
@@ -49,7 +52,10 @@ def logs(
 @click.argument("job_id")
 @json_option
 def explain(app: str | None, job_id: str, json: bool) -> None:
-    """Say why a job is not running: everything that stands in its way, as things are now."""
+    """Say why a job is not running: everything that stands in its way, as things are now.
+
+    Its parents, its time, its key, its queue, its limits, and whether a worker that could run it is alive.
+    """
     with open_queue(app) as queue:
         found = queue.explain(job_id)
     click.echo(dumps(found.to_dict(), indent=2) if json else str(found))

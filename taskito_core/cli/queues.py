@@ -14,7 +14,11 @@ COLUMNS = ("pending", "running", "failed", "dead")
 
 @click.group()
 def queues() -> None:
-    """List queues, and stop or start claiming from them."""
+    """List queues, and stop or start claiming from them.
+
+    A paused queue takes new jobs, and nobody runs them. The pause is in the store: it holds for every worker,
+    and survives restarts.
+    """
 
 
 @queues.command("list")

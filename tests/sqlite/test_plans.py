@@ -14,7 +14,7 @@ STATEMENTS = {
     name: value
     for module in (sql, queries, upkeep, acts)
     for name, value in vars(module).items()
-    if name.isupper() and isinstance(value, str)
+    if name.isupper() and name[0] != "_" and isinstance(value, str)
 }
 
 
