@@ -104,7 +104,12 @@ def filter_options(function: F) -> F:
         click.option("--error", help="Whose last error contains this text."),
         click.option("--task", help="Of this task."),
         click.option("--queue", "queue_name", help="On this queue."),
-        click.option("--status", multiple=True, type=click.Choice(list(JobStatus)), help="In this state."),
+        click.option(
+            "--status",
+            multiple=True,
+            type=click.Choice([one.value for one in JobStatus]),
+            help="In this state.",
+        ),
     ):
         command = option(command)
     return command  # type: ignore[return-value]
