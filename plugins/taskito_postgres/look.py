@@ -120,32 +120,35 @@ class Look(Base):
             event = self._finishes.expect(job_id)
         try:
             event.wait(min(KEEP_OFF, timeout))
-            live = self._connections.on_pool(
-                "wait for a job", lambda session: self._ask(session, job_id), repeatable=True
-            )
-            pause = FAST_POLL
-            while live:
+            pause = KEEP_OFF if self._finishes.hears else FAST_POLL
+            while (awaited := self._ask(job_id)) is not None:
                 rest = deadline - time.monotonic()
                 if rest <= 0:
                     return False
-                pause = SLOW_POLL if self._finishes.hears else min(pause * 1.5, LAST_POLL)
+                # A row that could not be marked is held: free again in a moment, or its end is told anyway.
+                told = awaited and self._finishes.hears
+                pause = SLOW_POLL if told else min(pause * 1.5, LAST_POLL)
                 event.wait(min(rest, pause))
                 event.clear()
-                live = self._is_live(job_id)
             return True
         finally:
             self._finishes.forget(job_id, event)
 
-    def _ask(self, session: Session, job_id: str) -> bool:
-        """Ask to be told of the job's end, and only then look: is it live?
+    def _ask(self, job_id: str) -> bool | None:
+        """Ask to be told of the job's end, and only then look: None if it has ended, else if it is marked.
 
         Whoever settles after the request tells us, and whoever settled before it is seen by the look.
         """
-        with session.turn() as turn:
-            turn.run(self._statements[queries.AWAIT], {"id": job_id})
-            turn.cut()
-            live = turn.run(self._statements[queries.IS_LIVE], {"id": job_id})
-        return live.fetchall() == [(True,)]
+
+        def work(session: Session) -> list[tuple[Any, ...]]:
+            with session.turn() as turn:
+                turn.run(self._statements[queries.AWAIT], {"id": job_id})
+                turn.cut()
+                awaited = turn.run(self._statements[queries.IS_AWAITED], {"id": job_id})
+            return awaited.fetchall()
+
+        rows = self._connections.on_pool("wait for a job", work, repeatable=True)
+        return rows[0][0] if rows else None
 
     def _is_live(self, job_id: str) -> bool:
         [(live,)] = self._rows("look at a job", queries.IS_LIVE, {"id": job_id})

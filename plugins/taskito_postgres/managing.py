@@ -276,9 +276,7 @@ class Managing(Look):
         with self._connections.translated("listen for what jobs say"):
             event = self._finishes.expect(job_id)
         try:
-            self._connections.on_pool(
-                "wait for a job", lambda session: self._ask(session, job_id), repeatable=True
-            )
+            self._ask(job_id)
             while not self._rows("look for news of a job", sayings.HAS_NEWS, news)[0][0]:
                 rest = deadline - time.monotonic()
                 if rest <= 0:
