@@ -25,7 +25,7 @@ _DOUBLE = struct.Struct("!d").pack
 _BIGINT = struct.Struct("!q").pack
 _NULL = _LENGTH(-1)
 
-_BOOL_OID, _BYTEA_OID, _BIGINT_OID, _TEXT_OID, _DOUBLE_OID = 16, 17, 20, 25, 701
+_BOOLEAN_OID, _BYTEA_OID, _BIGINT_OID, _TEXT_OID, _DOUBLE_OID = 16, 17, 20, 25, 701
 
 
 class Array:
@@ -65,7 +65,7 @@ class Booleans(Array):
     __slots__ = ()
 
     def pack(self) -> bytes:
-        return _packed(_BOOL_OID, [b"\1" if value else b"\0" for value in self.values])
+        return _packed(_BOOLEAN_OID, [b"\1" if value else b"\0" for value in self.values])
 
 
 class Bigints(Array):
@@ -105,10 +105,6 @@ class _ArrayDumper(Dumper):
             raise DataError(f"a number does not fit its column: {error}") from error
 
 
-class _BooleansDumper(_ArrayDumper):
-    oid = 1000
-
-
 class _TextsDumper(_ArrayDumper):
     oid = 1009
 
@@ -123,6 +119,10 @@ class _BigintsDumper(_ArrayDumper):
 
 class _DoublesDumper(_ArrayDumper):
     oid = 1022
+
+
+class _BooleansDumper(_ArrayDumper):
+    oid = 1000
 
 
 def register(context: AdaptContext) -> None:

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from taskito_postgres.sql import NOW, SWEEP_AT
+from taskito_postgres.sql import FOLLOWS, NOW, SWEEP_AT
 
 #: Deeper than this, the steps from priority to priority cost more than reading in order: CLAIM_IN_ORDER.
 MAX_STEPS = 100
 
 _PRESENT = f"""
 clock AS MATERIALIZED (
-    -- No row, and so nothing below, unless this worker is alive.
-    SELECT {NOW} AS now FROM taskito.workers WHERE worker_id = %(worker)b AND status = 'alive'
+    -- No row, and so nothing below, unless this worker is alive and nothing is to be done before.
+    SELECT {NOW} AS now FROM taskito.workers
+     WHERE worker_id = %(worker)b AND status = 'alive' AND ({FOLLOWS}) IS NOT TRUE
 ), present AS (
     -- Which (lane, priority) the wanted queues have pending jobs in, found by stepping over the index
     -- from one to the next: one descent for each, however many jobs it has.
@@ -48,8 +49,7 @@ UPDATE taskito.jobs_live j
   FROM picked p, clock c
  WHERE j.ctid = p.ctid
 RETURNING j.id, j.token, j.task_name, j.queue, j.payload, j.retry_count, j.crashes, j.interruptions,
-          j.max_retries, j.timeout, j.metadata, j.claimed_at, p.place, j.lane
-"""
+          j.max_retries, j.timeout, j.metadata, j.claimed_at, p.place"""
 
 CLAIM = f"""
 -- Take the best due jobs: one probe per wanted queue and priority, in serving order, each locking no
@@ -78,7 +78,8 @@ WITH RECURSIVE {_PRESENT}, wanted AS (
             ORDER BY many.scheduled_at, many.id LIMIT %(limit)b)) l
      LIMIT %(limit)b
 )
-{_TAKE}"""
+{_TAKE}
+"""
 
 CLAIM_CAPPED = f"""
 -- The same where of some lanes no more than so many may be taken. Those are probed apart, each no further
@@ -116,7 +117,8 @@ WITH RECURSIVE {_PRESENT}, wanted AS (
       FROM (SELECT * FROM free UNION ALL SELECT * FROM rationed) m
      ORDER BY place LIMIT %(limit)b
 )
-{_TAKE}"""
+{_TAKE}, j.lane
+"""
 
 CLAIM_IN_ORDER = f"""
 -- The same for queues with very many different priorities: read each lane in order. Slower where
@@ -156,7 +158,8 @@ WITH RECURSIVE clock AS MATERIALIZED (
      WHERE f.number <= f.cap
      ORDER BY place LIMIT %(limit)b
 )
-{_TAKE}"""
+{_TAKE}, j.lane
+"""
 
 LOOK = f"""
 -- The clock, whether this worker is alive, and whether it is marked as waiting. The last statement of its

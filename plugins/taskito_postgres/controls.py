@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from taskito_postgres.queries import JOB_COLUMNS
-from taskito_postgres.sql import CANCELLED, ENDED, NOW
+from taskito_postgres.sql import CANCELLED, ENDED_UNSEEN, NOW
 from taskito_postgres.upkeep import DELETING, UNNEEDED
 
 CANCEL = f"""
@@ -16,18 +16,14 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs j SET {CANCELLED}, error = %(reason)b::text
   FROM clock c
  WHERE j.id = ANY (%(ids)b) AND NOT j.finished AND j.status = 'pending'
-RETURNING {ENDED}
+RETURNING {ENDED_UNSEEN}
 """
 
 ASK = """
+-- Force stays once it was said.
 UPDATE taskito.jobs_live SET cancel_force = coalesce(cancel_force, false) OR %(force)b::boolean
  WHERE id = ANY (%(ids)b) AND status = 'running'
 RETURNING id, worker
-"""
-
-ALARM = """
--- Tell these workers to look: a worker listens for its own id beside its queues.
-SELECT pg_notify(%(channel)b, w.id) FROM unnest(%(workers)b) AS w(id)
 """
 
 # ---- repeat ----
@@ -46,8 +42,7 @@ DELETE FROM taskito.dead_letter WHERE job_id = %(id)b RETURNING {_REPEATED}, 'de
 
 REMEMBER = f"""
 INSERT INTO taskito.replay_history (new_id, job_id, replayed_at, status_before, error_before)
-SELECT %(new_id)b, d.id, {NOW}, %(status)b, %(error)b::text
-  FROM (SELECT d.id FROM taskito.jobs_done d WHERE d.id = %(id)b LIMIT 1) d
+SELECT %(new_id)b, %(id)b, {NOW}, %(status)b, %(error)b::text
     ON CONFLICT (new_id) DO NOTHING
 """
 
@@ -100,8 +95,6 @@ UNION
 SELECT job_id, parent_id FROM taskito.job_dependencies WHERE parent_id = ANY (%(ids)b)
 """
 
-_COLUMNS = ", ".join(f"j.{name}" for name in JOB_COLUMNS.split(", "))
-
 FACTS = f"""
 -- Everything in one statement, and so of one moment.
 SELECT j.lane,
@@ -114,11 +107,14 @@ SELECT j.lane,
          WHERE h.concurrency_key = j.concurrency_key AND h.slot IS NOT NULL AND h.id <> j.id)::text,
        (SELECT count(*) FROM (
                SELECT 1 FROM taskito.jobs_live a
-                WHERE j.status = 'pending' AND a.status = 'pending' AND a.gate IS NULL AND a.queue = j.queue
+                WHERE a.status = 'pending' AND a.gate IS NULL AND a.queue = j.queue
+                  AND NOT EXISTS (SELECT 1 FROM taskito.paused_queues q WHERE q.queue = j.queue)
                   AND a.scheduled_at <= c.now AND (a.expires_at IS NULL OR a.expires_at > c.now)
                   AND (a.priority > j.priority
                        OR a.priority = j.priority AND (a.scheduled_at, a.id) < (j.scheduled_at, j.id))
                 LIMIT 10000) ahead),
-       c.now, {_COLUMNS}
-  FROM (SELECT {NOW} AS now) c, taskito.jobs j WHERE j.id = %(id)b
+       c.now, f.*
+  FROM (SELECT {NOW} AS now) c, taskito.jobs j
+ CROSS JOIN LATERAL (SELECT {JOB_COLUMNS} FROM taskito.jobs WHERE id = j.id) f
+ WHERE j.id = %(id)b
 """

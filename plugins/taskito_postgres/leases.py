@@ -1,22 +1,20 @@
-"""A worker's life in the store: register, beat, rescue, leave, prune. On the worker's own connection."""
+"""A worker's life: it registers, beats, listens and leaves; and what becomes of what one that is gone ran."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from taskito_core import Beat, Peer, Wakeups, WorkerInfo
 from taskito_postgres import sql, upkeep
-from taskito_postgres.aftermath import Loose
 from taskito_postgres.arrays import Bigints, Texts
-from taskito_postgres.base import Base
+from taskito_postgres.follow import Aftermath, Follow
 from taskito_postgres.listen import Ear
 from taskito_postgres.session import Cursor, Session
 
 
-class Leases(Base):
-    """``register`` to ``prune`` of the contract, ``exchange`` left out."""
+class Leases(Follow):
+    """``register``, and ``heartbeat`` to ``prune`` of the contract."""
 
     _waits: str | None = None  #: what the worker of this object was last marked as waiting for
     claimed: int = 0  #: claims so far; an Ear that polls slows down only while it stands still
@@ -52,15 +50,15 @@ class Leases(Base):
                 peers = turn.run(self._statements[upkeep.PEERS], parameters)
                 stored = turn.run(self._statements[upkeep.RUNNING], parameters)
                 clock = turn.run(self._statements[sql.CLOCK], parameters)
-            held = stored.fetchall()
-            mine, named = {(row[0], row[1]) for row in held}, set(running)
+            rows = stored.fetchall()
+            mine, named = {(row[0], row[1]) for row in rows}, set(running)
             return Beat(
                 alive=beat.fetchone() is not None,
                 peers=[Peer(*row) for row in peers.fetchall()],
                 unknown_to_me=sorted(mine - named),
                 unknown_to_store=frozenset(job_id for job_id, _ in named - mine),
                 now=_value(clock),
-                cancels={row[0]: row[2] for row in held if row[2] is not None},
+                cancels={row[0]: row[2] for row in rows if row[2] is not None},
             )
 
         return self._connections.on_worker(f"beat for worker {worker_id}", work)
@@ -71,37 +69,36 @@ class Leases(Base):
         def work(session: Session) -> list[str]:
             with session.turn() as turn:
                 turn.run(self._statements[upkeep.DECLARE_DEAD], dead)
-                hit = turn.run(self._statements[upkeep.RESCUE], {"shift": self.clock_shift})
-            return self._take_back(session, hit.fetchall())
+                taken = turn.run(self._statements[upkeep.RESCUE], {"shift": self.clock_shift})
+            return self._taken_back(session, taken)
 
         return self._connections.on_worker("rescue the jobs of dead workers", work)
 
     def unregister(self, worker_id: str) -> None:
         parameters = {"worker": worker_id, "shift": self.clock_shift}
 
-        def work(session: Session) -> list[str]:
+        def work(session: Session) -> None:
             with session.turn() as turn:
                 turn.run(self._statements[upkeep.RETIRE], parameters)
-                hit = turn.run(self._statements[upkeep.RELEASE_ALL], parameters)
-            return self._take_back(session, hit.fetchall())
+                taken = turn.run(self._statements[upkeep.RELEASE_ALL], parameters)
+            self._taken_back(session, taken)
 
         self._waits = None
         self._connections.on_worker(f"unregister worker {worker_id}", work)
 
-    def _take_back(self, session: Session, hit: Sequence[tuple[Any, ...]]) -> list[str]:
-        """Jobs that were taken from a worker: pending again, if they have a queue, or ended."""
-        loose = Loose(queues={row[1] for row in hit if row[1] is not None})
-        loose.ended((row[0], *row[2:]) for row in hit if row[1] is None)
-        self._aftermath().tie_up(session, loose)
-        self._tell(session, loose)
-        if loose.queues:
-            self._ringer.later(loose.queues)
-        return [row[0] for row in hit]
+    def _taken_back(self, session: Session, taken: Cursor) -> list[str]:
+        """See to what follows rows (id, queue or None, ...) taken from a worker; None: cancelled. The ids."""
+        rows = taken.fetchall()
+        past = Aftermath(queues={row[1] for row in rows if row[1] is not None})
+        past.ended((row[0], *row[2:]) for row in rows if row[1] is None)
+        if past.goes_on:
+            self._follow(session, past)
+        self._announce(session, past)
+        return [row[0] for row in rows]
 
     def listen(self, worker_id: str, queues: Sequence[str]) -> Wakeups:
-        # Beside its queues it listens for its own id: see ``controls.ALARM``.
-        heard = (*queues, worker_id)
-        return Ear(self._connections, self._work_channel, heard, lambda: self.claimed)
+        # Its own id is what rings when one of its jobs is to be cancelled.
+        return Ear(self._connections, self._work_channel, [*queues, worker_id], lambda: self.claimed)
 
     def prune(self, limit: int) -> int:
         parameters = {"limit": limit, "shift": self.clock_shift}

@@ -26,7 +26,7 @@ from taskito_postgres.session import Parameters, Session
 from taskito_postgres.sql import NOW
 
 T = TypeVar("T")
-Run = Callable[[str, Parameters], list[tuple[Any, ...]]]
+Run = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
 
 OPEN_BUCKETS = f"""
 -- A key that was never asked for has a full bucket.

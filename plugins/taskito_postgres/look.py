@@ -49,7 +49,7 @@ _REFUSED = re.compile(
 )
 _SHOWN = r"\1<\2>"
 
-_JOB_FIELDS = tuple(queries.JOB_COLUMNS.split(", "))
+_JOB_FIELDS = tuple(column.rpartition(" AS ")[2] for column in queries.JOB_COLUMNS.split(", "))
 _LETTER_FIELDS = tuple(queries.LETTER_COLUMNS.split(", "))
 
 
@@ -212,9 +212,7 @@ def job_of(row: tuple[Any, ...]) -> Job:
     values = dict(zip(_JOB_FIELDS, row, strict=True))
     values["status"] = JobStatus(values["status"])
     values["tags"] = tuple(json.loads(values["tags"]))
-    # The mark stays on a row that ended; it says something only while the job runs.
-    asked = values.pop("cancel_force") is not None
-    return Job(**values, cancel_asked=asked and values["status"] is JobStatus.RUNNING)
+    return Job(**values)
 
 
 def _letter(row: tuple[Any, ...]) -> DeadLetter:

@@ -1,72 +1,106 @@
-"""The statements about periodic tasks. ``taskito.`` stands for the schema, as in ``sql``."""
+"""Periodic tasks: who declares them, and who of many fires a slot."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from taskito_core import PeriodicEntry, PeriodicState
-from taskito_postgres.sql import NOW
-
-#: Milliseconds after which an entry that nobody declares is forgotten, or may be taken over.
-FORGOTTEN = 10 * 60 * 1000
-
-_COLUMNS = """name, app, task_name, cron, timezone, catch_up, queue, payload, priority, max_retries, timeout,
-       result_ttl, metadata, tags, next_run, last_run, enabled, last_registered"""
-
-DECLARE = f"""
--- A new entry begins enabled; a known one keeps its state, and its next run unless its times changed. One
--- that another app declared a moment ago is left alone: no row.
-INSERT INTO taskito.periodic_tasks AS p
-       (name, app, task_name, cron, timezone, catch_up, queue, payload, priority, max_retries, timeout,
-        result_ttl, metadata, tags, next_run, last_registered)
-SELECT %(name)b::text, %(app)b::text, %(task_name)b::text, %(cron)b::text, %(timezone)b::text,
-       %(catch_up)b::text, %(queue)b::text, %(payload)b::bytea, %(priority)b::bigint, %(max_retries)b::bigint,
-       %(timeout)b::float8, %(result_ttl)b::float8, %(metadata)b::text, %(tags)b::text, %(next_run)b::bigint,
-       {NOW}
-    ON CONFLICT (name) DO UPDATE SET
-       next_run = CASE WHEN p.cron = excluded.cron AND p.timezone = excluded.timezone THEN p.next_run
-                       ELSE excluded.next_run END,
-       app = excluded.app, task_name = excluded.task_name, cron = excluded.cron, timezone = excluded.timezone,
-       catch_up = excluded.catch_up, queue = excluded.queue, payload = excluded.payload,
-       priority = excluded.priority, max_retries = excluded.max_retries, timeout = excluded.timeout,
-       result_ttl = excluded.result_ttl, metadata = excluded.metadata, tags = excluded.tags,
-       last_registered = excluded.last_registered
-     WHERE p.app = excluded.app OR p.last_registered <= excluded.last_registered - {FORGOTTEN}
-RETURNING p.name
-"""
-
-FORGET = f"""
-DELETE FROM taskito.periodic_tasks
- WHERE app = %(app)b AND last_registered <= {NOW} - {FORGOTTEN} AND name <> ALL (%(names)b)
-"""
-
-DUE = f"""
-SELECT {_COLUMNS} FROM taskito.periodic_tasks
- WHERE app = %(app)b AND enabled AND next_run <= {NOW} ORDER BY next_run, name
-"""
-
-FIRE = """
--- Only one worker finds the slot as it was.
-UPDATE taskito.periodic_tasks SET last_run = next_run, next_run = %(next_run)b
- WHERE name = %(name)b AND next_run = %(slot)b AND enabled
-RETURNING name
-"""
-
-ALL = f"SELECT {_COLUMNS} FROM taskito.periodic_tasks ORDER BY name"
-
-ENABLE = """
-UPDATE taskito.periodic_tasks
-   SET enabled = %(enabled)b::boolean, next_run = coalesce(%(next_run)b::bigint, next_run)
- WHERE name = %(name)b RETURNING name
-"""
+from taskito_core import NewJob, PeriodicEntry, PeriodicState
+from taskito_postgres import schedules
+from taskito_postgres.arrays import Texts
+from taskito_postgres.produce import Produce
+from taskito_postgres.session import Session
 
 
-def state(row: tuple[Any, ...]) -> PeriodicState:
-    """One row as it is read by DUE and ALL."""
-    *declared, tags, next_run, last_run, enabled, registered_at = row
-    names = ("name", "app", "task_name", "cron", "timezone", "catch_up", "queue", "payload", "priority")
-    more = ("max_retries", "timeout", "result_ttl", "metadata")
-    values = dict(zip((*names, *more), declared, strict=True))
-    entry = PeriodicEntry(**values, tags=tuple(json.loads(tags)))
-    return PeriodicState(entry, next_run, last_run, enabled, registered_at)
+class Periodic(Produce):
+    """``register_periodic`` to ``enable_periodic`` of the contract."""
+
+    def register_periodic(self, app: str, entries: Sequence[tuple[PeriodicEntry, int]]) -> list[str]:
+        # By name, so that two workers that register at once do not wait for each other.
+        declared = [
+            self._entry(app, entry, next_run)
+            for entry, next_run in sorted(entries, key=lambda pair: pair[0].name)
+        ]
+        forget = {"app": app, "names": Texts(entry.name for entry, _ in entries), "shift": self.clock_shift}
+
+        def work(session: Session) -> list[str]:
+            with session.turn() as turn:
+                answers = [
+                    (entry["name"], turn.run(self._statements[schedules.DECLARE], entry))
+                    for entry in declared
+                ]
+                turn.run(self._statements[schedules.FORGET], forget)
+            return [name for name, answer in answers if answer.fetchone() is None]
+
+        return self._connections.on_pool("register periodic tasks", work)
+
+    def due_periodic(self, app: str) -> list[PeriodicState]:
+        return self._states(
+            "look for due periodic tasks", schedules.DUE, {"app": app, "shift": self.clock_shift}
+        )
+
+    def fire_periodic(self, state: PeriodicState, jobs: Sequence[NewJob], next_run: int) -> bool:
+        parameters = {"name": state.entry.name, "expected": state.next_run, "next_run": next_run}
+
+        def work(session: Session) -> bool:
+            with session.transaction():
+                if not session.runner(self._statements)(schedules.FIRE, parameters):
+                    return False
+                intake = self._intake(session)
+                intake.store(jobs)
+            self._after_commit(session, intake.rest, {job.queue for job in jobs})
+            return True
+
+        return self._connections.on_pool(f"fire periodic task {state.entry.name}", work)
+
+    def periodic(self) -> list[PeriodicState]:
+        return self._states("list periodic tasks", schedules.PERIODIC, {})
+
+    def enable_periodic(self, name: str, enabled: bool, next_run: int | None) -> bool:
+        parameters = {"name": name, "enabled": enabled, "next_run": next_run}
+        statement = self._statements[schedules.ENABLE]
+        return bool(
+            self._connections.on_pool(
+                f"pause or resume periodic task {name}", lambda session: session.rows(statement, parameters)
+            )
+        )
+
+    def _states(self, doing: str, statement: str, parameters: dict[str, Any]) -> list[PeriodicState]:
+        text = self._statements[statement]
+        rows = self._connections.on_pool(
+            doing, lambda session: session.searched(text, parameters), repeatable=True
+        )
+        return [_state(row) for row in rows]
+
+    def _entry(self, app: str, entry: PeriodicEntry, next_run: int) -> dict[str, Any]:
+        return {
+            "name": entry.name,
+            "app": app,
+            "task_name": entry.task_name,
+            "cron": entry.cron,
+            "timezone": entry.timezone,
+            "catch_up": entry.catch_up,
+            "queue": entry.queue,
+            "payload": entry.payload,
+            "priority": entry.priority,
+            "max_retries": entry.max_retries,
+            "timeout": entry.timeout,
+            "result_ttl": entry.result_ttl,
+            "metadata": entry.metadata,
+            "tags": json.dumps(entry.tags),
+            "next_run": next_run,
+            "shift": self.clock_shift,
+        }
+
+
+_FIELDS = (
+    *("name", "app", "task_name", "cron", "timezone", "catch_up", "queue", "payload", "priority"),
+    *("max_retries", "timeout", "result_ttl", "metadata"),
+)
+
+
+def _state(row: tuple[Any, ...]) -> PeriodicState:
+    *entry, tags, next_run, last_run, enabled, registered_at = row
+    declared = PeriodicEntry(**dict(zip(_FIELDS, entry, strict=True)), tags=tuple(json.loads(tags)))
+    return PeriodicState(declared, next_run, last_run, enabled, registered_at)

@@ -9,10 +9,12 @@ JOB_COLUMNS = (
     "id, task_name, queue, status, payload, result, error, priority, created_at, scheduled_at, "
     "claimed_at, started_at, completed_at, retry_count, max_retries, crashes, interruptions, timeout, "
     "result_ttl, worker, token, metadata, tags, gate, expires_at, unique_key, concurrency_key, progress, "
-    "cancel_force"
+    "(status = 'running' AND cancel_force IS NOT NULL) AS cancel_asked"
 )
 
 GET = f"SELECT {JOB_COLUMNS} FROM taskito.jobs WHERE id = ANY (%(ids)b)"
+
+KNOWN = "SELECT id FROM taskito.jobs WHERE id = ANY (%(ids)b)"
 
 _MATCHING = """
    AND (%(before)b::bigint IS NULL OR (created_at, id) < (%(before)b::bigint, %(before_id)b::text))

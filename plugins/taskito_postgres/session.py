@@ -19,6 +19,8 @@ Parameters = Mapping[str, Any]
 
 #: Seconds; used where the URL says nothing.
 CONNECT_TIMEOUT = 10
+#: Whoever waits longer for a row, say for a transaction of somebody's own, is told so.
+LOCK_TIMEOUT = "10s"
 #: A dead peer is noticed after about 25 seconds of silence, on idle connections too.
 _KEEPALIVES = {
     "keepalives": 1,
@@ -60,7 +62,7 @@ class Settings:
         values = {
             "search_path": f'"{self.schema}"',
             "jit": "off",
-            "lock_timeout": "10s",
+            "lock_timeout": LOCK_TIMEOUT,
             "idle_in_transaction_session_timeout": "60s",
             **_FIXED,
         }
@@ -68,6 +70,7 @@ class Settings:
             values["synchronous_commit"] = "off"
         if self.hurried:
             values["statement_timeout"] = "4s"  # below the heartbeat of 5 s
+            values["lock_timeout"] = "2s"  # below that
         return _set(values, local)
 
 
@@ -180,12 +183,12 @@ class Session:
             cursor = self.connection.cursor(binary=True).execute(statement, parameters, prepare=False)
         return cursor.fetchall()
 
-    def runner(self, statements: Mapping[str, bytes]) -> Callable[[str, Parameters], list[TupleRow]]:
-        """Runs statements by their text, one by one, in the transaction that is open."""
+    def runner(self, statements: Mapping[str, bytes]) -> Callable[[str, dict[str, Any]], list[TupleRow]]:
+        """What runs one statement after the other, inside of ``transaction``."""
 
-        def run(statement: str, parameters: Parameters) -> list[TupleRow]:
+        def run(statement: str, parameters: dict[str, Any]) -> list[TupleRow]:
             cursor = self.connection.cursor(binary=True)
-            cursor.execute(statements[statement], parameters, prepare=True)
+            cursor.execute(statements[statement], parameters, prepare=None if self._preamble else True)
             return cursor.fetchall() if cursor.description else []
 
         return run

@@ -20,8 +20,8 @@ from taskito_core import (
     clean_text,
 )
 from taskito_postgres import sql, upkeep
-from taskito_postgres.aftermath import Loose
 from taskito_postgres.arrays import Bigints, Blobs, Texts
+from taskito_postgres.follow import Aftermath
 from taskito_postgres.session import Cursor, Turn
 from taskito_postgres.sql import Statements
 
@@ -37,21 +37,20 @@ MAX_DELAY = 10**15
 class Settling:
     """The statements of one batch, sent; their answers are read when the turn is over."""
 
-    finished: list[Cursor] = field(default_factory=list)  #: rows as ``sql.ENDED``
+    finished: list[Cursor] = field(default_factory=list)  #: rows (id, awaited, key, has dependants)
     returned: list[Cursor] = field(default_factory=list)  #: rows (id, queue, key): pending again
 
-    def answers(self, loose: Loose) -> set[str]:
-        """The ids recorded; what follows from them goes into ``loose``."""
+    def answers(self, past: Aftermath) -> set[str]:
+        """Ids recorded; what follows is noted in ``past``, and the queues that have jobs again."""
         recorded: set[str] = set()
         for cursor in self.finished:
-            recorded.update(loose.ended(cursor.fetchall()))
+            recorded.update(past.ended(cursor.fetchall()))
         for cursor in self.returned:
             for job_id, queue, key in cursor.fetchall():
                 recorded.add(job_id)
-                if key is None:
-                    loose.queues.add(queue)
-                else:
-                    loose.keys.add(key)
+                past.queues.add(queue)
+                if key is not None:
+                    past.keys.add(key)
         return recorded
 
 
@@ -59,38 +58,34 @@ def send(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift:
     """Send what records these outcomes. Each kind is sorted by id, so that two settlers cannot deadlock."""
     settling = Settling()
     for batch in _by_weight(_of(outcomes, Complete)):
-        settling.finished.append(turn.run(statements[sql.COMPLETE], results(batch, shift)))
+        settling.finished.append(turn.run(statements[sql.COMPLETE], _results(batch, shift)))
     if buried := _of(outcomes, Dead):
         reasons = [dead.reason.value for dead in buried]
         settling.finished.append(turn.run(statements[sql.BURY], _failures(buried, reasons, shift)))
-    if stopped := _of(outcomes, Cancelled):
-        settling.finished.append(turn.run(statements[sql.STOP], _stopped(stopped, False, shift)))
     if retries := _of(outcomes, Retry):
-        delays = [str(min(int(max(retry.delay, 0.0) * 1000), MAX_DELAY)) for retry in retries]
+        delays = [str(_milliseconds(retry.delay)) for retry in retries]
         settling.returned.append(turn.run(statements[sql.RETRY], _failures(retries, delays, shift)))
     if released := _of(outcomes, Release):
         settling.returned.append(turn.run(statements[sql.RELEASE], _handed_back(released, shift)))
-    return settling
-
-
-def send_again(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift: int) -> Settling:
-    """The same for outcomes that matched no row: those asked to cancel meanwhile are recorded as that."""
-    settling = send(turn, statements, outcomes, shift)
-    asked = [
-        Cancelled(one.job_id, one.token, upkeep.ASKED, one.started_at if isinstance(one, Retry) else None)
-        for one in outcomes
-        if isinstance(one, Retry | Release)
-    ]
-    if asked:
-        asked.sort(key=itemgetter(0))
-        settling.finished.append(turn.run(statements[sql.STOP], _stopped(asked, True, shift)))
+    back: list[Retry | Release] = [*retries, *released]
+    if back:
+        back.sort(key=itemgetter(0))
+        # Whose jobs somebody has asked to cancel were left out by the two before.
+        stops = _stops(back, [upkeep.ASKED] * len(back), shift, asked=True)
+        settling.finished.append(turn.run(statements[sql.STOP], stops))
+    if stopped := _of(outcomes, Cancelled):
+        errors = [outcome.error for outcome in stopped]
+        settling.finished.append(turn.run(statements[sql.STOP], _stops(stopped, errors, shift)))
     return settling
 
 
 def ask_earlier(turn: Turn, statements: Statements, outcomes: Sequence[Outcome]) -> Cursor:
-    """Ask which are recorded, by whatever sending; rows as ``sql.ENDED``. Releases leave no trace."""
+    """Ask which of these are recorded, by whatever sending; rows as for ``finished``.
+
+    Releases leave no trace to find.
+    """
     told = [outcome for outcome in outcomes if not isinstance(outcome, Release)]
-    errors = [_clean(outcome.error) if isinstance(outcome, Dead | Retry) else None for outcome in told]
+    errors = [_clean(outcome.error) if isinstance(outcome, (Retry, Dead)) else None for outcome in told]
     parameters = {
         "ids": Texts(outcome.job_id for outcome in told),
         "tokens": Bigints(outcome.token for outcome in told),
@@ -129,7 +124,7 @@ def _by_weight(batch: list[Complete]) -> Iterator[list[Complete]]:
     yield batch[start:]
 
 
-def results(batch: list[Complete], shift: int) -> dict[str, Any]:
+def _results(batch: list[Complete], shift: int) -> dict[str, Any]:
     ids, tokens, results, started = zip(*batch, strict=True)
     return {
         "ids": Texts(ids),
@@ -163,25 +158,30 @@ def _clean(error: ErrorInfo) -> ErrorInfo:
     return ErrorInfo(error.kind, clean_text(error.type), clean_text(error.message), traceback)
 
 
-def _handed_back(batch: list[Release], shift: int) -> dict[str, Any]:
-    ids, tokens, lanes, delays = zip(*batch, strict=True)
-    late = [None if delay is None else min(int(max(delay, 0.0) * 1000), MAX_DELAY) for delay in delays]
+def _stops(
+    batch: Sequence[Cancelled | Retry | Release], errors: Sequence[str], shift: int, asked: bool = False
+) -> dict[str, Any]:
     return {
-        "ids": Texts(ids),
-        "tokens": Bigints(tokens),
-        "lanes": Texts(lanes),
-        "delays": Bigints(late),
-        "shift": shift,
-    }
-
-
-def _stopped(batch: list[Cancelled], asked: bool, shift: int) -> dict[str, Any]:
-    ids, tokens, errors, started = zip(*batch, strict=True)
-    return {
-        "ids": Texts(ids),
-        "tokens": Bigints(tokens),
-        "errors": Texts(clean_text(error, 500) for error in errors),
-        "started": Bigints(started),
+        "ids": Texts(outcome.job_id for outcome in batch),
+        "tokens": Bigints(outcome.token for outcome in batch),
+        "errors": Texts(clean_text(error) for error in errors),
+        "started": Bigints(None if isinstance(outcome, Release) else outcome.started_at for outcome in batch),
         "asked": asked,
         "shift": shift,
     }
+
+
+def _handed_back(batch: list[Release], shift: int) -> dict[str, Any]:
+    return {
+        "ids": Texts(release.job_id for release in batch),
+        "tokens": Bigints(release.token for release in batch),
+        "lanes": Texts(release.lane for release in batch),
+        "delays": Bigints(
+            None if release.delay is None else _milliseconds(release.delay) for release in batch
+        ),
+        "shift": shift,
+    }
+
+
+def _milliseconds(delay: float) -> int:
+    return min(int(max(delay, 0.0) * 1000), MAX_DELAY)

@@ -37,6 +37,19 @@ CLOCK = f"SELECT {NOW}"
 ENDED = """j.id, j.awaited, CASE WHEN j.slot IS NOT NULL THEN j.concurrency_key END AS key,
           (SELECT true FROM taskito.job_dependencies d WHERE d.parent_id = j.id LIMIT 1) AS has_dependants"""
 
+#: The same of a job that may have got dependants which this statement cannot see.
+ENDED_UNSEEN = "j.id, j.awaited, CASE WHEN j.slot IS NOT NULL THEN j.concurrency_key END, true"
+
+#: Says to the rest of the transaction that something is to follow. A claim in it then takes nothing: what
+#: follows may open a better job, and so the worker claims after that, in a second round trip.
+_SIGNAL = "set_config('taskito_turn.follows', 'yes', true) = 'yes'"
+FOLLOWS = "current_setting('taskito_turn.follows', true) = 'yes'"
+
+#: ENDED, with the signal.
+_SETTLED = f"""CASE WHEN j.slot IS NOT NULL AND {_SIGNAL} THEN j.concurrency_key END AS key,
+          (SELECT {_SIGNAL} FROM taskito.job_dependencies d WHERE d.parent_id = j.id LIMIT 1)
+          AS has_dependants"""
+
 #: How a job j is cancelled at c.now, but for its ``error``.
 CANCELLED = """finished = true, status = 'cancelled', gate = NULL, completed_at = c.now,
        prune_at = c.now + (least(j.result_ttl, 1e12) * 1000)::bigint"""
@@ -117,8 +130,8 @@ RETURNING j.id
 """
 
 ENQUEUE_GATED = f"""
--- ENQUEUE for jobs of which some have more to them: a lane, an expiry, keys or parents. Those with parents or
--- a key begin behind a gate, and what follows opens it. A unique key that is held inserts nothing either.
+-- ENQUEUE for jobs of which some have more to them: a lane, an expiry, keys or parents. Those with parents
+-- or a key begin behind a gate, and what follows opens it. A unique key that is held inserts nothing either.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 INSERT INTO taskito.jobs_live AS j (id, task_name, queue, priority, payload, created_at, scheduled_at,
                                     max_retries, timeout, result_ttl, metadata, tags, lane, expires_at,
@@ -130,8 +143,8 @@ SELECT n.id, n.task_name, n.queue, n.priority, n.payload, c.now,
        n.unique_key, n.tolerant, n.concurrency_key, n.concurrency,
        CASE WHEN n.gate = 'parents' THEN 'parents'
             WHEN n.concurrency_key IS NULL THEN NULL
-            WHEN n.gate = ''
-                 AND coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint) <= c.now THEN 'key'
+            WHEN n.gate = '' AND coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint) <= c.now
+            THEN 'key'
             ELSE 'later' END
   FROM clock c, unnest(%(ids)b, %(task_names)b, %(queues)b, %(priorities)b, %(payloads)b, %(scheduled)b,
                        %(delays)b, %(max_retries)b, %(timeouts)b, %(result_ttls)b, %(metadata)b, %(tags)b,
@@ -146,7 +159,7 @@ RETURNING j.id
 
 STANDING = """
 -- Of jobs that were not inserted: whether their id is stored, and which live job holds their unique key.
-SELECT n.id,
+SELECT n.id, n.unique_key,
        coalesce((SELECT true FROM taskito.jobs_live l WHERE l.id = n.id LIMIT 1),
                 (SELECT true FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1), false),
        (SELECT h.id FROM taskito.jobs_live h
@@ -165,13 +178,9 @@ SELECT pg_notify(%(channel)b, q.queue), set_config('synchronous_commit', 'off', 
                   AND w.last_seen > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - 60000)
 """
 
-RING_INSIDE = """
--- The same inside of somebody's transaction: it is sent when that commits, which stays as durable as it was.
-SELECT pg_notify(%(channel)b, q.queue)
-  FROM unnest(%(queues)b) AS q(queue)
- WHERE EXISTS (SELECT 1 FROM taskito.workers w
-                WHERE w.status = 'alive' AND w.waiting IS NOT NULL AND w.waiting::jsonb ? q.queue
-                  AND w.worker_id <> %(worker)b)
+SHOUT = """
+-- The same to whoever listens, at the commit of the transaction it is said in.
+SELECT pg_notify(%(channel)b, t.payload) FROM unnest(%(payloads)b) AS t(payload)
 """
 
 # ---- settle ----
@@ -179,7 +188,7 @@ SELECT pg_notify(%(channel)b, q.queue)
 _HELD = """LATERAL (
        SELECT l.ctid FROM taskito.jobs_live l WHERE l.id = o.id AND l.token = o.token LIMIT 1) AS h"""
 
-COMPLETE = f"""
+_COMPLETE = f"""
 -- Record results. The token is the fence: a live row has it exactly while the job runs. One UPDATE
 -- that moves the row to jobs_done, where it keeps its token. A row that somebody changed after this
 -- statement began (say, marked as awaited) is passed over: what was not recorded is sent once more.
@@ -191,8 +200,11 @@ UPDATE taskito.jobs j
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(results)b, %(started)b) AS o(id, token, result, started_at)
  CROSS JOIN {_HELD}
  WHERE j.ctid = h.ctid AND NOT j.finished
-RETURNING {ENDED}
-"""
+RETURNING """
+COMPLETE = f"{_COMPLETE} j.id, j.awaited, {_SETTLED}"
+
+#: The same on a connection that is not ours, and keeps no trace of it.
+COMPLETE_WITHIN = f"{_COMPLETE} {ENDED}"
 
 STOP = f"""
 -- Attempts that were stopped on request. ``asked``: only those that somebody has asked to cancel, because the
@@ -203,7 +215,7 @@ UPDATE taskito.jobs j
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(errors)b, %(started)b) AS o(id, token, error, started_at)
  CROSS JOIN {_HELD}
  WHERE j.ctid = h.ctid AND NOT j.finished AND (j.cancel_force IS NOT NULL OR NOT %(asked)b)
-RETURNING {ENDED}
+RETURNING j.id, j.awaited, {_SETTLED}
 """
 
 _FAILURES = """unnest(%(ids)b, %(tokens)b, %(charges)b, %(kinds)b, %(types)b, %(messages)b, %(tracebacks)b,
@@ -227,6 +239,9 @@ _WAITING = """
        gate = CASE WHEN {late} AND j.concurrency_key IS NOT NULL THEN 'later' END,
        slot = CASE WHEN {late} THEN NULL ELSE j.slot END"""
 
+#: The key of a job that has just done so, with the signal. (NULL AND x looks at x: so no bare comparison.)
+_LEFT = f"CASE WHEN j.gate IS NOT DISTINCT FROM 'later' AND {_SIGNAL} THEN j.concurrency_key END"
+
 RETRY = f"""
 -- Failed attempts that another one follows. ``extra`` is the delay in milliseconds. Who must wait gives
 -- up the place of its key. Those that were asked to cancel are left for STOP.
@@ -237,7 +252,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
       FROM clock c, {_FAILURES}
      CROSS JOIN {_HELD}
      WHERE j.ctid = h.ctid AND j.cancel_force IS NULL
-    RETURNING j.id, j.queue, CASE WHEN j.gate = 'later' THEN j.concurrency_key END AS key,
+    RETURNING j.id, j.queue, {_LEFT} AS key,
               j.retry_count, j.crashes, j.interruptions, j.worker, c.now,
               o.token, o.charge, o.kind, o.type, o.message, o.traceback
 ), noted AS ({_NOTED})
@@ -253,9 +268,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
       FROM clock c, {_FAILURES}
      CROSS JOIN {_HELD}
      WHERE j.ctid = h.ctid AND NOT j.finished
-    RETURNING j.*, CASE WHEN j.slot IS NOT NULL THEN j.concurrency_key END AS key,
-              (SELECT true FROM taskito.job_dependencies d
-                WHERE d.parent_id = j.id LIMIT 1) AS has_dependants,
+    RETURNING j.*, {_SETTLED},
               c.now, o.charge, o.kind, o.type, o.message, o.traceback, o.extra AS reason
 ), noted AS ({_NOTED}), letter AS (
     INSERT INTO taskito.dead_letter
@@ -281,7 +294,7 @@ UPDATE taskito.jobs_live j
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(lanes)b, %(delays)b) AS o(id, token, lane, delay)
  CROSS JOIN {_HELD}
  WHERE j.ctid = h.ctid AND j.cancel_force IS NULL
-RETURNING j.id, j.queue, CASE WHEN j.gate = 'later' THEN j.concurrency_key END
+RETURNING j.id, j.queue, {_LEFT}
 """
 
 EARLIER = """
@@ -309,8 +322,16 @@ SELECT pg_notify(%(channel)b, t.ids), set_config('synchronous_commit', 'off', tr
   FROM unnest(%(payloads)b) AS t(ids)
 """
 
+HELD_BY_OTHERS = """
+-- Of these jobs, those that another transaction holds: a task's own may be open after complete_in.
+WITH free AS MATERIALIZED (
+    SELECT l.id FROM taskito.jobs_live l WHERE l.id = ANY (%(ids)b) FOR UPDATE SKIP LOCKED
+)
+SELECT l.id FROM taskito.jobs_live l WHERE l.id = ANY (%(ids)b) AND l.id <> ALL (ARRAY(SELECT id FROM free))
+"""
+
 #: What runs for every job: a test looks at how each is planned.
 HOT = (
     *(ENQUEUE, ENQUEUE_ONE, ENQUEUE_GATED, STANDING, FORGET_FINISHED, FORGET_FINISHED_ONE),
-    *(COMPLETE, STOP, RETRY, BURY, RELEASE, EARLIER),
+    *(COMPLETE, STOP, RETRY, BURY, RELEASE, EARLIER, HELD_BY_OTHERS),
 )

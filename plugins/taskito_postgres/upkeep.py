@@ -70,10 +70,11 @@ UPDATE taskito.workers SET status = 'stopped', waiting = NULL WHERE worker_id = 
 """
 
 RELEASE_ALL = f"""
--- Hand back what this worker still runs; what was asked to stop is cancelled instead.
+-- Hand back what this worker still runs; what was asked to stop is cancelled instead. What another
+-- transaction holds, say a task's own after complete_in, is left to the next rescue.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now), held AS MATERIALIZED (
     SELECT j.ctid, j.token, j.cancel_force IS NOT NULL AS asked FROM taskito.jobs_live j
-     WHERE j.status = 'running' AND j.worker = %(worker)b
+     WHERE j.status = 'running' AND j.worker = %(worker)b FOR UPDATE SKIP LOCKED
 ), released AS (
     UPDATE taskito.jobs_live j SET status = 'pending', token = NULL
       FROM held h WHERE j.ctid = h.ctid AND j.token = h.token AND NOT h.asked RETURNING j.id, j.queue

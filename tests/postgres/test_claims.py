@@ -51,10 +51,10 @@ def test_lanes_that_share_a_priority_are_merged_by_age(storage: PostgresStorage,
     now = storage.now() - 10_000
     jobs = [make_job(scheduled_at=now + n, priority=n // 4) for n in range(8)]
     storage.enqueue(jobs)
-    claims = {each.id: each for each in claim(storage, worker_id, 8)}
+    held = {each.id: each for each in claim(storage, worker_id, 8)}
     lanes = [None, "job", "other", None, "job", None, "job", "unknown"]
     storage.exchange(
-        worker_id, [release(claims[job.id], lane) for job, lane in zip(jobs, lanes, strict=True)], None
+        worker_id, [release(held[job.id], lane) for job, lane in zip(jobs, lanes, strict=True)], None
     )
 
     got = [claim(storage, worker_id, n, tasks=("job", "other")) for n in (3, 9)]

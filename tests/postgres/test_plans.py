@@ -11,14 +11,15 @@ import psycopg
 import pytest
 
 from taskito_core.testing.factories import claim, complete, make_job, retry
-from taskito_postgres import claims, gates, sql, upkeep
+from taskito_postgres import claims, gates, journal, sql, upkeep
 from taskito_postgres.sql import Statements
 from taskito_postgres.storage import PostgresStorage
 
-HOT = (*sql.HOT, *claims.HOT, *gates.HOT, *upkeep.HOT)
+MODULES = (sql, claims, gates, upkeep, journal)
+HOT = tuple(statement for module in MODULES for statement in module.HOT)
 NAMES = {
     value: name
-    for module in (sql, claims, gates, upkeep)
+    for module in MODULES
     for name, value in vars(module).items()
     if isinstance(value, str) and value in HOT
 }
@@ -45,15 +46,20 @@ _CASTS = {
     "payload": "::bytea",
     **dict.fromkeys(("lazily", "asked"), "::boolean"),
     "tolerances": "::boolean[]",
-    **dict.fromkeys(("caps", "expire_ats", "concurrencies", "locks"), "::bigint[]"),
-    **dict.fromkeys(("tokens", "started", "priorities", "scheduled", "max_retries"), "::bigint[]"),
-    **dict.fromkeys(("delays", "timeouts", "result_ttls", "expires"), "::float8[]"),
+    **dict.fromkeys(
+        (
+            "tokens", "started", "priorities", "scheduled", "max_retries", "caps", "locks", "moments",
+            "expire_ats", "concurrencies",
+        ),
+        "::bigint[]",
+    ),
+    **dict.fromkeys(("delays", "timeouts", "result_ttls", "expires", "progress"), "::float8[]"),
     **dict.fromkeys(("results", "payloads"), "::bytea[]"),
     **dict.fromkeys(
         (
             "ids", "queues", "tasks", "charges", "kinds", "types", "messages", "tracebacks", "summaries",
-            "extras", "lanes", "statuses", "task_names", "metadata", "tags", "capped", "errors", "parents",
-            "children", "keys", "unique_keys", "concurrency_keys", "gates",
+            "extras", "lanes", "statuses", "task_names", "metadata", "tags", "capped", "parents", "children",
+            "keys", "unique_keys", "concurrency_keys", "gates", "errors", "job_ids", "levels",
         ),
         "::text[]",
     ),

@@ -213,7 +213,7 @@ def test_the_end_of_a_job_is_noticed_although_the_listener_was_ended(
 
 
 def test_ids_of_many_awaited_jobs_are_told_in_pieces_that_fit() -> None:
-    from taskito_postgres.base import chunks
+    from taskito_postgres.follow import chunks
 
     ids = [f"{number:032x}" for number in range(1000)] + ['with "quotes"', "x" * 2000]
 
