@@ -61,7 +61,10 @@ class Base:
         with self._opening:
             todo = migrate.pending(self._version())
             if todo and not self._auto_migrate:
-                raise ConfigError(f"the database {self.path} lacks {todo[-1].name}: run 'taskito migrate'")
+                what = f"lacks {', '.join(one.name for one in todo)}"
+                if not self._database.exists():
+                    what = "does not exist yet"
+                raise ConfigError(f"the database {self.path} {what}: run 'taskito migrate'")
             if todo:
                 self.migrate()
             self._current = True

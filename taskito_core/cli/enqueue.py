@@ -51,7 +51,7 @@ def enqueue(
         "delay": delay,
         "unique_key": unique_key,
     }
-    with open_queue(app) as queue:
+    with open_queue(app, may_create=True) as queue:
         name = _full_name(task, list(queue.tasks))
         said = {key: value for key, value in options.items() if value is not None}
         job = queue.enqueue(name, tuple(map(_value, arguments)), _keywords(kwargs), **said)

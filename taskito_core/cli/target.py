@@ -101,12 +101,17 @@ def open_target(app: str | None) -> Iterator[Target]:
 
 
 @contextmanager
-def open_queue(app: str | None) -> Iterator[Queue]:
-    """The queue of an app, or without one of the environment and pyproject.toml. Never migrates by itself."""
+def open_queue(app: str | None, *, may_create: bool = False) -> Iterator[Queue]:
+    """The queue of an app, or without one of the environment and pyproject.toml.
+
+    It migrates nothing, because a command that looks must not create what it looks for; ``may_create``: as
+    the settings say.
+    """
     from taskito_core.queue import Queue
 
-    queue = Queue(auto_migrate=False) if app is None else import_app(app)
-    queue.storage_config = dataclasses.replace(queue.storage_config, auto_migrate=False)
+    queue = Queue() if app is None else import_app(app)
+    if not may_create:
+        queue.storage_config = dataclasses.replace(queue.storage_config, auto_migrate=False)
     try:
         yield queue
     finally:
