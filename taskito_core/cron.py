@@ -48,12 +48,12 @@ _NAMES = {
     **{name: number for number, name in enumerate(_MONTHS, start=1)},
     "l": 31,
 }
-_RANGE = re.compile(r"([^-/]+)-([^-/]+)(?:/\d+)?")
+_RANGE = re.compile(r"(\w+)-(\w+)(?:[/#]\d+)?")
 _STEP = re.compile(r".+/(\d+)")
 _FIXED = re.compile(r"[\d,]+")
 _EVERY_DAY = ("*", "?")
 #: croniter reads one of these, but not as one of two alternatives.
-_SPECIAL_DAY = re.compile(r"[#w]|l\d")
+_SPECIAL_DAY = re.compile(r"#|\dw|w\d|l\d")
 
 
 class Expression(NamedTuple):

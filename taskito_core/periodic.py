@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -25,8 +26,6 @@ MAX_CATCH_UP = 1000
 
 _EPOCH = datetime(1970, 1, 1)
 _DAY = 24 * 60 * 60
-#: Spans in seconds that are searched for the last fire, shortest first.
-_SPANS = (60, 3600, _DAY, 31 * _DAY, 366 * _DAY, 10_000 * _DAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +62,16 @@ class Schedule:
 
     def last_between(self, after: int, until: int) -> int | None:
         """The last fire later than ``after`` and not later than ``until``; None if there is none."""
-        for span in _SPANS:
-            # From the end: a schedule of seconds that was left alone for a month has millions of slots.
-            start = max(after, until - span * 1000)
-            last, fire = None, self.next_after(start)
-            while fire <= until:
-                last, fire = fire, self.next_after(fire)
-            if last is not None or start == after:
-                return last
-        return None
+        last, low, high = None, after, until
+        # By halves: a schedule of seconds that was left alone for a month has millions of slots.
+        while low < high:
+            middle = (low + high) // 2
+            fire = self.next_after(middle)
+            if fire <= until:
+                last = low = fire
+            else:
+                high = middle
+        return last
 
     def describe_next(self, now: int, count: int = 3) -> list[str]:
         """The next ``count`` fires as ISO 8601 text on the schedule's clocks, for people to check."""
@@ -163,7 +163,7 @@ def due(schedule: Schedule, next_run: int, now: int, catch_up: str) -> Due:
 
 def slot_id(app: str, name: str, slot: int) -> str:
     """The job id of a slot, the same whoever fires it: a UUID version 7 whose random bits are a hash."""
-    tail = int.from_bytes(hashlib.sha256(f"{app}\0{name}\0{slot}".encode()).digest()[:10], "big") >> 6
+    tail = int.from_bytes(hashlib.sha256(json.dumps([app, name, slot]).encode()).digest()[:10], "big") >> 6
     head = f"{slot & 0xFFFF_FFFF_FFFF:012x}"
     return f"{head}7{tail >> 62:03x}{tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000:016x}"
 
@@ -193,6 +193,11 @@ def _zone(name: object) -> tzinfo:
             return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         pass
-    close = difflib.get_close_matches(str(name), available_timezones(), n=1)
+    known = available_timezones()
+    if not known:
+        raise ConfigError(
+            f"timezone {name!r} cannot be looked up: install tzdata, this system has none"
+        ) from None
+    close = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ConfigError(f"timezone must be a name such as 'Europe/Berlin', got {name!r}{hint}") from None

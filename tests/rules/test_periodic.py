@@ -15,10 +15,14 @@ from taskito_core import ConfigError
 from taskito_core.periodic import MAX_CATCH_UP, MISSED_AFTER, Schedule, due, slot_id
 
 BERLIN = ZoneInfo("Europe/Berlin")
+MINUTE = 60_000
 
 
 def moment(text: str, zone: ZoneInfo | None = None) -> int:
     return round(datetime.fromisoformat(text).replace(tzinfo=zone or UTC).timestamp() * 1000)
+
+
+NOON = moment("2026-05-01T12:00")
 
 
 def shown(fires: list[int], zone: str = "UTC") -> list[str]:
@@ -84,22 +88,38 @@ def test_every_so_many_minutes_goes_on_through_the_hour_that_comes_twice():
 
 
 @pytest.mark.parametrize(
+    ("cron", "first"),
+    [
+        ("0 0 1 * wed", "2026-05-06T00:00:00+00:00"),  # either of the two days
+        ("0 0 * * mon#2", "2026-05-11T00:00:00+00:00"),
+        ("0 9 15w * *", "2026-05-15T09:00:00+00:00"),
+        ("0 0 * * 7", "2026-05-03T00:00:00+00:00"),
+    ],
+)
+def test_days_are_read_as_documented(cron, first):
+    assert shown([Schedule(cron).next_after(NOON)]) == [first]
+
+
+def test_the_last_fire_before_now_is_found_at_once_however_long_ago():
+    schedule = Schedule("* * * 1 5 *")
+
+    assert schedule.last_between(NOON, NOON + 200 * 24 * 3_600_000) == moment("2026-05-01T23:59:59")
+
+
+@pytest.mark.parametrize(
     ("cron", "timezone", "said"),
     [
         ("* * * *", "UTC", "5"),
         ("60 * * * *", "UTC", "minute"),
         ("* * * * mo", "UTC", "weekday"),
         ("0 0 30 2 *", "UTC", "never"),
+        ("0 0 15w * fri", "UTC", "two schedules"),
         ("* * * * *", "Europe/Berln", "Europe/Berlin"),
     ],
 )
 def test_what_makes_no_sense_is_refused_where_it_is_said(cron, timezone, said):
     with pytest.raises(ConfigError, match=said):
         Schedule(cron, timezone)
-
-
-NOON = moment("2026-05-01T12:00")
-MINUTE = 60_000
 
 
 @pytest.mark.parametrize(
