@@ -135,9 +135,14 @@ class Turn:
         return cursor.execute(statement, parameters, prepare=True)
 
     def cut(self) -> None:
-        """Commit what was sent so far; what follows is another transaction in the same round trip."""
-        # Pipeline.sync() would also wait for the answers, and so for the disk, before going on.
-        getattr(self._pipeline, "_enqueue_sync", self._pipeline.sync)()
+        """Commit what was sent so far. The rest is another transaction, in the same round trip if it can."""
+        if self._preamble is None:
+            # Pipeline.sync() would also wait for the answers, and so for the disk, before going on.
+            getattr(self._pipeline, "_enqueue_sync", self._pipeline.sync)()
+        else:
+            # A pooler may give the session to somebody else once the first transaction ends. The answers to
+            # the next are lost then, and we would wait for them for ever (PgBouncer 1.18).
+            self._pipeline.sync()
         self._begin()
 
     def commit_lazily(self) -> None:

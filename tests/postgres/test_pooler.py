@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from taskito import MaxRetriesExceededError, Queue
 from taskito_core import Outcome, new_id
 from taskito_core.testing.factories import claim, complete, dead, make_job, make_worker, retry, want
 from taskito_postgres.session import is_pooled
+from taskito_postgres.storage import PostgresStorage
 
 from .conftest import OpenStorage
 
@@ -101,6 +103,34 @@ def test_everything_works_with_a_new_session_for_each_transaction(
     assert done == 72
     counts = storages[2].counts().by_queue["default"]
     assert (counts.complete, counts.dead, counts.failed) == (48, 12, 12)
+
+
+def test_many_at_once_share_few_sessions_and_nobody_waits_for_lost_answers(
+    open_storage: OpenStorage, pooled_url: str
+) -> None:
+    storages = [open_storage(pooled_url) for _ in range(12)]
+    workers = [make_worker() for _ in storages]
+    for storage, worker in zip(storages, workers, strict=True):
+        storage.register(worker)
+    done: list[int] = []
+
+    def work(storage: PostgresStorage, worker_id: str) -> None:
+        for _ in range(100):
+            storage.enqueue([make_job()])
+            for claimed in claim(storage, worker_id, 3):
+                done.append(len(storage.exchange(worker_id, [complete(claimed)], None).recorded))
+
+    threads = [
+        threading.Thread(target=work, args=(storage, worker.id), daemon=True)
+        for storage, worker in zip(storages, workers, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert not any(thread.is_alive() for thread in threads)
+    assert set(done) == {1}
 
 
 def test_nothing_is_left_behind_on_the_sessions_of_others(open_storage: OpenStorage, pooled_url: str) -> None:
