@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from taskito_core import (
@@ -120,19 +121,25 @@ class Look(Base):
             event = self._finishes.expect(job_id)
         try:
             event.wait(min(KEEP_OFF, timeout))
-            pause = KEEP_OFF if self._finishes.hears else FAST_POLL
-            while (awaited := self._ask(job_id)) is not None:
-                rest = deadline - time.monotonic()
-                if rest <= 0:
-                    return False
-                # A row that could not be marked is held: free again in a moment, or its end is told anyway.
-                told = awaited and self._finishes.hears
-                pause = SLOW_POLL if told else min(pause * 1.5, LAST_POLL)
-                event.wait(min(rest, pause))
-                event.clear()
-            return True
+            return self._wait_for_news(job_id, event, deadline, lambda: False)
         finally:
             self._finishes.forget(job_id, event)
+
+    def _wait_for_news(
+        self, job_id: str, event: threading.Event, deadline: float, seen: Callable[[], bool]
+    ) -> bool:
+        """Wait until the job has ended or ``seen()`` is true; False: until the deadline, in vain."""
+        pause = KEEP_OFF if self._finishes.hears else FAST_POLL
+        while (awaited := self._ask(job_id)) is not None and not seen():
+            rest = deadline - time.monotonic()
+            if rest <= 0:
+                return False
+            # A row that could not be marked is held: free again in a moment, or its end is told anyway.
+            told = awaited and self._finishes.hears
+            pause = SLOW_POLL if told else min(pause * 1.5, LAST_POLL)
+            event.wait(min(rest, pause))
+            event.clear()
+        return True
 
     def _ask(self, job_id: str) -> bool | None:
         """Ask to be told of the job's end, and only then look: None if it has ended, else if it is marked.

@@ -10,7 +10,7 @@ from taskito_core import LogEntry, LogFilter, Note, Progress, clean_text
 from taskito_postgres import journal, sql
 from taskito_postgres.arrays import Bigints, Doubles, Texts
 from taskito_postgres.follow import chunks
-from taskito_postgres.look import FAST_POLL, LAST_POLL, SLOW_POLL, Look, storable
+from taskito_postgres.look import Look, storable
 from taskito_postgres.session import Session
 
 #: Looks at rows that somebody holds at that moment before a progress is given up.
@@ -65,20 +65,13 @@ class Notes(Look):
         deadline = time.monotonic() + timeout
         with self._connections.translated("listen for what jobs say"):
             event = self._finishes.expect(job_id)
+        parameters = {"id": job_id, "after": after or ""}
+
+        def seen() -> bool:
+            return bool(self._rows("look for log entries", journal.HAS_LOGS, parameters))
+
         try:
-            pause = FAST_POLL
-            while (awaited := self._ask(job_id)) is not None:
-                parameters = {"id": job_id, "after": after or ""}
-                if self._rows("look for log entries", journal.HAS_LOGS, parameters):
-                    return True
-                rest = deadline - time.monotonic()
-                if rest <= 0:
-                    return False
-                told = awaited and self._finishes.hears
-                pause = SLOW_POLL if told else min(pause * 1.5, LAST_POLL)
-                event.wait(min(rest, pause))
-                event.clear()
-            return True
+            return self._wait_for_news(job_id, event, deadline, seen)
         finally:
             self._finishes.forget(job_id, event)
 

@@ -138,11 +138,6 @@ class _Comparison(RuleBasedStateMachine):
         queues = self.queues[::-1] if turned else self.queues
         wanted = None if limit is None else Want(limit, queues, tasks, new_token())
         worker = self.worker(who)
-        if wanted is not None and self.let_others_go_on(outcomes):
-            # Which of the others are claimed by the very call that lets them go on is not promised.
-            self.real.exchange(worker, outcomes, None)
-            self.model.exchange(worker, outcomes, None)
-            outcomes = []
         real = self.real.exchange(worker, outcomes, wanted)
         model = self.model.exchange(worker, outcomes, wanted)
         releases = {outcome.job_id for outcome in outcomes if isinstance(outcome, Release)}
@@ -323,11 +318,6 @@ class _Comparison(RuleBasedStateMachine):
                 claim = recent[number % len(recent)]
                 chosen[claim.id] = outcome_of(claim, end)
         return list(chosen.values())
-
-    def let_others_go_on(self, outcomes: list[Outcome]) -> bool:
-        jobs = self.model.get([outcome.job_id for outcome in outcomes])
-        parents = {edge.parent_id for edge in self.model.edges(self.ids)}
-        return any(job.concurrency_key is not None or job.id in parents for job in jobs)
 
     # ---- what must agree ----
 
