@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from taskito_core import aio
 from taskito_core.errors import (
     ConfigError,
-    JobNotFoundError,
     MaxRetriesExceededError,
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
     TaskTimeoutError,
+    not_found,
 )
 from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
 from taskito_core.managing import Edge, LogEntry, LogFilter
@@ -88,7 +88,7 @@ class JobResult(Generic[R_co]):
         found = self._reader.storage.get([self.id])
         if not found:
             self._job = None
-            raise JobNotFoundError(f"there is no job {self.id!r}: it never existed, or was pruned")
+            raise not_found(self.id)
         [self._job] = found
         return self
 
