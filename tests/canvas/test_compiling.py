@@ -1,4 +1,4 @@
-"""From a canvas to jobs: who waits for whom, what each is told, and what is refused before anything is stored."""
+"""From a canvas to jobs: who waits for whom, what each is told, and what is refused at once."""
 
 from __future__ import annotations
 
