@@ -30,9 +30,10 @@ from taskito_core import (
     __version__,
 )
 from taskito_core.acting import ReplayRecord
-from taskito_core.canvas import FailedMember, GroupResult, Signature, chain, chord, chunks, group, starmap
+from taskito_core.canvas import Signature, chain, chord, chunks, group, starmap
 from taskito_core.context import JobContext, current_job
 from taskito_core.explaining import Blocker, BlockerKind, JobExplanation
+from taskito_core.group_result import FailedMember, GroupResult
 from taskito_core.middleware import TaskMiddleware
 from taskito_core.options import JobOptions, JobSpec, TaskOptions
 from taskito_core.queue import Queue

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from taskito_core import aio, notes, options
-from taskito_core.errors import ConfigError, JobNotFoundError, TaskitoError
-from taskito_core.explaining import JobExplanation, explain
+from taskito_core.errors import ConfigError, JobNotFoundError, TaskitoError, not_found
 from taskito_core.job import Job, JobStatus, NewJob, new_id
-from taskito_core.limits import BreakerRecord, CircuitBreaker
+from taskito_core.limiting import Limiting
 from taskito_core.managing import LogEntry, LogFilter, PeriodicState, Progress, Replay
 from taskito_core.options import Seconds
 from taskito_core.reading import MOST_PER_PAGE, Reading
@@ -40,7 +37,7 @@ class ReplayRecord(NamedTuple):
 ReplayRecord.__module__ = "taskito"
 
 
-class Acting(Reading):
+class Acting(Limiting):
     """Each raises StorageUnavailable if the store does not answer."""
 
     # ---- jobs ----
@@ -83,7 +80,8 @@ class Acting(Reading):
     def retry_dead(self, job_id: str) -> JobResult[Any]:
         """Run a dead job again, as a new job, and drop its letter; the new job's handle.
 
-        Raises JobNotFoundError if there is no such job in the dead letter.
+        Also if only the letter is left of it. Raises JobNotFoundError for an unknown job, TaskitoError for
+        one without a letter.
         """
         return self._again(job_id, self.storage.retry_dead, "it is not in the dead letter")
 
@@ -94,7 +92,9 @@ class Acting(Reading):
 
     def replay_history(self, job_id: str) -> list[ReplayRecord]:
         """Every replay of a job, oldest first, with what came of each."""
-        return [self._record(one) for one in self.storage.replays(options.name("job_id", job_id))]
+        replays = self.storage.replays(options.name("job_id", job_id))
+        known = {job.id: job for job in self.storage.get([one.new_id for one in replays])}
+        return [self._record(one, known.get(one.new_id)) for one in replays]
 
     def purge_completed(self, older_than: Seconds) -> int:
         """Delete completed jobs that ended longer ago than this, with all that belongs to them; how many.
@@ -106,26 +106,6 @@ class Acting(Reading):
     def purge_dead(self, older_than: Seconds) -> int:
         """The same for dead jobs and their letters."""
         return self._purge(JobStatus.DEAD, older_than)
-
-    def explain(self, job_id: str) -> JobExplanation:
-        """Why a job does not run: everything that stands in its way now. ``print`` shows it as text.
-
-        Raises JobNotFoundError.
-        """
-        found = self.storage.facts(options.name("job_id", job_id))
-        if found is None:
-            raise _not_found(job_id)
-        return explain(found, self.storage.workers())
-
-    def circuit_breakers(self) -> list[BreakerRecord]:
-        """The circuit breakers that workers have asked so far, by task name."""
-        with self._breaker() as breaker:
-            return breaker.read()
-
-    def reset_circuit_breaker(self, task_name: str) -> bool:
-        """Close a task's breaker and forget its failures; False if there is none."""
-        with self._breaker() as breaker:
-            return breaker.reset(options.name("task_name", task_name))
 
     # ---- logs ----
 
@@ -205,7 +185,7 @@ class Acting(Reading):
     def _existing(self, job_id: str) -> Job:
         found = self.storage.get([job_id])
         if not found:
-            raise _not_found(job_id)
+            raise not_found(job_id)
         return found[0]
 
     def _again(self, job_id: str, act: Callable[[str, str], Any], refusal: str) -> JobResult[Any]:
@@ -218,11 +198,10 @@ class Acting(Reading):
             )
         return JobResult(self, receipt.id)
 
-    def _record(self, one: Replay) -> ReplayRecord:
+    def _record(self, one: Replay, replay: Job | None) -> ReplayRecord:
         result = None
-        if one.result is not None:
-            serializer = self.serializer_of(self._existing(one.new_id).task_name)
-            result = serializer.loads(one.result)
+        if one.result is not None and replay is not None:
+            result = self.serializer_of(replay.task_name).loads(one.result)
         return ReplayRecord(*one[:-1], result)
 
     def _purge(self, status: JobStatus, older_than: Seconds) -> int:
@@ -251,17 +230,7 @@ class Acting(Reading):
             )
         return states[name]
 
-    @abstractmethod
-    def _breaker(self) -> AbstractContextManager[CircuitBreaker]:
-        """The circuit breakers of this queue's workers, opened for a moment."""
-
     # ---- async twins ----
-
-    async def acircuit_breakers(self) -> list[BreakerRecord]:
-        return await aio.in_thread(self.circuit_breakers)
-
-    async def areset_circuit_breaker(self, task_name: str) -> bool:
-        return await aio.in_thread(self.reset_circuit_breaker, task_name)
 
     async def acancel_job(self, job_id: str) -> bool:
         return await aio.in_thread(self.cancel_job, job_id)
@@ -289,9 +258,6 @@ class Acting(Reading):
 
     async def apurge_dead(self, older_than: Seconds) -> int:
         return await aio.in_thread(self.purge_dead, older_than)
-
-    async def aexplain(self, job_id: str) -> JobExplanation:
-        return await aio.in_thread(self.explain, job_id)
 
     async def atask_logs(self, job_id: str) -> list[LogEntry]:
         return await aio.in_thread(self.task_logs, job_id)
@@ -325,10 +291,6 @@ class Acting(Reading):
 
     async def arun_periodic(self, name: str) -> JobResult[Any]:
         return await aio.in_thread(self.run_periodic, name)
-
-
-def _not_found(job_id: str) -> JobNotFoundError:
-    return JobNotFoundError(f"there is no job {job_id!r}: it never existed, or was pruned")
 
 
 def _all_logs(reader: Reading, where: LogFilter) -> Iterator[LogEntry]:

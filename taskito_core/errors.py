@@ -71,3 +71,7 @@ class SoftTimeoutError(BaseException):
 
 class WorkerShutdown(BaseException):
     """Raised inside a task that its worker cannot wait for any longer; the job goes back, uncharged."""
+
+
+def not_found(job_id: str) -> JobNotFoundError:
+    return JobNotFoundError(f"there is no job {job_id!r}: it never existed, or was pruned")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskito_core.job import JobStatus
+from taskito_core.limits import BreakerRecord, BreakerState
 from taskito_core.managing import Facts, Gate
 from taskito_core.storage import WorkerInfo, WorkerStatus
 
@@ -28,6 +29,9 @@ class BlockerKind(StrEnum):
     PLACES = "no place"
     NO_WORKER = "no worker"
     UNKNOWN_TASK = "unknown task"
+    BREAKER = "breaker open"
+    RATE = "rate limit"
+    UNREACHABLE = "limits unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,14 @@ class Blocker:
 
     kind: BlockerKind
     text: str  #: a sentence, with the ids and moments it is about
+
+
+class Limits(NamedTuple):
+    """How the limits of a job's task stand."""
+
+    breaker: BreakerRecord | None = None
+    token_in: float = 0.0  #: seconds until its rate lets a job start; 0.0: now, or nobody here knows the rate
+    unreachable: str | None = None  #: why nobody can be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +89,16 @@ for _class in (BlockerKind, Blocker, JobExplanation):
     _class.__module__ = "taskito"
 
 
-def explain(facts: Facts, workers: Sequence[WorkerInfo]) -> JobExplanation:
-    """Read the facts. What can be claimed has no blocker but, perhaps, the want of a worker for it."""
+def explain(facts: Facts, workers: Sequence[WorkerInfo], limits: Limits | None = None) -> JobExplanation:
+    """Read the facts. What can be claimed has no blocker but, perhaps, its limits or the want of a worker.
+
+    ``limits``: of the task that the facts' ``lane`` names; None: it has none, or nobody asked.
+    """
     job = facts.job
     blockers = _in_the_store(facts)
     if job.status is JobStatus.PENDING:
         blockers += _among_workers(facts, workers)
+        blockers += _of_limits(facts, limits) if limits is not None else []
     return JobExplanation(
         job.id, job.task_name, job.queue, job.status, tuple(blockers), facts.ahead, facts.lane
     )
@@ -132,6 +148,26 @@ def _among_workers(facts: Facts, workers: Sequence[WorkerInfo]) -> list[Blocker]
         text = f"no live worker of queue {job.queue} knows task {job.task_name}; alive are {names}"
         return [Blocker(BlockerKind.UNKNOWN_TASK, text)]
     return []
+
+
+def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:
+    found: list[Blocker] = []
+    if limits.unreachable is not None:
+        text = f"the limits of task {facts.lane} cannot be asked: {limits.unreachable}"
+        found.append(Blocker(BlockerKind.UNREACHABLE, text))
+    breaker = limits.breaker
+    if breaker is not None and breaker.state is BreakerState.HALF_OPEN:
+        text = f"the circuit breaker of task {facts.lane} is half open: one probe decides whether it closes"
+        found.append(Blocker(BlockerKind.BREAKER, text))
+    elif breaker is not None and breaker.opened_at is not None:
+        until = breaker.opened_at + round(breaker.cooldown * 1000)
+        if until > facts.now:
+            text = f"the circuit breaker of task {facts.lane} is open until {_moment(until)}"
+            found.append(Blocker(BlockerKind.BREAKER, text))
+    if limits.token_in > 0:
+        text = f"the rate limit of task {facts.lane} lets the next job start in {limits.token_in:.1f} seconds"
+        found.append(Blocker(BlockerKind.RATE, text))
+    return found
 
 
 def _named(names: list[str]) -> str:

@@ -127,6 +127,8 @@ def said_of(job: NewJob) -> dict[str, Any]:
         value = _readable(field, getattr(job, field))
         if option == "queue" or (option != "id" and value != _readable(field, _UNSAID[field])):
             said[option] = value
+    if job.expires_at is not None:
+        said["expires"] = _readable("expires_at", job.expires_at)
     return said
 
 
@@ -141,7 +143,8 @@ def _readable(field: str, value: Any) -> Any:
     """The value of a field as it was said, or so that equal ones compare equal."""
     if value is not None and field == "metadata":
         return json.loads(value)
-    return _EPOCH + value * _MILLISECOND if value is not None and field == "scheduled_at" else value
+    is_moment = value is not None and field in ("scheduled_at", "expires_at")
+    return _EPOCH + value * _MILLISECOND if is_moment else value
 
 
 # ---- one value ----

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from taskito_core import options
 from taskito_core.errors import ConfigError
 from taskito_core.job import clean_text
+from taskito_core.serializers import Inputs
 
-#: Characters of a key that are kept.
+#: Characters of a key; of a longer one the end is a hash.
 LONGEST_KEY = 500
 
 
@@ -22,7 +24,7 @@ class Places:
         self,
         task_name: str,
         concurrency: object,
-        template: object,
+        template: str | None,
         on_excess: object,
         signature: inspect.Signature | None,
     ) -> None:
@@ -30,30 +32,48 @@ class Places:
         self.drop = _is_drop(on_excess)
         self._task_name = task_name
         self._signature = signature
-        self._template = _checked(task_name, template, signature)
+        self._template = template
+        self._named = frozenset(_argument_names(task_name, template, signature))
 
-    def fields(self, args: Sequence[object], kwargs: Mapping[str, object]) -> dict[str, Any]:
-        """What a NewJob of this call says of its place."""
+    def fields(
+        self, args: Sequence[object], kwargs: Mapping[str, object], inputs: Inputs | None
+    ) -> dict[str, Any]:
+        """What a NewJob of this call says of its place. ConfigError if its key is not known yet."""
         return {
-            "concurrency_key": self._key(args, kwargs),
+            "concurrency_key": self._key(args, kwargs, inputs),
             "concurrency": self.count,
             "drop_excess": self.drop,
         }
 
-    def _key(self, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    def _key(self, args: Sequence[object], kwargs: Mapping[str, object], inputs: Inputs | None) -> str:
         if self._template is None:
             return self._task_name
-        assert self._signature is not None
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
+        arguments = self._arguments(args, kwargs, inputs) if self._named else {}
         try:
-            filled = self._template.format_map(bound.arguments)
+            filled = self._template.format_map(arguments)
         except (LookupError, AttributeError, TypeError, ValueError) as exc:
-            raise ConfigError(
-                f"concurrency_key {self._template!r} of task {self._task_name!r} cannot be filled "
-                f"from this call: {type(exc).__name__}: {exc}"
-            ) from exc
-        return clean_text(f"{self._task_name}:{filled}", LONGEST_KEY)
+            raise self._unfilled(f"{type(exc).__name__}: {exc}") from exc
+        key = f"{self._task_name}:{filled}"
+        return _bounded(clean_text(key, cap=len(key)))
+
+    def _arguments(
+        self, args: Sequence[object], kwargs: Mapping[str, object], inputs: Inputs | None
+    ) -> Mapping[str, object]:
+        assert self._signature is not None
+        if inputs is not None and inputs.each:
+            raise self._unfilled("one job makes many calls, each with arguments of its own")
+        comes_later = inputs is not None and inputs.results_of is not None
+        bound = self._signature.bind(*((None, *args) if comes_later else args), **kwargs)
+        if comes_later and (first := next(iter(bound.arguments))) in self._named:
+            raise self._unfilled(f"{first} is what another job will return")
+        bound.apply_defaults()
+        return bound.arguments
+
+    def _unfilled(self, why: str) -> ConfigError:
+        return ConfigError(
+            f"concurrency_key {self._template!r} of task {self._task_name!r} cannot be filled "
+            f"from this call: {why}"
+        )
 
 
 def read(task_name: str, given: Mapping[str, Any], signature: inspect.Signature | None) -> Places | None:
@@ -66,6 +86,8 @@ def read(task_name: str, given: Mapping[str, Any], signature: inspect.Signature 
         if _is_drop(on_excess):
             raise ConfigError(f"on_excess='drop' of task {task_name!r} needs concurrency: in excess of what?")
         return None
+    if template is not None and (not isinstance(template, str) or not template):
+        raise ConfigError(f"concurrency_key must be text such as 'user:{{user_id}}', got {template!r}")
     return Places(task_name, concurrency, template, on_excess, signature)
 
 
@@ -75,12 +97,20 @@ def _is_drop(on_excess: object) -> bool:
     return on_excess == "drop"
 
 
-def _checked(task_name: str, template: object, signature: inspect.Signature | None) -> str | None:
-    """The template, if every field of it is an argument of the function."""
+def _bounded(key: str) -> str:
+    """Two long keys that differ anywhere stay two."""
+    if len(key) <= LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return f"{key[: LONGEST_KEY - len(digest)]}{digest}"
+
+
+def _argument_names(
+    task_name: str, template: str | None, signature: inspect.Signature | None
+) -> Iterator[str]:
+    """The arguments of the function that the template has fields for. ConfigError for any other field."""
     if template is None:
-        return None
-    if not isinstance(template, str) or not template:
-        raise ConfigError(f"concurrency_key must be text such as 'user:{{user_id}}', got {template!r}")
+        return
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
     except ValueError as exc:
@@ -94,4 +124,4 @@ def _checked(task_name: str, template: object, signature: inspect.Signature | No
                 f"concurrency_key {template!r} of task {task_name!r} has a field {name!r}, "
                 f"its arguments are: {listed}"
             )
-    return template
+        yield name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import Any, Unpack, cast
 
 from taskito_core import aio, options
 from taskito_core.acting import Acting
@@ -13,20 +13,13 @@ from taskito_core.job import NewJob, new_id, new_ids
 from taskito_core.options import JobOptions, JobSpec
 from taskito_core.result import JobResult
 from taskito_core.serializers import Inputs, Serializer, dump_call
-from taskito_core.task import Task, call_arguments
-
-if TYPE_CHECKING:
-    from taskito_core.config import Settings
-    from taskito_core.plugins import Plugins
+from taskito_core.task import call_arguments
 
 
 class Producing(Acting, Hookable):
     """What a producer needs of a queue."""
 
-    settings: Settings
-    plugins: Plugins
     serializer: Serializer  #: of tasks that say nothing else
-    _tasks: dict[str, Task[..., Any]]
 
     def enqueue(
         self,

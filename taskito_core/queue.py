@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
@@ -27,7 +27,6 @@ from taskito_core.task import AsyncTask, Task
 from taskito_core.testmode import Rehearsing
 
 if TYPE_CHECKING:
-    from taskito_core.limits import CircuitBreaker
     from taskito_core.storage import Storage
 
 log = logging.getLogger("taskito.worker")
@@ -137,12 +136,6 @@ class Queue(Rehearsing, Scheduling):
             made = self.plugins.open_storage(self.storage_config)
             found = self._storages.setdefault(os.getpid(), made)
         return found
-
-    @contextmanager
-    def _breaker(self) -> Iterator[CircuitBreaker]:
-        named = self.settings.breaker or self.storage_config.backend
-        with closing(self.plugins.open_breaker(named, self.storage_config)) as breaker:
-            yield breaker
 
     def close(self) -> None:
         """Give back what this process opened. Idempotent; using the queue again opens it again."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from taskito_core import aio
 from taskito_core.errors import (
     ConfigError,
-    JobNotFoundError,
     MaxRetriesExceededError,
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
     TaskTimeoutError,
+    not_found,
 )
 from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
 from taskito_core.managing import Edge, LogEntry, LogFilter
@@ -88,7 +88,7 @@ class JobResult(Generic[R_co]):
         found = self._reader.storage.get([self.id])
         if not found:
             self._job = None
-            raise JobNotFoundError(f"there is no job {self.id!r}: it never existed, or was pruned")
+            raise not_found(self.id)
         [self._job] = found
         return self
 
@@ -103,13 +103,13 @@ class JobResult(Generic[R_co]):
         JobNotFoundError, SerializationError, or the builtin TimeoutError when time is up, which
         changes nothing about the job.
         """
-        return self._result(timeout, None)
+        return self._result(deadline(timeout), timeout, None)
 
     async def aresult(self, timeout: float | None = 30.0) -> R_co:
         """``result`` without blocking the event loop."""
         abandoned = threading.Event()
         try:
-            return await aio.in_own_thread(self._result, timeout, abandoned)
+            return await aio.in_own_thread(self._result, deadline(timeout), timeout, abandoned)
         finally:
             abandoned.set()
 
@@ -140,6 +140,20 @@ class JobResult(Generic[R_co]):
         ``timeout``: seconds to wait for each next value, then TimeoutError; None: for ever. A retry
         publishes anew.
         """
+        return self._stream(timeout, None)
+
+    async def astream(self, timeout: float | None = None) -> AsyncIterator[Any]:
+        """``stream`` without blocking the event loop."""
+        abandoned = threading.Event()
+        values = self._stream(timeout, abandoned)
+        nothing = object()
+        try:
+            while (value := await aio.in_own_thread(next, values, nothing)) is not nothing:
+                yield value
+        finally:
+            abandoned.set()
+
+    def _stream(self, timeout: float | None, abandoned: threading.Event | None) -> Iterator[Any]:
         seen: str | None = None
         while True:
             # In this order: what was said before the end is in the store before the end is.
@@ -153,14 +167,7 @@ class JobResult(Generic[R_co]):
                 continue
             if ended:
                 return
-            self._await_news(seen, _deadline(timeout), timeout)
-
-    async def astream(self, timeout: float | None = None) -> AsyncIterator[Any]:
-        """``stream`` without blocking the event loop."""
-        values = self.stream(timeout)
-        nothing = object()
-        while (value := await aio.in_own_thread(next, values, nothing)) is not nothing:
-            yield value
+            self._await_news(seen, timeout, abandoned)
 
     async def acancel(self, *, force: bool = False) -> bool:
         return await aio.in_thread(self.cancel, force=force)
@@ -205,9 +212,10 @@ class JobResult(Generic[R_co]):
     def _edges(self) -> list[Edge]:
         return self._reader.storage.edges([self.id])
 
-    def _await_news(self, seen: str | None, deadline: float, timeout: float | None) -> None:
-        while not self._reader.storage.await_logs(self.id, seen, min(_GLANCE, deadline - time.monotonic())):
-            if time.monotonic() >= deadline:
+    def _await_news(self, seen: str | None, timeout: float | None, abandoned: threading.Event | None) -> None:
+        until = deadline(timeout)
+        while not self._reader.storage.await_logs(self.id, seen, min(_GLANCE, until - time.monotonic())):
+            if time.monotonic() >= until or (abandoned is not None and abandoned.is_set()):
                 raise TimeoutError(f"job {self.id} published nothing for {timeout} seconds")
 
     def _known(self) -> Job:
@@ -223,8 +231,8 @@ class JobResult(Generic[R_co]):
             self.refresh()
         return self._known()
 
-    def _result(self, timeout: float | None, abandoned: threading.Event | None) -> R_co:
-        job = self._finished(_deadline(timeout), timeout, abandoned)
+    def _result(self, until: float, timeout: float | None, abandoned: threading.Event | None) -> R_co:
+        job = self._finished(until, timeout, abandoned)
         if job.status is JobStatus.COMPLETE:
             serializer = self._reader.serializer_of(job.task_name)
             value: R_co = None if job.result is None else serializer.loads(job.result)  # type: ignore[assignment]
@@ -235,9 +243,9 @@ class JobResult(Generic[R_co]):
             )
         raise self._failure(job)
 
-    def _finished(self, deadline: float, timeout: float | None, abandoned: threading.Event | None) -> Job:
+    def _finished(self, until: float, timeout: float | None, abandoned: threading.Event | None) -> Job:
         while not (job := self._latest()).status.finished:
-            remaining = deadline - time.monotonic()
+            remaining = until - time.monotonic()
             if remaining <= 0 or (abandoned is not None and abandoned.is_set()):
                 failed = f"; its last attempt failed with {job.error}" if job.error else ""
                 raise TimeoutError(
@@ -289,7 +297,8 @@ def _read_metadata(job: Job) -> dict[str, Any]:
     return json.loads(job.metadata) if job.metadata else {}
 
 
-def _deadline(timeout: float | None) -> float:
+def deadline(timeout: float | None) -> float:
+    """When a wait that begins now is over, on the monotonic clock."""
     if timeout is None:
         return math.inf
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:

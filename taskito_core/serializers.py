@@ -140,12 +140,8 @@ class Inputs(NamedTuple):
 
     #: ids of jobs whose results come first: one, or a list (nested, perhaps) that makes one list; None: none
     results_of: str | list[Any] | None = None
-    each: bool = False  #: the one argument is a list of argument lists: one call for each
-
-    @property
-    def say(self) -> bool:
-        """Is there anything to say?"""
-        return self.results_of is not None or self.each
+    each: bool = False  #: the last argument is a list of argument lists: one call for each
+    collect: bool = False  #: a FailedMember stands for the result of a job that did not complete
 
 
 class CallPayload(NamedTuple):

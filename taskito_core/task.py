@@ -51,8 +51,11 @@ class Call(Generic[P, R_co]):
     def map(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
         """Enqueue one call per item, with the item as its only argument; all are stored, or none."""
         task = self._task
-        if "id" in self._fields:
-            raise ConfigError("map() makes many jobs, which cannot share the id that using() was given")
+        for name in ("id", "unique_key"):
+            if name in self._fields:
+                raise ConfigError(
+                    f"map() makes many jobs, which cannot share the {name} that using() was given"
+                )
         ids = new_ids()
         made = [task._new_job(self._fields_now(), (item,), {}, ids) for item in items]
         return task._queue._submit(made, self._said.get("connection"))
@@ -159,8 +162,7 @@ class Task(Call[P, R_co]):
         elif kwargs or not self._takes[0] <= len(args) <= self._takes[1]:
             self._check_call(args, kwargs)
         if self._places is not None:
-            # What parents will return is not known yet: it cannot be part of a key.
-            fields = {**fields, **self._places.fields(args, kwargs)}
+            fields = {**fields, **self._places.fields(args, kwargs, inputs)}
         return self._queue._new_job(self.serializer, fields, args, kwargs, ids, inputs)
 
     def _fields_of_job(self, said: JobOptions, where: str) -> dict[str, Any]:
@@ -185,8 +187,10 @@ class Task(Call[P, R_co]):
 
     def _check_inputs(self, args: Sequence[object], kwargs: Mapping[str, object], inputs: Inputs) -> None:
         """The same for a call whose first argument comes from other jobs, or that is made many times."""
-        if not inputs.each:
-            self._check_call(args if inputs.results_of is None else (None, *args), kwargs)
+        first = () if inputs.results_of is None else (None,)
+        for one in cast("list[list[object]]", args[-1]) if inputs.each else [args]:
+            if kwargs or not self._takes[0] <= len(first) + len(one) <= self._takes[1]:
+                self._check_call((*first, *one), kwargs)
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature | None:

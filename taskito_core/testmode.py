@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, cast
 from taskito_core import aio, options
 from taskito_core.errors import ConfigError
 from taskito_core.job import NewJob
+from taskito_core.limits import CircuitBreaker, RateLimiter
+from taskito_core.memory.limits import MemoryCircuitBreaker, MemoryRateLimiter
 from taskito_core.options import JobOptions
 from taskito_core.producing import Producing
 from taskito_core.serializers import load_call
@@ -119,6 +121,16 @@ class Rehearsing(Producing):
             raise AssertionError(f"{wanted} was enqueued; {_listed(found)}")
 
     # ---- inside ----
+
+    def _breaker(self) -> CircuitBreaker:
+        if modes := self._test_modes:
+            return MemoryCircuitBreaker(modes[-1].config)
+        return super()._breaker()
+
+    def _limiter(self) -> RateLimiter:
+        if modes := self._test_modes:
+            return MemoryRateLimiter(modes[-1].config)
+        return super()._limiter()
 
     def _test_mode(self, what: str) -> InlineStorage:
         if modes := self._test_modes:

@@ -51,7 +51,8 @@ class InlineStorage(MemoryStorage):
 
     def __init__(self, queue: Queue, run: bool) -> None:
         self._store_name = new_id()
-        super().__init__(StorageConfig(backend="memory", db_url=f"memory://{self._store_name}"))
+        self.config = StorageConfig(backend="memory", db_url=f"memory://{self._store_name}")
+        super().__init__(self.config)
         self._queue = queue
         self._run_at_once = run
         self._runner = Runner(queue)
