@@ -114,6 +114,18 @@ class Database:
 
         return self._run(attempt)
 
+    def in_turn(self, action: Callable[[], object]) -> None:
+        """Do what takes the write lock on a connection that is not ours."""
+        try:
+            self._turn.take()
+            self.patiently(action)
+        finally:
+            self._turn.give()
+
+    def patiently(self, action: Callable[[], object]) -> None:
+        """Do it as soon as nobody is in the way."""
+        _patiently(action, time.monotonic() + PATIENCE)
+
     @property
     def foreign(self) -> bool:
         """True in a process that a fork carried this object into."""

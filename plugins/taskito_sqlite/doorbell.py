@@ -153,6 +153,11 @@ def _answers(address: str) -> bool:
     return True
 
 
+def pause(quiet: float) -> float:
+    """Seconds until the next look without a bell, after so many quiet ones."""
+    return next(pause for since, pause in POLLING if quiet < since)
+
+
 class Watch:
     """The database's change counter, seen from one connection."""
 
@@ -243,8 +248,7 @@ class Ear:
     def _pause(self) -> float:
         if self._bell is not None and self._bell.whole():
             return RECHECK
-        quiet = time.monotonic() - self._changed_at
-        return next(pause for since, pause in POLLING if quiet < since)
+        return pause(time.monotonic() - self._changed_at)
 
 
 class Waiters:
@@ -301,8 +305,7 @@ class Waiters:
                 if found or left <= 0:
                     return found
                 while left > 0 and not watch.changed():
-                    quiet = time.monotonic() - started
-                    time.sleep(min(left, next(pause for since, pause in POLLING if quiet < since)))
+                    time.sleep(min(left, pause(time.monotonic() - started)))
                     left = deadline - time.monotonic()
         finally:
             watch.close()

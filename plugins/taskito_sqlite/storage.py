@@ -31,7 +31,6 @@ from taskito_sqlite import (
     acts,
     claim,
     doorbell,
-    external,
     look,
     migrate,
     produce,
@@ -41,6 +40,7 @@ from taskito_sqlite import (
     upkeep,
 )
 from taskito_sqlite.base import Base
+from taskito_sqlite.lookout import Expected
 from taskito_sqlite.managing import Managing, next_sweep
 
 
@@ -94,13 +94,17 @@ class SqliteStorage(Managing, Base):
             return self._write_and_ring(functools.partial(work, produce.insert_again))
 
     def _enqueue_in(self, connection: object, jobs: Sequence[NewJob]) -> list[Receipt]:
-        self._ready()
-        stored = external.run(
-            connection, self.path, lambda found: produce.insert_again(found, jobs, self.now())
-        )
-        if inserted := [receipt.id for receipt in stored.receipts if receipt.inserted]:
-            self._lookout.expect(inserted[0], stored.queues)
-        return stored.receipts
+        def expected(stored: produce.Stored) -> Expected | None:
+            inserted = [receipt.id for receipt in stored.receipts if receipt.inserted]
+            # One stands for all: they are committed together.
+            if not inserted or not stored.queues:
+                return None
+            return Expected(inserted[0], False, frozenset(stored.queues))
+
+        def work(found: sqlite3.Connection) -> produce.Stored:
+            return produce.insert_again(found, jobs, self.now())
+
+        return self._within(connection, work, expected).receipts
 
     def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
         """As ``Storage.peek``."""
