@@ -6,6 +6,7 @@ would do by itself: begin one that is left to the caller, or commit at once in a
 
 from __future__ import annotations
 
+import inspect
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +72,8 @@ def driver_connection(given: object) -> sqlite3.Connection:
         found.begin()  # else its commit and rollback would not know of what is done below them
     while not isinstance(found, sqlite3.Connection):
         inner = getattr(found, "driver_connection", None) or getattr(found, "connection", None)
-        if inner is None or inner is found or callable(inner):
+        # The driver's connection can be called too, so that does not tell a method from it.
+        if inner is None or inner is found or inspect.ismethod(inner):
             raise ConfigError(
                 "connection must be a sqlite3 Connection or Cursor, or an SQLAlchemy Connection or Session "
                 f"on sqlite, got {_named(given)}"
