@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from taskito_core import Claim, JobStatus, NewJob
+from taskito_core import Claim, JobFilter, JobStatus, NewJob
 from taskito_core.testing import claim, complete, enqueue_and_claim, make_job, make_worker
 from taskito_core.testing.factories import status_of
 from taskito_sqlite.storage import SqliteStorage
@@ -141,6 +141,22 @@ def test_jobs_of_many_keys_cost_as_much_each_as_jobs_of_few(open_storage: Open) 
     of_many = _steps(storage, lambda opened: opened.enqueue(many))
 
     assert of_many < 20 * of_few * 3
+
+
+def test_many_keys_that_fall_due_at_once_cost_as_much_each_as_few(open_storage: Open) -> None:
+    storage = open_storage(pool_size=1)
+    storage.migrate()
+    costs = []
+    for number, hours in ((100, 1), (2000, 2)):
+        storage.enqueue([replace(job, delay=hours * 3600.0) for job in _of_as_many_keys(number)])
+        storage.clock_shift = hours * 3_600_000 + 1000
+
+        costs.append(_steps(storage, lambda opened: opened.sweep(10_000)))
+
+        storage.clock_shift = 0
+        storage.cancel([job.id for job in storage.list_jobs(JobFilter(), 10_000, None).jobs], "done")
+
+    assert costs[1] < 20 * costs[0] * 3
 
 
 def test_the_end_of_one_of_many_parents_costs_as_much_as_that_of_one_of_few(open_storage: Open) -> None:
