@@ -23,6 +23,14 @@ ADD_EDGE = """
 INSERT OR IGNORE INTO job_dependencies (job_id, parent_id, tolerant) VALUES (?1, ?2, ?3)
 """
 
+OUTSTANDING = """
+-- Has a job ended that others wait for, or that still holds a place?
+SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_followed
+                WHERE followed IS NOT NULL AND completed_at IS NOT NULL)
+    OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_vacated
+                WHERE slot IS NOT NULL AND completed_at IS NOT NULL)
+"""
+
 FOLLOW = """
 -- Parents that have not finished are asked to be followed up by whoever writes after their end.
 UPDATE jobs SET followed = 1
@@ -32,12 +40,6 @@ UPDATE jobs SET followed = 1
 FOLLOWED = """
 -- Finished jobs that others may wait for, and how they ended.
 SELECT id, status FROM jobs INDEXED BY jobs_followed WHERE followed IS NOT NULL AND completed_at IS NOT NULL
-"""
-
-ANY_FOLLOWED = """
--- Is there one at all?
-SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_followed
-                WHERE followed IS NOT NULL AND completed_at IS NOT NULL)
 """
 
 MET = """
@@ -81,11 +83,6 @@ UPDATE jobs SET gate = CASE WHEN concurrency_key IS NOT NULL THEN 'later' END
 IN_LINE = """
 -- Does it stand in line for a place?
 SELECT gate = 'key' FROM jobs WHERE id = ?1
-"""
-
-ANY_VACATED = """
--- Does a finished job still hold a place?
-SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_vacated WHERE slot IS NOT NULL AND completed_at IS NOT NULL)
 """
 
 VACATE = """
@@ -161,12 +158,6 @@ ASK_TO_CANCEL = """
 UPDATE jobs SET cancel_at = coalesce(cancel_at, ?2), cancel_force = max(cancel_force, ?3)
  WHERE id = ?1 AND status = 'running'
 RETURNING worker
-"""
-
-ASKED = """
--- What a worker runs and was asked to stop.
-SELECT id, cancel_force FROM jobs INDEXED BY jobs_cancel
- WHERE worker = ?1 AND cancel_at IS NOT NULL AND completed_at IS NULL AND status = 'running'
 """
 
 ASKED_OF = """
@@ -270,10 +261,10 @@ SELECT queue, paused_at FROM paused_queues ORDER BY queue
 
 #: What runs per batch of jobs or per sweep: a test forbids these to scan a table.
 HOT = (
-    *("HOLDER", "STATES", "FOLLOW", "FOLLOWED", "ANY_FOLLOWED", "MET", "WAITING_CHILDREN"),
-    *("UNFINISHED_PARENT", "LOST_PARENT", "OPEN_GATE", "ANY_VACATED", "VACATE", "IN_LINE", "STEP_BACK"),
+    *("HOLDER", "STATES", "FOLLOW", "FOLLOWED", "OUTSTANDING", "MET", "WAITING_CHILDREN"),
+    *("UNFINISHED_PARENT", "LOST_PARENT", "OPEN_GATE", "VACATE", "IN_LINE", "STEP_BACK"),
     *("COME_DUE", "TAKEN", "FIRST_IN_LINE", "TAKE_PLACE", "KEYS_DUE", "NEXT_LATER", "EXPIRED", "NEXT_EXPIRY"),
-    *("CANCEL", "ASK_TO_CANCEL", "ASKED", "ASKED_OF", "DOORBELL", "ORIGINAL", "LETTER", "KEPT", "FINISHED"),
+    *("CANCEL", "ASK_TO_CANCEL", "ASKED_OF", "DOORBELL", "ORIGINAL", "LETTER", "KEPT", "FINISHED"),
     *("DELETE_JOBS", "DELETE_ERRORS", "DELETE_LETTERS", "DELETE_LOGS", "DELETE_EDGES", "DELETE_EDGES_TO"),
     *("DELETE_REPLAYS", "ENDED_BEFORE", "OUTLIVED"),
 )

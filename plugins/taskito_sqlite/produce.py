@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,11 @@ from typing import NamedTuple
 from taskito_core import JobNotFoundError, NewJob, Receipt
 from taskito_sqlite import acts, sql
 from taskito_sqlite.relations import Ripples, end
+
+
+#: What ENQUEUE does not take, in one call per job: a batch without any of it must not pay for it.
+_relations = operator.attrgetter("parents", "lane", "unique_key", "concurrency_key", "expires", "expires_at")
+_NO_RELATIONS = ((), "", None, None, None, None)
 
 
 class SentBefore(Exception):
@@ -77,14 +83,7 @@ def insert_copy(connection: sqlite3.Connection, job: NewJob, now: int, replay_of
 
 def _has_relations(job: NewJob) -> bool:
     """Is more said of this job than ENQUEUE takes?"""
-    return bool(
-        job.parents
-        or job.unique_key is not None
-        or job.concurrency_key is not None
-        or job.expires is not None
-        or job.expires_at is not None
-        or job.lane
-    )
+    return _relations(job) != _NO_RELATIONS
 
 
 def _holder(connection: sqlite3.Connection, job: NewJob) -> str | None:

@@ -37,10 +37,10 @@ class Ripples:
     def settle(self) -> Ripples:
         """Meet the children of all that ended, then fill the places that are free. To be called last."""
         connection = self._connection
-        # Who is cancelled for a parent may have children too: they are in the next round.
-        while parents := dict(connection.execute(acts.FOLLOWED).fetchall()):
-            self._meet_children(parents)
-        if connection.execute(acts.ANY_VACATED).fetchone()[0]:
+        if outstanding(connection):
+            # Who is cancelled for a parent may have children too: they are in the next round.
+            while parents := dict(connection.execute(acts.FOLLOWED).fetchall()):
+                self._meet_children(parents)
             self._keys.update(row[0] for row in connection.execute(acts.VACATE).fetchall())
         for key in sorted(self._keys):
             self._let_in(key)
@@ -106,4 +106,4 @@ def cancel(
 
 def outstanding(connection: sqlite3.Connection) -> bool:
     """Has a job ended that others wait for, or that holds a place, and nobody went on from there?"""
-    return any(connection.execute(one).fetchone()[0] for one in (acts.ANY_FOLLOWED, acts.ANY_VACATED))
+    return bool(connection.execute(acts.OUTSTANDING).fetchone()[0])

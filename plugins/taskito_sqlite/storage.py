@@ -28,7 +28,6 @@ from taskito_core import (
     WorkerInfo,
 )
 from taskito_sqlite import (
-    acts,
     claim,
     doorbell,
     look,
@@ -179,9 +178,10 @@ class SqliteStorage(Managing, Base):
             now = self.now()
             alive = connection.execute(upkeep.HEARTBEAT, (worker_id, now)).rowcount == 1
             peers = [Peer(*row) for row in connection.execute(upkeep.PEERS, (worker_id,))]
-            stored = [(row[0], row[1]) for row in connection.execute(upkeep.RUNS, (worker_id,))]
+            rows = connection.execute(upkeep.RUNS, (worker_id,)).fetchall()
+            stored = [(job_id, token) for job_id, token, _ in rows]
             lost = frozenset(job_id for job_id, _ in named.difference(stored))
-            asked = {row[0]: bool(row[1]) for row in connection.execute(acts.ASKED, (worker_id,))}
+            asked = {job_id: bool(force) for job_id, _, force in rows if force is not None}
             return Beat(alive, peers, [pair for pair in stored if pair not in named], lost, now, asked)
 
         return self._write(work, durable=False)
