@@ -23,33 +23,53 @@ ADD_EDGE = """
 INSERT OR IGNORE INTO job_dependencies (job_id, parent_id, tolerant) VALUES (?1, ?2, ?3)
 """
 
-ANY_EDGE = """
--- Does any job depend on another at all?
-SELECT EXISTS (SELECT 1 FROM job_dependencies)
+OUTSTANDING = """
+-- Has a job ended that others wait for, or that still holds a place?
+SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_followed
+                WHERE followed IS NOT NULL AND completed_at IS NOT NULL)
+    OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_vacated
+                WHERE slot IS NOT NULL AND completed_at IS NOT NULL)
+"""
+
+FOLLOW = """
+-- Parents that have not finished are asked to be followed up by whoever writes after their end.
+UPDATE jobs SET followed = 1
+ WHERE id IN (SELECT value FROM json_each(?1)) AND completed_at IS NULL AND followed IS NULL
+"""
+
+FOLLOWED = """
+-- Finished jobs that others may wait for, and how they ended.
+SELECT id, status FROM jobs INDEXED BY jobs_followed WHERE followed IS NOT NULL AND completed_at IS NOT NULL
+"""
+
+MET = """
+-- Their children were met.
+UPDATE jobs SET followed = NULL WHERE id IN (SELECT value FROM json_each(?1))
 """
 
 WAITING_CHILDREN = """
--- The jobs behind a gate that wait for one of these parents.
-SELECT DISTINCT child.id, child.concurrency_key
+-- The jobs that wait for one of these finished parents; and the first of them, if any, that the child minds.
+SELECT child.id, child.concurrency_key,
+       min(CASE WHEN NOT edge.tolerant AND parent.status <> 'complete' THEN parent.id END)
   FROM json_each(?1) AS wanted
-  JOIN job_dependencies AS edge INDEXED BY job_dependencies_parent ON edge.parent_id = wanted.value
+  JOIN jobs AS parent ON parent.id = wanted.value
+  JOIN job_dependencies AS edge INDEXED BY job_dependencies_parent ON edge.parent_id = parent.id
   JOIN jobs AS child ON child.id = edge.job_id
  WHERE child.gate = 'parents' AND child.completed_at IS NULL
+ GROUP BY child.id
 """
 
 UNFINISHED_PARENT = """
--- One parent of a job that has not finished.
+-- One parent of a job that has not finished. The youngest are asked first: they are the last to finish, as a
+-- rule, so that a job with ten thousand parents does not cost ten thousand looks at the end of each.
 SELECT 1 FROM job_dependencies AS edge JOIN jobs AS parent ON parent.id = edge.parent_id
- WHERE edge.job_id = ?1 AND parent.completed_at IS NULL LIMIT 1
+ WHERE edge.job_id = ?1 AND parent.completed_at IS NULL ORDER BY edge.parent_id DESC LIMIT 1
 """
 
-FAILED_PARENT = """
--- One parent that ended without completing, if its child minds. One that is gone did not complete either.
-SELECT edge.parent_id, coalesce(parent.status, 'deleted')
-  FROM job_dependencies AS edge LEFT JOIN jobs AS parent ON parent.id = edge.parent_id
- WHERE edge.job_id = ?1 AND NOT edge.tolerant
-   AND (parent.id IS NULL OR (parent.completed_at IS NOT NULL AND parent.status <> 'complete'))
- ORDER BY edge.parent_id LIMIT 1
+LOST_PARENT = """
+-- One parent that is stored no more, if its child minds: nobody knows that it completed.
+SELECT edge.parent_id FROM job_dependencies AS edge LEFT JOIN jobs AS parent ON parent.id = edge.parent_id
+ WHERE edge.job_id = ?1 AND NOT edge.tolerant AND parent.id IS NULL ORDER BY edge.parent_id LIMIT 1
 """
 
 OPEN_GATE = """
@@ -60,20 +80,16 @@ UPDATE jobs SET gate = CASE WHEN concurrency_key IS NOT NULL THEN 'later' END
 
 # ---- places ----
 
-ANY_PLACE = """
--- Does any job hold a place of a key at all?
-SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_slot WHERE slot IS NOT NULL)
-"""
-
 IN_LINE = """
 -- Does it stand in line for a place?
 SELECT gate = 'key' FROM jobs WHERE id = ?1
 """
 
-LEAVE = """
--- Jobs that ended give up their places.
+VACATE = """
+-- Finished jobs give up their places.
 UPDATE jobs SET slot = NULL
- WHERE id IN (SELECT value FROM json_each(?1)) AND slot IS NOT NULL AND completed_at IS NOT NULL
+ WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_vacated
+                WHERE slot IS NOT NULL AND completed_at IS NOT NULL)
 RETURNING concurrency_key
 """
 
@@ -84,7 +100,8 @@ UPDATE jobs SET slot = NULL, gate = 'later' WHERE id = ?1 AND concurrency_key IS
 
 COME_DUE = """
 -- Jobs of a key whose time has come stand in line now.
-UPDATE jobs SET gate = 'key' WHERE gate = 'later' AND concurrency_key = ?1 AND scheduled_at <= ?2
+UPDATE jobs INDEXED BY jobs_later_of_key SET gate = 'key'
+ WHERE gate = 'later' AND concurrency_key = ?1 AND scheduled_at <= ?2
 """
 
 TAKEN = """
@@ -141,12 +158,6 @@ ASK_TO_CANCEL = """
 UPDATE jobs SET cancel_at = coalesce(cancel_at, ?2), cancel_force = max(cancel_force, ?3)
  WHERE id = ?1 AND status = 'running'
 RETURNING worker
-"""
-
-ASKED = """
--- What a worker runs and was asked to stop.
-SELECT id, cancel_force FROM jobs INDEXED BY jobs_cancel
- WHERE worker = ?1 AND cancel_at IS NOT NULL AND completed_at IS NULL AND status = 'running'
 """
 
 ASKED_OF = """
@@ -250,19 +261,10 @@ SELECT queue, paused_at FROM paused_queues ORDER BY queue
 
 #: What runs per batch of jobs or per sweep: a test forbids these to scan a table.
 HOT = (
-    *("HOLDER", "STATES", "WAITING_CHILDREN", "UNFINISHED_PARENT", "FAILED_PARENT", "OPEN_GATE", "LEAVE"),
-    *("STEP_BACK", "COME_DUE", "TAKEN", "FIRST_IN_LINE", "TAKE_PLACE", "KEYS_DUE", "NEXT_LATER", "EXPIRED"),
-    *(
-        "NEXT_EXPIRY",
-        "CANCEL",
-        "ASK_TO_CANCEL",
-        "ASKED",
-        "ASKED_OF",
-        "DOORBELL",
-        "ORIGINAL",
-        "LETTER",
-        "KEPT",
-    ),
-    *("KEPT", "FINISHED", "DELETE_JOBS", "DELETE_ERRORS", "DELETE_LETTERS", "DELETE_LOGS", "DELETE_EDGES"),
-    *("DELETE_EDGES_TO", "DELETE_REPLAYS", "ENDED_BEFORE", "OUTLIVED"),
+    *("HOLDER", "STATES", "FOLLOW", "FOLLOWED", "OUTSTANDING", "MET", "WAITING_CHILDREN"),
+    *("UNFINISHED_PARENT", "LOST_PARENT", "OPEN_GATE", "VACATE", "IN_LINE", "STEP_BACK"),
+    *("COME_DUE", "TAKEN", "FIRST_IN_LINE", "TAKE_PLACE", "KEYS_DUE", "NEXT_LATER", "EXPIRED", "NEXT_EXPIRY"),
+    *("CANCEL", "ASK_TO_CANCEL", "ASKED_OF", "DOORBELL", "ORIGINAL", "LETTER", "KEPT", "FINISHED"),
+    *("DELETE_JOBS", "DELETE_ERRORS", "DELETE_LETTERS", "DELETE_LOGS", "DELETE_EDGES", "DELETE_EDGES_TO"),
+    *("DELETE_REPLAYS", "ENDED_BEFORE", "OUTLIVED"),
 )

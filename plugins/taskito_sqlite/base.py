@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from taskito_core import ConfigError, StorageConfig
-from taskito_sqlite import checkpoint, doorbell, external, location, look, migrate, settle, sql
+from taskito_sqlite import checkpoint, doorbell, external, location, migrate, settle, sql
 from taskito_sqlite.connection import Database
+from taskito_sqlite.lookout import Expected, LookOut
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Base:
         )
         self._checkpoints = checkpoint.Policy(self._database)
         self._waiting = doorbell.Waiters(self._database)
-        self._lookout = external.LookOut(self._is_stored, self._ring_for)
+        self._lookout = LookOut(self._database, self._ring_for)
         self._opening = threading.Lock()
         self._current = False
         #: Ears whose worker has yet to register: id -> (address, queues as JSON).
@@ -96,12 +97,34 @@ class Base:
         self._ring(bells)
         return answer
 
-    def _ring_for(self, queues: set[str]) -> None:
-        """Ring the workers that wait for these queues."""
-        self._ring(self._write(lambda connection: self._listeners(connection, queues), durable=False))
+    def _within(
+        self, given: object, work: Callable[[sqlite3.Connection], T], expect: Callable[[T], Expected | None]
+    ) -> T:
+        """Run ``work`` in the caller's transaction, and ring once what it makes one expect is committed."""
+        self._ready()
+        answer, committed = external.run(given, self._database, work)
+        expected = expect(answer)
+        if expected is not None:
+            if committed:
+                self._ring_for(set(expected.queues))
+            else:
+                self._lookout.expect(expected)
+        return answer
 
-    def _is_stored(self, job_id: str) -> bool:
-        return bool(self._read(lambda connection: look.get(connection, [job_id])))
+    def _ring_for(self, queues: set[str]) -> None:
+        """Ring, after a commit that was not ours, whoever waits for these queues or for a job that ended.
+
+        Reading is enough to find the workers: one whose mark cannot be seen yet claims after that commit.
+        """
+
+        def look(connection: sqlite3.Connection) -> tuple[set[str], bool]:
+            awaited = connection.execute(sql.AWAITED).fetchone() is not None
+            return self._listeners(connection, queues), awaited
+
+        bells, awaited = self._read(look)
+        if awaited:
+            bells |= self._write(settle.tell_waiters, durable=False)
+        self._ring(bells)
 
     def _ring(self, bells: Iterable[str]) -> None:
         if bells:

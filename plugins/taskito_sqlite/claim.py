@@ -80,10 +80,11 @@ def claim(
             left = _earliest(taking, level, open_lanes)
             if left is not None and left <= now:
                 return taking.claims, None
-            capped = _earliest(taking, level, [lane for lane in level.lanes if lane not in open_lanes])
-            for moment in (left, None if capped is None else max(capped, now)):
-                if moment is not None and (next_due is None or moment < next_due):
-                    next_due = moment
+            if len(open_lanes) < len(level.lanes):
+                capped = _earliest(taking, level, [lane for lane in level.lanes if lane not in open_lanes])
+                left = min((moment for moment in (left, capped) if moment is not None), default=None)
+            if left is not None and (next_due is None or left < next_due):
+                next_due = max(left, now)
     return taking.claims, next_due
 
 

@@ -38,6 +38,12 @@ def get(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Job]:
     return [_job(row) for row in connection.execute(queries.GET, (json.dumps(list(ids)),))]
 
 
+def ends(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, bool]:
+    """Which of these jobs are stored, and if they have ended."""
+    rows = connection.execute(queries.ENDS, (json.dumps(list(ids)),))
+    return {job_id: bool(ended) for job_id, ended in rows}
+
+
 def list_jobs(connection: sqlite3.Connection, where: JobFilter, limit: int, cursor: str | None) -> Page:
     """One page, newest first: a page per wanted state, merged."""
     values = _filter_values(where) | {"limit": limit + 1}

@@ -21,8 +21,9 @@ from taskito_core import (
     Replay,
     Swept,
 )
-from taskito_sqlite import acts, external, facts, periodic, produce, relations, rescue, settle, sql
+from taskito_sqlite import acts, facts, periodic, produce, relations, rescue, sql
 from taskito_sqlite.base import Base
+from taskito_sqlite.lookout import Expected
 from taskito_sqlite.repeat import again_from_job, again_from_letter
 
 
@@ -110,21 +111,21 @@ class Managing(Base):
     def sweep(self, limit: int) -> Swept:
         """As ``Storage.sweep``. Looks first: most sweeps find nothing and need not write."""
         now = self.now()
-        found = self._read(lambda connection: _to_sweep(connection, limit, now))
+        found = self._read(lambda connection: _to_sweep(connection, now))
         if not found:
             return self._read(lambda connection: Swept([], [], [], next_sweep(connection), now))
 
         def work(connection: sqlite3.Connection) -> tuple[Swept, set[str]]:
             expired = connection.execute(acts.EXPIRED, (now, limit)).fetchall()
             for job_id, expires_at in expired:
-                connection.execute(acts.CANCEL, (job_id, now, _expiry(expires_at))).fetchall()
-            ids = [job_id for job_id, _ in expired]
-            ripples = relations.Ripples(connection, now).ended(ids)
+                relations.end(connection, [job_id], _expiry(expires_at), now)
+            ripples = relations.Ripples(connection, now)
             for (key,) in connection.execute(acts.KEYS_DUE, (now, limit)).fetchall():
                 ripples.look_at(key)
             ripples.settle()
-            bells = set(settle.tell_waiters(connection)) | self._bells(connection, ripples.queues)
-            return Swept(ids, ripples.cancelled, ripples.opened, next_sweep(connection), now), bells
+            ids = [job_id for job_id, _ in expired]
+            swept = Swept(ids, ripples.cancelled, ripples.opened, next_sweep(connection), now)
+            return swept, self._bells(connection, ripples.queues)
 
         return self._write_and_ring(work)
 
@@ -163,17 +164,15 @@ class Managing(Base):
     # ---- inside a transaction of the task's own ----
 
     def complete_in(self, connection: object, outcome: Complete) -> bool:
-        """As ``Storage.complete_in``. Places and children go on in the same transaction."""
-        self._ready()
+        """As ``Storage.complete_in``; places and children go on with the next settle or sweep of anybody."""
 
         def work(found: sqlite3.Connection) -> bool:
-            now = self.now()
-            if found.execute(sql.COMPLETE, (*outcome, now)).rowcount != 1:
-                return False
-            relations.Ripples(found, now).ended([outcome.job_id]).settle()
-            return True
+            return found.execute(sql.COMPLETE, (*outcome, self.now())).rowcount == 1
 
-        return external.run(connection, self.path, work)
+        def expected(completed: bool) -> Expected | None:
+            return Expected(outcome.job_id, True, frozenset()) if completed else None
+
+        return self._within(connection, work, expected)
 
     # ---- look ----
 
@@ -203,9 +202,9 @@ class Managing(Base):
         return self._read(lambda connection: facts.facts(connection, job_id, self.now()))
 
 
-def _to_sweep(connection: sqlite3.Connection, limit: int, now: int) -> bool:
-    expired = connection.execute(acts.EXPIRED, (now, 1)).fetchone()
-    return expired is not None or connection.execute(acts.KEYS_DUE, (now, 1)).fetchone() is not None
+def _to_sweep(connection: sqlite3.Connection, now: int) -> bool:
+    due = (connection.execute(one, (now, 1)).fetchone() for one in (acts.EXPIRED, acts.KEYS_DUE))
+    return any(row is not None for row in due) or relations.outstanding(connection)
 
 
 def next_sweep(connection: sqlite3.Connection) -> int | None:

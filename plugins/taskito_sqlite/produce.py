@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,12 @@ from typing import NamedTuple
 
 from taskito_core import JobNotFoundError, NewJob, Receipt
 from taskito_sqlite import acts, sql
-from taskito_sqlite.relations import Ripples, cancel
+from taskito_sqlite.relations import Ripples, end
+
+
+#: What ENQUEUE does not take, in one call per job: a batch without any of it must not pay for it.
+_relations = operator.attrgetter("parents", "lane", "unique_key", "concurrency_key", "expires", "expires_at")
+_NO_RELATIONS = ((), "", None, None, None, None)
 
 
 class SentBefore(Exception):
@@ -38,7 +44,7 @@ def insert_again(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: in
     stored = {row[0] for row in connection.execute(sql.STORED, (ids,))}
     stand_ins: dict[str, str] = {}  # ids of the batch -> the job that holds their unique key
     ripples = Ripples(connection, now)
-    receipts, queues = [], set()
+    receipts = []
     dropping: list[NewJob] = []
     for job in jobs:
         if job.id in stored:
@@ -52,21 +58,16 @@ def insert_again(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: in
         stored.add(job.id)
         if _has_relations(job):
             parents = tuple(stand_ins.get(parent, parent) for parent in job.parents)
-            gate = _insert_related(connection, replace(job, parents=parents), now)
-            if job.concurrency_key is not None:
-                ripples.look_at(job.concurrency_key)
-                if job.drop_excess:
-                    dropping.append(job)
+            _insert_related(connection, replace(job, parents=parents), now, ripples)
+            if job.drop_excess and job.concurrency_key is not None:
+                dropping.append(job)
         else:
-            gate = None
             connection.execute(sql.ENQUEUE, _row(job, now))
-        if gate is None:
-            queues.add(job.queue)
+            ripples.queues.add(job.queue)
     ripples.settle()
     for job in dropping:
-        if connection.execute(acts.IN_LINE, (job.id,)).fetchone()[0]:
-            _drop(connection, job, now)
-    return Stored(receipts, queues | ripples.queues)
+        _drop_if_in_line(connection, job, now)
+    return Stored(receipts, ripples.settle().queues)
 
 
 def insert_copy(connection: sqlite3.Connection, job: NewJob, now: int, replay_of: str) -> Stored:
@@ -76,23 +77,13 @@ def insert_copy(connection: sqlite3.Connection, job: NewJob, now: int, replay_of
     if (holder := _holder(connection, job)) is not None:
         return Stored([Receipt(holder, False)], set())
     ripples = Ripples(connection, now)
-    gate = _insert_related(connection, job, now, replay_of)
-    if job.concurrency_key is not None:
-        ripples.look_at(job.concurrency_key)
-    ripples.settle()
-    return Stored([Receipt(job.id, True)], ripples.queues | ({job.queue} if gate is None else set()))
+    _insert_related(connection, job, now, ripples, replay_of)
+    return Stored([Receipt(job.id, True)], ripples.settle().queues)
 
 
 def _has_relations(job: NewJob) -> bool:
     """Is more said of this job than ENQUEUE takes?"""
-    return bool(
-        job.parents
-        or job.unique_key is not None
-        or job.concurrency_key is not None
-        or job.expires is not None
-        or job.expires_at is not None
-        or job.lane
-    )
+    return _relations(job) != _NO_RELATIONS
 
 
 def _holder(connection: sqlite3.Connection, job: NewJob) -> str | None:
@@ -103,16 +94,23 @@ def _holder(connection: sqlite3.Connection, job: NewJob) -> str | None:
 
 
 def _insert_related(
-    connection: sqlite3.Connection, job: NewJob, now: int, replay_of: str | None = None
-) -> str | None:
-    """Insert a job behind the gate that it belongs behind; the gate. Places are given out afterwards."""
+    connection: sqlite3.Connection,
+    job: NewJob,
+    now: int,
+    ripples: Ripples,
+    replay_of: str | None = None,
+) -> None:
+    """Insert a job behind the gate that it belongs behind. Places are given out afterwards."""
     states = _parent_states(connection, job) if job.parents else {}
     failed = [] if job.tolerant else [one for one in states.items() if one[1] in ("dead", "cancelled")]
     gate = None
     if any(status in ("pending", "running") for status in states.values()):
         gate = "parents"
     elif job.concurrency_key is not None:
-        gate = "later"
+        gate = "key" if _due(job, now) <= now else "later"
+        ripples.look_at(job.concurrency_key)
+    elif not failed:
+        ripples.queues.add(job.queue)
     expires_at = job.expires_at
     if expires_at is None and job.expires is not None:
         expires_at = now + round(job.expires * 1000)
@@ -121,9 +119,9 @@ def _insert_related(
     connection.executemany(acts.ADD_EDGE, [(job.id, parent, job.tolerant) for parent in states])
     if failed:
         parent, status = min(failed)
-        cancel(connection, [job.id], f"parent {parent} was {status}", now)
-        return "cancelled"
-    return gate
+        end(connection, [job.id], f"parent {parent} was {status}", now)
+    elif gate == "parents":
+        connection.execute(acts.FOLLOW, (json.dumps(list(states)),))
 
 
 def _parent_states(connection: sqlite3.Connection, job: NewJob) -> dict[str, str]:
@@ -137,22 +135,26 @@ def _parent_states(connection: sqlite3.Connection, job: NewJob) -> dict[str, str
     return states
 
 
-def _drop(connection: sqlite3.Connection, job: NewJob, now: int) -> None:
-    reason = f"dropped: all {job.concurrency} places of {job.concurrency_key!r} are taken"
-    cancel(connection, [job.id], reason, now)
+def _drop_if_in_line(connection: sqlite3.Connection, job: NewJob, now: int) -> None:
+    if connection.execute(acts.IN_LINE, (job.id,)).fetchone()[0]:
+        reason = f"dropped: all {job.concurrency} places of {job.concurrency_key!r} are taken"
+        end(connection, [job.id], reason, now)
+
+
+def _due(job: NewJob, now: int) -> int:
+    if job.scheduled_at is not None:
+        return job.scheduled_at
+    return now + round(job.delay * 1000) if job.delay else now
 
 
 def _row(job: NewJob, now: int) -> tuple[object, ...]:
-    due = job.scheduled_at
-    if due is None:
-        due = now + round(job.delay * 1000) if job.delay else now
     return (
         job.id,
         job.task_name,
         job.queue,
         job.priority,
         now,
-        due,
+        _due(job, now),
         job.max_retries,
         job.timeout,
         job.result_ttl,

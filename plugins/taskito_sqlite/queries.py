@@ -14,6 +14,11 @@ GET = f"""
 SELECT {JOB_COLUMNS} FROM jobs WHERE id IN (SELECT value FROM json_each(?1))
 """
 
+ENDS = """
+-- Which of these jobs are stored, and whether it is over with them.
+SELECT id, completed_at IS NOT NULL FROM jobs WHERE id IN (SELECT value FROM json_each(?1))
+"""
+
 WAITED_FOR = """
 -- Is it over, and who waits for it?
 SELECT completed_at IS NOT NULL, awaited FROM jobs WHERE id = ?1
@@ -138,4 +143,4 @@ SELECT worker_id, host, pid, app, queues, tasks, procs, version, started_at, las
 """
 
 #: What runs per job that somebody waits for or looks up: a test forbids these to scan a table.
-HOT = ("GET", "WAITED_FOR", "AWAIT", "ERRORS", "LETTERS", "DEAD_LETTERS")
+HOT = ("GET", "ENDS", "WAITED_FOR", "AWAIT", "ERRORS", "LETTERS", "DEAD_LETTERS")

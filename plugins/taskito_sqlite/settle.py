@@ -45,24 +45,20 @@ def settle(connection: sqlite3.Connection, outcomes: Sequence[Outcome], now: int
         return Settled(frozenset(), frozenset(), frozenset())
     completes = [outcome for outcome in outcomes if type(outcome) is Complete]
     recorded = _complete(connection, completes, now) if completes else set()
-    ended = set(recorded)
     ripples = Ripples(connection, now)
     if len(completes) != len(outcomes):
         for outcome in outcomes:
-            if type(outcome) is not Complete and _record(connection, outcome, now, ripples, ended):
+            if type(outcome) is not Complete and _record(connection, outcome, now, ripples):
                 recorded.add(outcome.job_id)
-    ripples.ended(ended).settle()
+    ripples.settle()
     return Settled(frozenset(recorded), frozenset(ripples.queues), tell_waiters(connection))
 
 
-def _record(
-    connection: sqlite3.Connection, outcome: Outcome, now: int, ripples: Ripples, ended: set[str]
-) -> bool:
+def _record(connection: sqlite3.Connection, outcome: Outcome, now: int, ripples: Ripples) -> bool:
     """Record one outcome that is not a result; False if its attempt is not on the row any more."""
     match outcome:
         case Retry() | Release() if _is_asked(connection, outcome):
             _stop(connection, _given_up(outcome), now)
-            ended.add(outcome.job_id)
         case Retry():
             values = _failure(outcome, now) | {"due": now + round(outcome.delay * 1000)}
             connection.execute(sql.FAILED_ATTEMPT, values)
@@ -79,13 +75,9 @@ def _record(
                 return bool(_finished(connection, fence, JobStatus.CANCELLED))
             _back_in_line(outcome.job_id, found, bool(outcome.delay), ripples)
         case Dead():
-            known = _bury(connection, outcome, now)
-            ended.update([outcome.job_id] if known else [])
-            return known
+            return _bury(connection, outcome, now)
         case Cancelled():
-            known = _stop(connection, outcome, now)
-            ended.update([outcome.job_id] if known else [])
-            return known
+            return _stop(connection, outcome, now)
     return True
 
 

@@ -23,6 +23,11 @@ VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
 ON CONFLICT (id) DO NOTHING
 """
 
+WRITE_NOTHING = """
+-- Takes the write lock, and nothing else.
+UPDATE jobs SET status = status WHERE 0
+"""
+
 STORED = """
 -- Which of these ids are stored.
 SELECT jobs.id FROM json_each(?1) AS wanted JOIN jobs ON jobs.id = wanted.value

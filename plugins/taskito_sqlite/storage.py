@@ -28,10 +28,8 @@ from taskito_core import (
     WorkerInfo,
 )
 from taskito_sqlite import (
-    acts,
     claim,
     doorbell,
-    external,
     look,
     migrate,
     produce,
@@ -41,6 +39,7 @@ from taskito_sqlite import (
     upkeep,
 )
 from taskito_sqlite.base import Base
+from taskito_sqlite.lookout import Expected
 from taskito_sqlite.managing import Managing, next_sweep
 
 
@@ -94,13 +93,17 @@ class SqliteStorage(Managing, Base):
             return self._write_and_ring(functools.partial(work, produce.insert_again))
 
     def _enqueue_in(self, connection: object, jobs: Sequence[NewJob]) -> list[Receipt]:
-        self._ready()
-        stored = external.run(
-            connection, self.path, lambda found: produce.insert_again(found, jobs, self.now())
-        )
-        if inserted := [receipt.id for receipt in stored.receipts if receipt.inserted]:
-            self._lookout.expect(inserted[0], stored.queues)
-        return stored.receipts
+        def expected(stored: produce.Stored) -> Expected | None:
+            inserted = [receipt.id for receipt in stored.receipts if receipt.inserted]
+            # One stands for all: they are committed together.
+            if not inserted or not stored.queues:
+                return None
+            return Expected(inserted[0], False, frozenset(stored.queues))
+
+        def work(found: sqlite3.Connection) -> produce.Stored:
+            return produce.insert_again(found, jobs, self.now())
+
+        return self._within(connection, work, expected).receipts
 
     def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
         """As ``Storage.peek``."""
@@ -175,9 +178,10 @@ class SqliteStorage(Managing, Base):
             now = self.now()
             alive = connection.execute(upkeep.HEARTBEAT, (worker_id, now)).rowcount == 1
             peers = [Peer(*row) for row in connection.execute(upkeep.PEERS, (worker_id,))]
-            stored = [(row[0], row[1]) for row in connection.execute(upkeep.RUNS, (worker_id,))]
+            rows = connection.execute(upkeep.RUNS, (worker_id,)).fetchall()
+            stored = [(job_id, token) for job_id, token, _ in rows]
             lost = frozenset(job_id for job_id, _ in named.difference(stored))
-            asked = {row[0]: bool(row[1]) for row in connection.execute(acts.ASKED, (worker_id,))}
+            asked = {job_id: bool(force) for job_id, _, force in rows if force is not None}
             return Beat(alive, peers, [pair for pair in stored if pair not in named], lost, now, asked)
 
         return self._write(work, durable=False)

@@ -23,8 +23,9 @@ SELECT worker_id, beat, host FROM workers INDEXED BY workers_alive WHERE status 
 """
 
 RUNS = """
--- What a worker runs, as the store sees it.
-SELECT id, token FROM jobs INDEXED BY jobs_running WHERE status = 'running' AND worker = ?1
+-- What a worker runs, as the store sees it, and what it was asked to cancel of that, with force or without.
+SELECT id, token, CASE WHEN cancel_at IS NOT NULL THEN cancel_force END
+  FROM jobs INDEXED BY jobs_running WHERE status = 'running' AND worker = ?1
 """
 
 DECLARE_DEAD = """
