@@ -13,7 +13,6 @@ from taskito_core import JobNotFoundError, NewJob, Receipt
 from taskito_sqlite import acts, sql
 from taskito_sqlite.relations import Ripples, end
 
-
 #: What ENQUEUE does not take, in one call per job: a batch without any of it must not pay for it.
 _relations = operator.attrgetter("parents", "lane", "unique_key", "concurrency_key", "expires", "expires_at")
 _NO_RELATIONS = ((), "", None, None, None, None)
