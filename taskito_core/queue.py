@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, Self, TypeV
 from taskito_core import aio, config, options, plugins
 from taskito_core.config import UNSET, Unset
 from taskito_core.errors import ConfigError
+from taskito_core.hooks import Hooks
 from taskito_core.hookspecs import OfferKind
 from taskito_core.importable import module_name
+from taskito_core.middleware import TaskMiddleware
 from taskito_core.options import TaskOptions
-from taskito_core.producing import Producing
+from taskito_core.scheduling import Scheduling
 from taskito_core.serializers import DEFAULT, Serializer
 from taskito_core.task import AsyncTask, Task
+from taskito_core.testmode import Rehearsing
 
 if TYPE_CHECKING:
-    from taskito_core.metrics import Metrics
     from taskito_core.storage import Storage
 
 log = logging.getLogger("taskito.worker")
@@ -51,7 +53,7 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Queue(Producing):
+class Queue(Rehearsing, Scheduling):
     """Tasks and the store their jobs live in.
 
     Constructing one opens nothing, so importing an app is free and cannot fail for a server
@@ -69,7 +71,7 @@ class Queue(Producing):
         default_priority: int | Unset = UNSET,
         result_ttl: float | timedelta | Unset | None = UNSET,
         serializer: Serializer | None = None,
-        middleware: Sequence[object] | None = None,
+        middleware: Sequence[TaskMiddleware] | None = None,
         backend: str | Unset = UNSET,
         db_url: str | Unset | None = UNSET,
         schema: str | Unset = UNSET,
@@ -83,8 +85,7 @@ class Queue(Producing):
         metrics: str | Unset | None = UNSET,
         max_payload: int | Unset = UNSET,
     ) -> None:
-        if middleware:
-            raise ConfigError("middleware is not there yet in this version; leave it out")
+        super().__init__()
         self.settings = config.resolve(
             {
                 "db_path": db_path,
@@ -113,9 +114,11 @@ class Queue(Producing):
         for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
             named = getattr(self.settings, kind)
             self.plugins.chosen(kind, self.storage_config, named)  # Or it is found out in a worker.
+        self._hooks = Hooks(middleware)
         self._tasks = {}
+        self._periodic = {}
         self._storages: dict[int, Storage] = {}  # by process id; see ``storage``
-        self._sinks: dict[int, Metrics] = {}  # the same
+        self._sinks = {}  # the same
         self._running: tuple[RunningWorker, ...] = ()
         self._running_lock = threading.Lock()
 
@@ -124,6 +127,8 @@ class Queue(Producing):
     @property
     def storage(self) -> Storage:
         """This process's door to the store; made without I/O, opened by its first use."""
+        if modes := self._test_modes:
+            return modes[-1]
         # Keyed by process, so that a child never touches what its parent opened, and never drops the
         # last reference to it either: closing an inherited SQLite connection harms the parent's.
         found = self._storages.get(os.getpid())
@@ -131,17 +136,6 @@ class Queue(Producing):
             # Two threads may both make one; setdefault lets one win, the other has done no I/O.
             made = self.plugins.open_storage(self.storage_config)
             found = self._storages.setdefault(os.getpid(), made)
-        return found
-
-    @property
-    def sink(self) -> Metrics:
-        """This process's door to the metrics, as ``storage``. Raises ConfigError if none are kept."""
-        found = self._sinks.get(os.getpid())
-        if found is None:
-            if (made := self.plugins.open_metrics(self.storage_config, self.settings.metrics)) is None:
-                why = "the setting metrics says so" if self.settings.metrics else "the backend offers no sink"
-                raise ConfigError(f"no metrics are kept: {why}; give metrics the name or URL of a sink")
-            found = self._sinks.setdefault(os.getpid(), made)
         return found
 
     def close(self) -> None:
@@ -299,6 +293,7 @@ class Queue(Producing):
         graceful_timeout: float,
         boot_timeout: float,
     ) -> RunningWorker:
+        self._refuse_in_test_mode("a worker")
         names = None if queues is None else options.queue_names("queues", queues)
         if names == ():
             raise ConfigError("queues must name at least one; leave it out for every queue the tasks name")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from taskito_core import aio, options
 from taskito_core.errors import ConfigError
 from taskito_core.job import AttemptError, DeadLetter, JobStatus
-from taskito_core.metrics import Metrics, TaskMetrics, summarise
+from taskito_core.managing import LogEntry
 from taskito_core.result import JobResult
 from taskito_core.serializers import Serializer
 from taskito_core.storage import Counts, JobFilter, Storage, WorkerInfo
@@ -70,13 +70,21 @@ class Reading(ABC):
     @abstractmethod
     def storage(self) -> Storage: ...
 
-    @property
-    @abstractmethod
-    def sink(self) -> Metrics: ...
-
     @abstractmethod
     def serializer_of(self, task_name: str) -> Serializer:
         """What reads the results of this task."""
+
+    @abstractmethod
+    def cancel_job(self, job_id: str) -> bool: ...
+
+    @abstractmethod
+    def cancel_running_job(self, job_id: str, *, force: bool = False) -> bool: ...
+
+    @abstractmethod
+    def replay(self, job_id: str) -> JobResult[Any]: ...
+
+    @abstractmethod
+    def task_logs(self, job_id: str) -> list[LogEntry]: ...
 
     def get_job(self, job_id: str) -> JobResult[Any] | None:
         """The handle of a job; None if there is none with this id, or no more."""
@@ -119,16 +127,6 @@ class Reading(ABC):
         """Every worker the store remembers, alive ones first, then latest seen first."""
         return self.storage.workers()
 
-    def metrics(self, task_name: str | None = None, since: float | timedelta = 3600) -> list[TaskMetrics]:
-        """What the attempts of the last ``since`` seconds took: one record per task, by name.
-
-        ``task_name``: of this task only; [] if it has not run. Workers write about once a second, whole
-        minutes are read, and those of the last seven days are there. Raises ConfigError if no
-        metrics are kept.
-        """
-        wanted = None if task_name is None else options.name("task_name", task_name)
-        return summarise(self.sink.read(wanted, options.seconds("since", since)))
-
     async def aget_job(self, job_id: str) -> JobResult[Any] | None:
         return await aio.in_thread(self.get_job, job_id)
 
@@ -146,11 +144,6 @@ class Reading(ABC):
 
     async def adead_letters(self, limit: int = 50, cursor: str | None = None) -> ListPage[DeadLetter]:
         return await aio.in_thread(self.dead_letters, limit, cursor)
-
-    async def ametrics(
-        self, task_name: str | None = None, since: float | timedelta = 3600
-    ) -> list[TaskMetrics]:
-        return await aio.in_thread(self.metrics, task_name, since)
 
     async def aworkers(self) -> list[WorkerInfo]:
         return await aio.in_thread(self.workers)

@@ -1,4 +1,4 @@
-"""What this plugin offers to the core: storage called ``postgres``, and the metrics sink beside it.
+"""What this plugin offers to the core: ``postgres`` storage, limits and metrics.
 
 No driver is imported here: plugins are loaded by every ``import`` of an app that builds a Queue.
 """
@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskito_core import Metrics, Offer, OfferKind, Storage, StorageConfig, hookimpl
+from taskito_core import (
+    CircuitBreaker,
+    Metrics,
+    Offer,
+    OfferKind,
+    RateLimiter,
+    Storage,
+    StorageConfig,
+    hookimpl,
+)
 from taskito_postgres.location import SCHEMES, check, describe
 
 NAME = "postgres"
@@ -25,6 +34,8 @@ def taskito_offers() -> Sequence[Offer]:
             check=check,
             describe=describe,
         ),
+        Offer(kind=OfferKind.LIMITER, name=NAME),
+        Offer(kind=OfferKind.BREAKER, name=NAME),
         Offer(kind=OfferKind.METRICS, name=NAME, aliases=ALIASES, schemes=SCHEMES),
     ]
 
@@ -37,6 +48,24 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
     from taskito_postgres.storage import PostgresStorage
 
     return PostgresStorage(config)
+
+
+@hookimpl
+def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
+    if url != NAME:
+        return None
+    from taskito_postgres.limits import PostgresRateLimiter
+
+    return PostgresRateLimiter(config)
+
+
+@hookimpl
+def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
+    if url != NAME:
+        return None
+    from taskito_postgres.limits import PostgresCircuitBreaker
+
+    return PostgresCircuitBreaker(config)
 
 
 @hookimpl

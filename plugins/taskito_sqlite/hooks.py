@@ -14,12 +14,12 @@ from taskito_sqlite import location
 NAME = "sqlite"
 
 if TYPE_CHECKING:
-    from taskito_core import Metrics, Storage, StorageConfig
+    from taskito_core import CircuitBreaker, Metrics, RateLimiter, Storage, StorageConfig
 
 
 @hookimpl
 def taskito_offers() -> Sequence[Offer]:
-    """One storage backend, for ``backend="sqlite"`` and ``sqlite://`` URLs, and a sink for metrics."""
+    """Storage for ``backend="sqlite"`` and ``sqlite://`` URLs, with limits and metrics in the same file."""
     return (
         Offer(
             kind=OfferKind.STORAGE,
@@ -28,6 +28,8 @@ def taskito_offers() -> Sequence[Offer]:
             check=location.check,
             describe=location.describe,
         ),
+        Offer(kind=OfferKind.LIMITER, name=NAME),
+        Offer(kind=OfferKind.BREAKER, name=NAME),
         Offer(kind=OfferKind.METRICS, name=NAME, schemes=(location.SCHEME,)),
     )
 
@@ -40,6 +42,26 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
     from taskito_sqlite.storage import SqliteStorage
 
     return SqliteStorage(config)
+
+
+@hookimpl
+def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
+    """The limiter in the file of ``config``. Does no I/O."""
+    if url != NAME:
+        return None
+    from taskito_sqlite.limits import SqliteRateLimiter
+
+    return SqliteRateLimiter(config)
+
+
+@hookimpl
+def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
+    """The breakers in the file of ``config``. Does no I/O."""
+    if url != NAME:
+        return None
+    from taskito_sqlite.limits import SqliteCircuitBreaker
+
+    return SqliteCircuitBreaker(config)
 
 
 @hookimpl

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import OfferKind
+from taskito_core.managing import Managing
 from taskito_core.metrics import Metrics
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
@@ -35,7 +36,8 @@ def open_metrics(url: str, schema: str = "taskito", **options: Any) -> Metrics:
 
 def contract_methods() -> list[str]:
     """The names of the methods of the storage contract, in its order."""
-    return [name for name, value in vars(Storage).items() if inspect.isfunction(value) and name[0] != "_"]
+    named = {**vars(Storage), **vars(Managing)}
+    return [name for name, value in named.items() if inspect.isfunction(value) and name[0] != "_"]
 
 
 def missing_methods(storage: object) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ _HEAD = struct.Struct("!IB")
 _JOB = struct.Struct("!QqIIIHHHII")
 _RESULT = struct.Struct("!QBddQI")
 _SEQ = struct.Struct("!Q")
+_DELAY = struct.Struct("!d")
 _HELLO = struct.Struct("!II")
 _SLOT_PID = struct.Struct("!II")
 
@@ -38,6 +39,10 @@ class MessageType(IntEnum):
     # data socket, child to supervisor
     RESULTS = 2
     RETURNED = 3  #: seqs of jobs the child has not begun and will not begin
+    NOTES = 6  #: what a running job said; see pack_note
+    # data socket, supervisor to child
+    NOTIFY = 4  #: tell the app's hooks of a failed attempt, between two jobs; see ``notices``
+    DISMISS = 5  #: to a child that drains: no NOTIFY will come any more
     # control socket, supervisor to child
     RECALL = 10  #: write out finished results now and hand back what has not begun
     DRAIN = 11  #: finish the current job, hand back the rest, exit 0
@@ -58,6 +63,9 @@ class ResultKind(IntEnum):
     TIMED_OUT = 2  #: the soft limit ended it; body: see pack_error
     INTERRUPTED = 3  #: WorkerShutdown ended it; body empty
     UNKNOWN_TASK = 4  #: this app has no such task; body empty
+    CANCELLED = 5  #: JobCancelled ended it; body: why, as text
+    SNOOZED = 6  #: it wants to run again later; body: see pack_delay
+    RECORDED = 7  #: as RETURNED; the task has recorded it too, in a transaction of its own
 
 
 class JobMessage(NamedTuple):
@@ -188,6 +196,33 @@ def unpack_error(body: bytes) -> tuple[ErrorInfo, bool]:
     except (ValueError, TypeError) as exc:
         raise WireError(f"a malformed error record: {exc}") from None
     return error, bool(retryable)
+
+
+def pack_delay(seconds: float) -> bytes:
+    """The body of a SNOOZED result."""
+    return _DELAY.pack(seconds)
+
+
+def unpack_delay(body: bytes) -> float:
+    delay: float = _unpack(_DELAY, body, 0)[0]
+    return delay
+
+
+def pack_note(seq: int, fields: Sequence[object]) -> bytes:
+    """A NOTES message: the job's seq, and what it said as a JSON list. See ``notes``."""
+    return pack(MessageType.NOTES, _SEQ.pack(seq) + json.dumps(fields).encode())
+
+
+def unpack_note(body: bytes) -> tuple[int, list[Any]]:
+    """(seq, fields). Raises WireError for anything malformed."""
+    [seq] = _unpack(_SEQ, body, 0)
+    try:
+        fields = json.loads(body[_SEQ.size :])
+    except ValueError as exc:
+        raise WireError(f"a malformed note: {exc}") from None
+    if not isinstance(fields, list):
+        raise WireError(f"a note must be a list, got {fields!r:.100}")
+    return seq, fields
 
 
 def pack_seqs(kind: MessageType, seqs: Iterable[int]) -> bytes:

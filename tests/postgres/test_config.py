@@ -93,11 +93,14 @@ def test_the_forms_of_url_that_libpq_knows_pass(url: str) -> None:
 
 
 def test_the_offer_names_both_spellings_and_checks() -> None:
-    offer, metrics = hooks.taskito_offers()
+    offer, *others = hooks.taskito_offers()
 
-    for one in (offer, metrics):
-        assert (one.name, *one.aliases) == ("postgres", "postgresql")
-    assert [offer.kind, metrics.kind] == [OfferKind.STORAGE, OfferKind.METRICS]
+    assert (offer.name, *offer.aliases) == ("postgres", "postgresql")
+    assert [(one.kind, one.name) for one in others] == [
+        (OfferKind.LIMITER, "postgres"),
+        (OfferKind.BREAKER, "postgres"),
+        (OfferKind.METRICS, "postgres"),
+    ]
     assert offer.check is location.check
     assert offer.describe is not None
     assert offer.describe(config()) == "postgresql://app:***@db.example/myapp"

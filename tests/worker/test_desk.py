@@ -13,15 +13,20 @@ import pytest
 from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import JobStatus, Outcome
+from taskito_core.memory.storage import MemoryStorage
 from taskito_core.plugins import Plugins
 from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
 from taskito_core.storage import Exchange, StorageConfig, Wakeups, Want, WorkerInfo
 from taskito_core.testing.factories import make_job, make_worker
-from taskito_core.testing.memory import MemoryStorage
-from taskito_core.worker.desk import BEAT_INTERVAL, PRUNE_INTERVAL, RETRY_LAST, StoreDesk
+from taskito_core.worker.desk import RETRY_LAST, StoreDesk
 from taskito_core.worker.dispatcher import Dispatcher
+from taskito_core.worker.errands import Errands
+from taskito_core.worker.gatekeeper import Gatekeeper
 from taskito_core.worker.lifeline import Neighbours
+from taskito_core.worker.peers import BEAT_INTERVAL
+from taskito_core.worker.rounds import INTERVALS, Round
+from taskito_core.worker.schedules import Schedules
 from taskito_core.worker.store import Answer
 from taskito_core.worker.wire import ResultKind, ResultMessage
 
@@ -82,7 +87,8 @@ class Scene:
     def __init__(self) -> None:
         self.now = 1000.0
         self.storage = Unsteady()
-        self.dispatcher = Dispatcher({"work": TaskPolicy("work", "default", RetryPolicy(), 0.0)}, lambda: 0.0)
+        tasks = {"work": TaskPolicy("work", "default", RetryPolicy(), 0.0)}
+        self.dispatcher = Dispatcher(tasks, lambda: 0.0)
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self.selector = selectors.DefaultSelector()
         worker = make_worker(tasks=("work",))
@@ -90,9 +96,12 @@ class Scene:
         self.heard: list[tuple[str, str]] = []
         plugins = Plugins()
         plugins.register(Listener(self.heard), "listener")
+        gatekeeper = Gatekeeper(tasks, None, None)
+        errands = Errands(self.storage, plugins, gatekeeper, Schedules("app:queue", (), gatekeeper.guarded))
         self.desk = StoreDesk(
-            self.storage, worker, self.dispatcher, plugins, self.answers.put, lambda: None,
-            Neighbours(self.selector, lambda: None), lambda lanes: None, self.names.append,
+            self.storage, worker, self.dispatcher, errands, self.answers.put, lambda: None,
+            Neighbours(self.selector, lambda: None), lambda lanes: None,
+            lambda lane, entry, force: None, lambda notices: None, self.names.append,
         )  # fmt: skip
         self.desk.start()
 
@@ -125,8 +134,8 @@ def scene() -> Iterator[Scene]:
 def test_a_worker_at_rest_asks_for_nothing_until_its_next_beat(scene):
     scene.dispatcher.open_lane(1, None, scene.now)
 
-    assert scene.settle() == ["register", "heartbeat", "prune", "exchange"]
-    assert scene.desk.next_deadline() == scene.now + BEAT_INTERVAL
+    assert scene.settle() == ["register", "heartbeat", *Round, "exchange"]
+    assert scene.desk.next_deadline() == scene.now + min(BEAT_INTERVAL, *INTERVALS.values())
 
 
 def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_beat(scene):
@@ -134,7 +143,7 @@ def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_
     scene.settle()
     scene.now += 1.0
     scene.storage.losing.append("exchange")
-    scene.desk.woken()
+    scene.desk.woken(scene.now)
 
     assert scene.settle() == ["exchange"]
     assert scene.now < scene.desk.next_deadline() <= scene.now + RETRY_LAST
@@ -156,16 +165,15 @@ def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, nam
     assert scene.desk.worker.id == scene.names[-1]
 
 
-def test_what_has_outlived_its_ttl_is_removed_under_load_too(scene):
+def test_upkeep_goes_on_under_load_too(scene):
     scene.dispatcher.open_lane(1, None, scene.now)
     scene.settle()
-    scene.now += PRUNE_INTERVAL
+    scene.now += INTERVALS[Round.PRUNE]
     scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
-    scene.desk.woken()
+    scene.desk.woken(scene.now)
 
-    assert scene.turn() == "heartbeat"
-    assert scene.turn() == "prune"
-    assert scene.turn() == "exchange"
+    first, *rounds, last = [scene.turn() for _ in range(5)]
+    assert (first, sorted(rounds), last) == ("heartbeat", sorted(Round), "exchange")
 
 
 def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop(scene):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from taskito_core.errors import StorageError
+from taskito_core.memory.store import milliseconds, store_named, wall_clock
 from taskito_core.metrics import METRICS_KEPT, Tallies, Tally
 from taskito_core.storage import StorageConfig
-from taskito_core.testing.store import milliseconds, store_named, wall_clock
 
 MINUTE = 60_000
 
