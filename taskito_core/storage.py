@@ -92,6 +92,7 @@ class Exchange(NamedTuple):
     now: int  #: the store's clock at this exchange
     alive: bool  #: False: the store holds this worker for dead (or never saw it): nothing was claimed
     sweep_at: int | None = None  #: earliest moment ``sweep`` has something to do; told if claims fell short
+    opened: bool = False  #: settling made jobs claimable that were not
 
 
 class Peer(NamedTuple):
@@ -310,7 +311,8 @@ class Storage(Managing, Protocol):
         those of a parent that ended otherwise are cancelled, and theirs in turn, unless tolerant. A job with
         a concurrency key gives up its place when it finishes and when it falls due later (Retry or Release
         with a delay); the place goes to the next due job of the key. What can be claimed through this is
-        either among the claims or counts for ``next_due``.
+        either among the claims or counts for ``next_due``, and rings other workers. Without ``want`` the
+        caller learns of it by ``opened`` alone: nobody rings itself.
 
         Claims are due jobs (``scheduled_at`` not after the store's clock, ``expires_at`` after it) without
         a gate, of the wanted queues that are not paused, from the lane '' and the lanes named in

@@ -67,7 +67,7 @@ class Consume(Leases):
                 raise
             log.warning("a batch of %d outcomes was refused, recording them apart: %s", len(outcomes), error)
         recorded = self._record_apart(worker_id, outcomes)
-        return self._exchange(worker_id, (), want)._replace(recorded=frozenset(recorded))
+        return self._exchange(worker_id, (), want)._replace(recorded=frozenset(recorded), opened=True)
 
     def _exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
         return self._connections.on_worker(
@@ -120,7 +120,13 @@ class Consume(Leases):
             again(lambda session: self._record_rest(session, outcomes, recorded), session)
         self._afterwards(session, worker_id, seeking, recorded.past, found)
         return Exchange(
-            frozenset(recorded.ids), found.claims, found.next_due, found.now, found.alive, found.sweep_at
+            frozenset(recorded.ids),
+            found.claims,
+            found.next_due,
+            found.now,
+            found.alive,
+            found.sweep_at,
+            bool(recorded.past.queues),
         )
 
     def _record_rest(self, session: Session, outcomes: Sequence[Outcome], recorded: _Recorded) -> None:

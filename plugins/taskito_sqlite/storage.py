@@ -152,17 +152,16 @@ class SqliteStorage(Managing, Base):
             if settled.queues:
                 bells |= self._listeners(connection, settled.queues, but=worker_id)
             alive, waiting = connection.execute(sql.WORKER, (worker_id,)).fetchone() or (False, False)
-            if not alive:
-                return Exchange(settled.recorded, [], None, now, False), bells
-            if want is None or want.limit <= 0:
+            opened = bool(settled.queues)
+            if not alive or want is None or want.limit <= 0:
                 # Who only settles may be waiting still: the mark is not for this exchange to clear.
-                return Exchange(settled.recorded, [], None, now, True), bells
+                return Exchange(settled.recorded, [], None, now, bool(alive), opened=opened), bells
             claims, next_due = claim.claim(connection, worker_id, want, now)
             short = len(claims) < want.limit
             if waiting != short:
                 connection.execute(sql.SET_WAITING, (worker_id, not waiting))
             sweep_at = next_sweep(connection) if short else None
-            return Exchange(settled.recorded, claims, next_due, now, True, sweep_at), bells
+            return Exchange(settled.recorded, claims, next_due, now, True, sweep_at, opened), bells
 
         answer, bells = self._write(work, durable=bool(outcomes))
         self._ring(bells)

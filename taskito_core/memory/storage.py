@@ -90,18 +90,20 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
     def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
         with self._changing() as store:
             now = self.now()
+            before = {job.id for job in store.claimable()}
             recorded = frozenset(outcome.job_id for outcome in outcomes if settle(store, outcome, now))
             gates.let_in(store, now)
+            opened = not before.issuperset(job.id for job in store.claimable())
             alive = store.is_alive(worker_id)
             if want is None or not alive:
-                return Exchange(recorded, [], None, now, alive)
+                return Exchange(recorded, [], None, now, alive, opened=opened)
             claims = claiming.claim(store, worker_id, want, now)
             if len(claims) < want.limit:
                 store.waiting.add(worker_id)
             else:
                 store.waiting.discard(worker_id)
             next_due = claiming.next_due(store, want, now)
-            return Exchange(recorded, claims, next_due, now, alive, gates.sweep_at(store))
+            return Exchange(recorded, claims, next_due, now, alive, gates.sweep_at(store), opened)
 
     def heartbeat(self, worker_id: str, running: Sequence[tuple[str, int]]) -> Beat:
         with self._ready() as store:

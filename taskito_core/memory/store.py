@@ -92,6 +92,10 @@ class Store:
     def pending(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.status is JobStatus.PENDING]
 
+    def claimable(self) -> list[Job]:
+        """Those without a gate, due or not."""
+        return [job for job in self.pending() if job.gate is None]
+
     def holder_of(self, unique_key: str | None) -> Job | None:
         """The live job that holds this key."""
         if unique_key is None:

@@ -277,7 +277,11 @@ class StoreDesk:
             self._declared_dead()
             return
         self._dispatcher.claimed(exchange.claims, now, visit.strays)
-        if self._wanted and len(exchange.claims) < self._wanted and not visit.more:
+        if not self._wanted:
+            self._look = self._look or exchange.opened
+        elif len(exchange.claims) >= self._wanted or visit.more:
+            self._look = True  # Also for one that stood by: there may be more, and nobody rings for it.
+        else:
             self._look = False
             self._look_at = now + min(FALLBACK_POLL, visit.retry_after or FALLBACK_POLL)
             if exchange.next_due is not None:

@@ -25,5 +25,10 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
+@queue.task
+def add(number: int, more: int) -> int:
+    return number + more
+
+
 if __name__ == "__main__":
     print(chord([square.s(number) for number in range(20)], total.s()).apply().id)

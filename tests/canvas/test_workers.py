@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from taskito import Queue
+from taskito import Queue, chain
 from tests.faults.conftest import start_worker
 from tests.faults.harness import Worker
 
@@ -37,3 +37,17 @@ def test_whoever_applied_it_may_go_home_and_no_killed_child_loses_a_step(
         assert job is not None
         assert job.result(60) == sum(number * number for number in range(20))
     assert killed.exists()
+
+
+def test_each_step_begins_when_the_one_before_has_ended_and_not_at_the_next_look(
+    backend_url: str, start_worker: Callable[..., Worker]
+) -> None:
+    start_worker(procs=1, app="canvasapp:queue", PYTHONPATH=os.fspath(HERE))
+
+    with Queue(db_url=backend_url) as queue:
+        add = queue.task(name="canvasapp.add")(lambda number, more: number + more)
+        add.delay(0, 0).result(60)
+        steps = chain(add.s(0, 1), *(add.s(1) for _ in range(19))).apply()
+
+        # A worker that nothing wakes looks every second on SQLite, and every five on PostgreSQL.
+        assert steps.result(10) == 20

@@ -23,6 +23,7 @@ from taskito_core.worker.desk import RETRY_LAST, StoreDesk
 from taskito_core.worker.dispatcher import Dispatcher
 from taskito_core.worker.errands import Errands
 from taskito_core.worker.gatekeeper import Gatekeeper
+from taskito_core.worker.lanes import Entry
 from taskito_core.worker.lifeline import Neighbours
 from taskito_core.worker.peers import BEAT_INTERVAL
 from taskito_core.worker.rounds import INTERVALS, Round
@@ -114,6 +115,11 @@ class Scene:
         self.desk.answer(answer, self.now)
         return answer.name
 
+    def end(self, entries: Sequence[Entry]) -> None:
+        """The only lane reports that these jobs returned."""
+        done = [ResultMessage(entry.seq, ResultKind.RETURNED, self.now, 0.1, b"") for entry in entries]
+        self.dispatcher.results(1, done, self.now)
+
     def settle(self) -> list[str]:
         """Every request that is due now."""
         names = []
@@ -180,9 +186,8 @@ def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop
     scene.dispatcher.open_lane(1, None, scene.now)
     scene.storage.enqueue([make_job(task_name="work")])
     scene.settle()
-    [(_, [entry])] = scene.dispatcher.assign(scene.now)
-    result = ResultMessage(entry.seq, ResultKind.RETURNED, scene.now, 0.1, b"")
-    scene.dispatcher.results(1, [result], scene.now)
+    [(_, entries)] = scene.dispatcher.assign(scene.now)
+    scene.end(entries)
     scene.settle()
 
     scene.storage.losing.append("unregister")
@@ -204,6 +209,20 @@ def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
 
     [(_, [entry])] = scene.dispatcher.assign(scene.now)
     assert entry.claim.id == job.id
+
+
+def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene):
+    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.settle()
+    more = scene.dispatcher.want() + 1
+    jobs = scene.storage.enqueue([make_job(task_name="work") for _ in range(more)])
+    scene.desk.answer(scene.answers.get(timeout=20), scene.now)
+
+    while entries := [entry for _, given in scene.dispatcher.assign(scene.now) for entry in given]:
+        scene.end(entries)
+        scene.settle()
+
+    assert {job.status for job in scene.storage.get([job.id for job in jobs])} == {JobStatus.COMPLETE}
 
 
 def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):

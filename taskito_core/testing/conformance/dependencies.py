@@ -41,6 +41,16 @@ class Dependencies(ConformanceBase):
         assert [c.id for c in answer.claims] == [child.id]
         assert storage.get([child.id])[0].gate is None
 
+    def test_who_only_settles_is_told_that_a_child_can_be_claimed(
+        self, storage: Storage, worker: str
+    ) -> None:
+        parents = [make_job(), make_job()]
+        storage.enqueue([*parents, make_job(parents=tuple(parent.id for parent in parents))])
+        first, second = claim(storage, worker, 9)
+
+        assert not storage.exchange(worker, [complete(first)], None).opened
+        assert storage.exchange(worker, [complete(second)], None).opened
+
     def test_a_parent_in_an_earlier_batch_is_as_good(self, storage: Storage, worker: str) -> None:
         parent, child = _pair()
         storage.enqueue([parent])

@@ -54,6 +54,16 @@ class Keys(ConformanceBase):
 
         assert second.id != first.id
 
+    def test_who_only_settles_is_told_that_the_next_one_was_let_in(
+        self, storage: Storage, worker: str
+    ) -> None:
+        storage.enqueue([_keyed(1) for _ in range(2)])
+        [first] = claim(storage, worker, 9)
+
+        assert storage.exchange(worker, [complete(first)], None).opened
+        [second] = claim(storage, worker, 9)
+        assert not storage.exchange(worker, [complete(second)], None).opened
+
     @pytest.mark.parametrize("outcome", [release, retry], ids=["released", "retried"])
     def test_a_job_that_is_due_again_at_once_keeps_its_place(
         self, storage: Storage, worker: str, outcome: Any
