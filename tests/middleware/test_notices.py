@@ -35,7 +35,7 @@ ERROR = ErrorInfo(ErrorKind.RAISED, "ValueError", "nö \N{SNAKE}", "Traceback ..
 
 
 def entry(outcome: Outcome, notify: bool = True) -> Entry:
-    claim = Claim("j1", 7, "t", "mail", b"", 2, 1, 0, None, None, '{"a": 1}', 0)
+    claim = Claim("j1", 7, "t", "mail", b"", 2, 1, 0, None, None, '{"a": 1}', 0, 0)
     made = Entry(1, claim, TaskPolicy("t", "mail", RetryPolicy(), 0.0, notify=notify), 0.0, 0.0)
     made.outcome = outcome
     return made

@@ -14,7 +14,7 @@ from taskito_core.worker.wire import ResultKind, ResultMessage, pack_delay
 
 
 def claim(number: int, task: str = "work") -> Claim:
-    return Claim(f"job{number}", 100 + number, task, "default", b"", 0, 0, 0, None, None, None, 1_000)
+    return Claim(f"job{number}", 100 + number, task, "default", b"", 0, 0, 0, None, None, None, 1_000, 1_000)
 
 
 def result(seq: int, kind: ResultKind, body: bytes = b"") -> ResultMessage:
