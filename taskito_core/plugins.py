@@ -183,30 +183,44 @@ class Plugins:
 
     def open_limiter(self, url: str | None, config: StorageConfig) -> RateLimiter:
         """The rate limiter that a name or URL asks for, by default the storage's; else ConfigError."""
-        url = self._beside(OfferKind.LIMITER, url, config)
+        url = self._beside(OfferKind.LIMITER, config, url)
         with _masking(url), _opening(OfferKind.LIMITER, url):
             limiter: RateLimiter | None = self.hook.taskito_open_limiter(url=url, config=config)
         return _opened(limiter, OfferKind.LIMITER, url)
 
     def open_breaker(self, url: str | None, config: StorageConfig) -> CircuitBreaker:
         """The circuit breaker that a name or URL asks for, by default the storage's; else ConfigError."""
-        url = self._beside(OfferKind.BREAKER, url, config)
+        url = self._beside(OfferKind.BREAKER, config, url)
         with _masking(url), _opening(OfferKind.BREAKER, url):
             breaker: CircuitBreaker | None = self.hook.taskito_open_breaker(url=url, config=config)
         return _opened(breaker, OfferKind.BREAKER, url)
 
-    def open_metrics(self, url: str, config: StorageConfig) -> Metrics:
-        """The metrics sink that a name or URL asks for; ConfigError if there is none."""
-        self.find(OfferKind.METRICS, url)
-        with _opening(OfferKind.METRICS, url):
+    def open_metrics(self, config: StorageConfig, setting: str | None) -> Metrics | None:
+        """The metrics sink that the setting ``metrics`` names, by default the storage's own; None: none."""
+        url = self.chosen(OfferKind.METRICS, config, setting)
+        if url is None:
+            return None
+        with _masking(url), _opening(OfferKind.METRICS, url):
             metrics: Metrics | None = self.hook.taskito_open_metrics(url=url, config=config)
         return _opened(metrics, OfferKind.METRICS, url)
 
-    def _beside(self, kind: OfferKind, setting: str | None, config: StorageConfig) -> str:
-        """What to open beside the storage: the URL as it was said, or a name without its aliases."""
-        named = config.backend if setting is None else setting
-        offer = self.find(kind, named)
-        return named if "://" in named else offer.name
+    def chosen(self, kind: OfferKind, config: StorageConfig, setting: str | None) -> str | None:
+        """The name or URL by which to open what stands beside the storage; None: nothing does.
+
+        A ``setting`` of None means what the storage backend itself offers, if it does; "none" means
+        no metrics. Raises ConfigError if nobody offers what the setting names.
+        """
+        if setting is None:
+            offered = any(offer.name == config.backend for offer in self._offered(kind))
+            return config.backend if offered else None
+        if kind is OfferKind.METRICS and setting.lower() == "none":
+            return None
+        offer = self.find(kind, setting)
+        return setting if "://" in setting else offer.name
+
+    def _beside(self, kind: OfferKind, config: StorageConfig, setting: str | None) -> str:
+        """``chosen``, of what cannot be done without: ConfigError if the storage backend offers none."""
+        return self.chosen(kind, config, setting) or self.find(kind, config.backend).name
 
     def _offered(self, kind: OfferKind) -> Iterable[Offer]:
         return (offer for offers in self._offers.values() for offer in offers if offer.kind == kind)

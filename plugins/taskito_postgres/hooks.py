@@ -1,4 +1,4 @@
-"""What this plugin offers to the core: storage called ``postgres``, and limits beside it.
+"""What this plugin offers to the core: ``postgres`` storage, limits and metrics.
 
 No driver is imported here: plugins are loaded by every ``import`` of an app that builds a Queue.
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from taskito_core import (
     CircuitBreaker,
+    Metrics,
     Offer,
     OfferKind,
     RateLimiter,
@@ -35,6 +36,7 @@ def taskito_offers() -> Sequence[Offer]:
         ),
         Offer(kind=OfferKind.LIMITER, name=NAME, aliases=ALIASES, schemes=SCHEMES),
         Offer(kind=OfferKind.BREAKER, name=NAME, aliases=ALIASES, schemes=SCHEMES),
+        Offer(kind=OfferKind.METRICS, name=NAME, aliases=ALIASES, schemes=SCHEMES),
     ]
 
 
@@ -64,6 +66,15 @@ def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | No
     from taskito_postgres.breakers import PostgresCircuitBreaker
 
     return PostgresCircuitBreaker(config.beside(NAME, url))
+
+
+@hookimpl
+def taskito_open_metrics(url: str, config: StorageConfig) -> Metrics | None:
+    if not _is_ours(url):
+        return None
+    from taskito_postgres.metrics import PostgresMetrics
+
+    return PostgresMetrics(config.beside(NAME, url))
 
 
 def _is_ours(url: str) -> bool:

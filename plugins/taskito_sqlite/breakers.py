@@ -99,11 +99,11 @@ class SqliteCircuitBreaker(Door):
         """As ``CircuitBreaker.read``."""
 
         def work(connection: sqlite3.Connection) -> list[BreakerRecord]:
-            now = self._now()
+            now = self.now()
             rows = [(task, _kept(row)) for *row, task in connection.execute(BREAKERS)]
             return [breaker.report(task, options, now) for task, (breaker, options) in rows]
 
-        return self._look(work)
+        return self._read(work)
 
     def reset(self, task_name: str) -> bool:
         """As ``CircuitBreaker.reset``."""
@@ -117,7 +117,7 @@ class SqliteCircuitBreaker(Door):
         """Take a step with each breaker; what is stored afterwards, of those that exist then."""
 
         def look(connection: sqlite3.Connection) -> tuple[dict[str, Kept], list[str]]:
-            now, after, changed = self._now(), {}, []
+            now, after, changed = self.now(), {}, []
             for task in tasks:
                 row = connection.execute(BREAKER, (task,)).fetchone()
                 before = None if row is None else _kept(row)
@@ -134,7 +134,7 @@ class SqliteCircuitBreaker(Door):
                 connection.execute(KEEP_BREAKER, (task, *_row(*after[task])))
             return after
 
-        after, changed = self._look(look)
+        after, changed = self._read(look)
         # Only a writer may believe what it read: it looks again, now that nobody else can change it.
         return self._change(change) if changed else after
 

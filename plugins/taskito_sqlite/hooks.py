@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from taskito_core import Offer, OfferKind, hookimpl
 from taskito_sqlite import location
 
-if TYPE_CHECKING:
-    from taskito_core import CircuitBreaker, RateLimiter, Storage, StorageConfig
-
 NAME = "sqlite"
+
+if TYPE_CHECKING:
+    from taskito_core import CircuitBreaker, Metrics, RateLimiter, Storage, StorageConfig
 
 
 @hookimpl
 def taskito_offers() -> Sequence[Offer]:
-    """Storage, and limits in the same file or in one of their own, for ``sqlite`` and ``sqlite://`` URLs."""
+    """Storage, limits and metrics, in one file or each in its own, for ``sqlite`` and ``sqlite://`` URLs."""
     return (
         Offer(
             kind=OfferKind.STORAGE,
@@ -30,6 +30,7 @@ def taskito_offers() -> Sequence[Offer]:
         ),
         Offer(kind=OfferKind.LIMITER, name=NAME, schemes=(location.SCHEME,)),
         Offer(kind=OfferKind.BREAKER, name=NAME, schemes=(location.SCHEME,)),
+        Offer(kind=OfferKind.METRICS, name=NAME, schemes=(location.SCHEME,)),
     )
 
 
@@ -61,6 +62,16 @@ def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | No
     from taskito_sqlite.breakers import SqliteCircuitBreaker
 
     return SqliteCircuitBreaker(config.beside(NAME, url))
+
+
+@hookimpl
+def taskito_open_metrics(url: str, config: StorageConfig) -> Metrics | None:
+    """The sink in the storage's file, or in the one of ``url``. Does no I/O."""
+    if not _is_ours(url):
+        return None
+    from taskito_sqlite.metrics import SqliteMetrics
+
+    return SqliteMetrics(config.beside(NAME, url))
 
 
 def _is_ours(url: str) -> bool:

@@ -34,7 +34,7 @@ class SqliteRateLimiter(Door):
         """As ``RateLimiter.acquire``; all keys in one transaction."""
 
         def work(connection: sqlite3.Connection) -> dict[str, Grant]:
-            now, grants = self._now(), {}
+            now, grants = self.now(), {}
             for key, (wanted, limit) in wants.items():
                 bucket, grants[key] = _bucket(connection, key, limit, now).take(wanted, limit, now)
                 _keep(connection, key, bucket, limit)
@@ -46,7 +46,7 @@ class SqliteRateLimiter(Door):
         """As ``RateLimiter.give_back``."""
 
         def work(connection: sqlite3.Connection) -> None:
-            now = self._now()
+            now = self.now()
             for key, (count, limit) in unused.items():
                 bucket = _bucket(connection, key, limit, now).put_back(count, limit, now)
                 _keep(connection, key, bucket, limit)

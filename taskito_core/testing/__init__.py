@@ -1,4 +1,4 @@
-"""For tests of taskito and of its plugins: a storage and limits in memory, conformance suites, factories.
+"""For tests of taskito and of its plugins: a store in memory, conformance suites, factories.
 
 Needs ``taskito-core[testing]``. Nothing in the runtime may import this package.
 """
@@ -8,12 +8,17 @@ import pytest
 # Before the first import of the suite: without it a third party sees bare AssertionErrors.
 pytest.register_assert_rewrite("taskito_core.testing.conformance")
 
+from taskito_core.memory.limits import MemoryCircuitBreaker, MemoryRateLimiter  # noqa: E402
+from taskito_core.memory.metrics import MemoryMetrics  # noqa: E402
+from taskito_core.memory.storage import MemoryStorage  # noqa: E402
 from taskito_core.testing.conformance import (  # noqa: E402
     CircuitBreakerConformance,
+    MetricsConformance,
     RateLimiterConformance,
     StorageConformance,
 )
 from taskito_core.testing.factories import (  # noqa: E402
+    cancelled,
     claim,
     complete,
     dead,
@@ -26,12 +31,11 @@ from taskito_core.testing.factories import (  # noqa: E402
     retry,
     want,
 )
-from taskito_core.testing.limits import MemoryCircuitBreaker, MemoryRateLimiter  # noqa: E402
-from taskito_core.testing.memory import MemoryStorage  # noqa: E402
 from taskito_core.testing.opening import (  # noqa: E402
     missing_methods,
     open_breaker,
     open_limiter,
+    open_metrics,
     open_storage,
 )
 from taskito_core.testing.plugin import register_memory_plugin  # noqa: E402
@@ -39,10 +43,13 @@ from taskito_core.testing.plugin import register_memory_plugin  # noqa: E402
 __all__ = [
     "CircuitBreakerConformance",
     "MemoryCircuitBreaker",
+    "MemoryMetrics",
     "MemoryRateLimiter",
     "MemoryStorage",
+    "MetricsConformance",
     "RateLimiterConformance",
     "StorageConformance",
+    "cancelled",
     "claim",
     "complete",
     "dead",
@@ -54,6 +61,7 @@ __all__ = [
     "new_token",
     "open_breaker",
     "open_limiter",
+    "open_metrics",
     "open_storage",
     "release",
     "retry",

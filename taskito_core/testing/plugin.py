@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import Offer, OfferKind, hookimpl
 from taskito_core.limits import CircuitBreaker, RateLimiter
+from taskito_core.memory.limits import MemoryCircuitBreaker, MemoryRateLimiter
+from taskito_core.memory.metrics import MemoryMetrics
+from taskito_core.memory.storage import MemoryStorage
+from taskito_core.metrics import Metrics
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
-from taskito_core.testing.limits import MemoryCircuitBreaker, MemoryRateLimiter
-from taskito_core.testing.memory import MemoryStorage
 
 
 class MemoryPlugin:
@@ -29,6 +31,7 @@ class MemoryPlugin:
             ),
             Offer(kind=OfferKind.LIMITER, name="memory", schemes=("memory",)),
             Offer(kind=OfferKind.BREAKER, name="memory", schemes=("memory",)),
+            Offer(kind=OfferKind.METRICS, name="memory", schemes=("memory",)),
         ]
 
     @hookimpl
@@ -42,6 +45,10 @@ class MemoryPlugin:
     @hookimpl
     def taskito_open_breaker(self, url: str, config: StorageConfig) -> CircuitBreaker | None:
         return MemoryCircuitBreaker(config.beside("memory", url)) if _is_ours(url) else None
+
+    @hookimpl
+    def taskito_open_metrics(self, url: str, config: StorageConfig) -> Metrics | None:
+        return MemoryMetrics(config.beside("memory", url)) if _is_ours(url) else None
 
 
 def _is_ours(url: str) -> bool:

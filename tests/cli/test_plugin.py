@@ -14,9 +14,12 @@ def test_plugins_are_listed_with_distribution_version_and_offers(taskito: Run) -
     lines = [tuple(line.split(maxsplit=3)) for line in done.stdout.splitlines()]
     assert lines[0] == ("plugin", "distribution", "version", "offers")
     offers = {line[0]: line[1:] for line in lines}
-    of_postgres = ", ".join(f"{kind} postgres/postgresql" for kind in ("storage", "limiter", "breaker"))
+    of_postgres = (
+        "storage postgres/postgresql, limiter postgres, breaker postgres, metrics postgres/postgresql"
+    )
+    of_sqlite = "storage sqlite, limiter sqlite, breaker sqlite, metrics sqlite"
     assert offers["postgres"] == ("taskito-postgres", "0.1.0", of_postgres)
-    assert offers["sqlite"] == ("taskito-sqlite", "0.1.0", "storage sqlite, limiter sqlite, breaker sqlite")
+    assert offers["sqlite"] == ("taskito-sqlite", "0.1.0", of_sqlite)
 
 
 def test_without_plugins_the_answer_is_empty_and_the_advice_on_stderr(taskito: Run) -> None:

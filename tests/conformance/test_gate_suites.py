@@ -9,6 +9,7 @@ import pytest
 
 from taskito_core.job import new_id
 from taskito_core.limits import Admission, BreakerOptions, BreakerState, Grant, RateLimit, Wants
+from taskito_core.memory.store import forget
 from taskito_core.storage import StorageConfig
 from taskito_core.testing import (
     CircuitBreakerConformance,
@@ -16,7 +17,6 @@ from taskito_core.testing import (
     MemoryRateLimiter,
     RateLimiterConformance,
 )
-from taskito_core.testing.store import forget
 
 Outcomes = Mapping[str, tuple[Sequence[bool], BreakerOptions]]
 

@@ -101,6 +101,17 @@ class ConformanceBase(Suite):
             yield actors
 
     @pytest.fixture
+    def raw_connect(self, storage: Storage) -> Callable[[], Any]:
+        """Opens a connection of the driver's own to the store's database, as an application would.
+
+        Override it if the storage claims EXTERNAL_TRANSACTIONS. The connection must have ``execute``,
+        ``commit`` and ``rollback``, and begin transactions by itself; the fixture closes it in the end.
+        """
+        if Capability.EXTERNAL_TRANSACTIONS in storage.capabilities:
+            pytest.skip("EXTERNAL_TRANSACTIONS is claimed, but the fixture raw_connect is not overridden")
+        pytest.skip("this storage does not claim EXTERNAL_TRANSACTIONS")
+
+    @pytest.fixture
     def needs_wakeups(self, storage: Storage) -> None:
         if Capability.WAKEUPS not in storage.capabilities:
             pytest.skip("this storage does not claim WAKEUPS: its waits may end late")

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from taskito_core.job import new_id
 from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker
+from taskito_core.memory.limits import MemoryCircuitBreaker
+from taskito_core.memory.store import forget
 from taskito_core.storage import StorageConfig
 from taskito_core.testing.conformance.breaker_base import (
     COOLDOWN,
@@ -25,8 +27,6 @@ from taskito_core.testing.conformance.breaker_base import (
     record,
 )
 from taskito_core.testing.conformance.processes import Actors
-from taskito_core.testing.limits import MemoryCircuitBreaker
-from taskito_core.testing.store import forget
 
 _AS_LIST = [OPTIONS.threshold, OPTIONS.window, OPTIONS.cooldown]
 

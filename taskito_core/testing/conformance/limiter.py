@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from taskito_core.job import new_id
 from taskito_core.limits import RateLimit, RateLimiter
+from taskito_core.memory.limits import MemoryRateLimiter
+from taskito_core.memory.store import forget
 from taskito_core.storage import StorageConfig
 from taskito_core.testing.conformance.gates import GateSuite
 from taskito_core.testing.conformance.processes import Actors
-from taskito_core.testing.limits import MemoryRateLimiter
 from taskito_core.testing.opening import open_limiter
-from taskito_core.testing.store import forget
 
 Connect = Callable[[], RateLimiter]
 #: Ten tokens, and one more every quarter of an hour: no test takes that long.

@@ -6,24 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from taskito_core.gates import Breaker, Bucket, Probes
 from taskito_core.limits import Admission, BreakerOptions, BreakerRecord, BreakerState, Grant, Wants
+from taskito_core.memory.access import MemoryAccess
 from taskito_core.storage import StorageConfig
-from taskito_core.testing.memory import MemoryStorage
 
 
-class _Door:
+class _Door(MemoryAccess):
     """The store that a config names, its lock and its clock."""
-
-    def __init__(self, config: StorageConfig) -> None:
-        self._storage = MemoryStorage(config)
-
-    @property
-    def clock_shift(self) -> int:
-        """For tests only: milliseconds added to the clock."""
-        return self._storage.clock_shift
-
-    @clock_shift.setter
-    def clock_shift(self, milliseconds: int) -> None:
-        self._storage.clock_shift = milliseconds
 
     def close(self) -> None:
         """Nothing is open."""
@@ -33,16 +21,16 @@ class MemoryRateLimiter(_Door):
     """``RateLimiter`` as plain Python."""
 
     def acquire(self, wants: Wants) -> dict[str, Grant]:
-        with self._storage._lock() as store:
-            now, grants = self._storage.now(), {}
+        with self._lock() as store:
+            now, grants = self.now(), {}
             for key, (wanted, limit) in wants.items():
                 bucket = store.buckets.get(key) or Bucket.full(limit, now)
                 store.buckets[key], grants[key] = bucket.take(wanted, limit, now)
             return grants
 
     def give_back(self, unused: Wants) -> None:
-        with self._storage._lock() as store:
-            now = self._storage.now()
+        with self._lock() as store:
+            now = self.now()
             for key, (count, limit) in unused.items():
                 bucket = store.buckets.get(key) or Bucket.full(limit, now)
                 store.buckets[key] = bucket.put_back(count, limit, now)
@@ -56,8 +44,8 @@ class MemoryCircuitBreaker(_Door):
         self._probes = Probes()
 
     def admit(self, tasks: Mapping[str, BreakerOptions]) -> dict[str, Admission]:
-        with self._storage._lock() as store:
-            now, answers = self._storage.now(), {}
+        with self._lock() as store:
+            now, answers = self.now(), {}
             for task, options in tasks.items():
                 breaker, _ = store.breakers.get(task, (Breaker(), options))
                 breaker, answers[task] = breaker.admit(options, now)
@@ -66,7 +54,7 @@ class MemoryCircuitBreaker(_Door):
             return answers
 
     def withdraw(self, task_names: Sequence[str]) -> None:
-        with self._storage._lock() as store:
+        with self._lock() as store:
             for task in task_names:
                 if task in store.breakers:
                     breaker, options = store.breakers[task]
@@ -77,8 +65,8 @@ class MemoryCircuitBreaker(_Door):
     def record(
         self, outcomes: Mapping[str, tuple[Sequence[bool], BreakerOptions]]
     ) -> dict[str, BreakerState]:
-        with self._storage._lock() as store:
-            now, states = self._storage.now(), {}
+        with self._lock() as store:
+            now, states = self.now(), {}
             for task, (successes, options) in outcomes.items():
                 breaker, _ = store.breakers.get(task, (Breaker(), options))
                 breaker = breaker.record(successes, options, now, self._probes.get(task))
@@ -88,15 +76,15 @@ class MemoryCircuitBreaker(_Door):
             return states
 
     def read(self) -> list[BreakerRecord]:
-        with self._storage._lock() as store:
-            now = self._storage.now()
+        with self._lock() as store:
+            now = self.now()
             return [
                 breaker.report(task, options, now)
                 for task, (breaker, options) in sorted(store.breakers.items())
             ]
 
     def reset(self, task_name: str) -> bool:
-        with self._storage._lock() as store:
+        with self._lock() as store:
             if task_name not in store.breakers:
                 return False
             store.breakers[task_name] = Breaker(), store.breakers[task_name][1]
