@@ -5,6 +5,8 @@ Users import ``taskito``; nobody imports the submodules of either.
 
 from __future__ import annotations
 
+from taskito_core.breaker import Breaker, Probes
+from taskito_core.bucket import CLOCK_PATIENCE, Bucket
 from taskito_core.errors import (
     ConfigError,
     JobCancelled,
@@ -21,7 +23,6 @@ from taskito_core.errors import (
     TaskTimeoutError,
     WorkerShutdown,
 )
-from taskito_core.gates import CLOCK_PATIENCE, Breaker, Bucket, Probes
 from taskito_core.hookspecs import Offer, OfferKind, Returned, hookimpl
 from taskito_core.job import (
     FINISHED,

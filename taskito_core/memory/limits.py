@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from taskito_core.gates import Breaker, Bucket, Probes
+from taskito_core.breaker import Breaker, Probes
+from taskito_core.bucket import Bucket
 from taskito_core.limits import Admission, BreakerOptions, BreakerRecord, BreakerState, Grant, Wants
 from taskito_core.memory.access import MemoryAccess
 from taskito_core.storage import StorageConfig

@@ -51,7 +51,7 @@ class Ending(NamedTuple):
     succeeded: bool | None  #: None: it tells nothing about the task, as when it never began
 
 
-def open_gates(report: AppReport, plugins: Plugins) -> Gatekeeper:
+def open_gatekeeper(report: AppReport, plugins: Plugins) -> Gatekeeper:
     """The gatekeeper of an app, with a limiter and a breaker if its tasks need them. Raises ConfigError."""
     limits = any(policy.rate_limit is not None for policy in report.tasks.values())
     breaks = any(policy.breaker is not None for policy in report.tasks.values())
@@ -278,9 +278,9 @@ class Gatekeeper:
         return any(states[task] is BreakerState.CLOSED for task in probed)
 
     def close(self) -> None:
-        for gate in (self._limiter, self._breaker):
-            if gate is not None:
-                gate.close()
+        for keeper in (self._limiter, self._breaker):
+            if keeper is not None:
+                keeper.close()
 
 
 def _verdict(outcome: Outcome | None) -> bool | None:

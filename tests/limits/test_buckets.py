@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskito_core.gates import Bucket
+from taskito_core.bucket import Bucket
 from taskito_core.limits import RateLimit
 
 

@@ -21,8 +21,8 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def open_gate() -> Iterator[Open]:
-    """``open_gate(kind, url, **config)``: a limiter or breakers, closed after the test."""
+def open_keeper() -> Iterator[Open]:
+    """``open_keeper(kind, url, **config)``: a limiter or breakers, closed after the test."""
     opened: list[Any] = []
 
     def make(kind: type, url: str, **config: Any) -> Any:
@@ -30,8 +30,8 @@ def open_gate() -> Iterator[Open]:
         return opened[-1]
 
     yield make
-    for gate in opened:
-        gate.close()
+    for keeper in opened:
+        keeper.close()
 
 
 def rows(database: psycopg.Connection[Any], table: str) -> list[tuple[Any, ...]]:
@@ -45,10 +45,10 @@ def someone_is_blocked(database: psycopg.Connection[Any]) -> bool:
     return found.fetchone() == (1,)
 
 
-def test_two_schemas_never_see_each_others_limits_and_breakers(postgres_url: str, open_gate: Open) -> None:
-    mine, yours = (open_gate(PostgresRateLimiter, postgres_url, schema=name) for name in ("mine", "yours"))
+def test_two_schemas_never_see_each_others_limits_and_breakers(postgres_url: str, open_keeper: Open) -> None:
+    mine, yours = (open_keeper(PostgresRateLimiter, postgres_url, schema=name) for name in ("mine", "yours"))
     ours, theirs = (
-        open_gate(PostgresCircuitBreaker, postgres_url, schema=name) for name in ("mine", "yours")
+        open_keeper(PostgresCircuitBreaker, postgres_url, schema=name) for name in ("mine", "yours")
     )
     mine.acquire({"key": (10, SLOW)})
     ours.record({"task": ((False,) * 3, OPTIONS)})
@@ -58,9 +58,9 @@ def test_two_schemas_never_see_each_others_limits_and_breakers(postgres_url: str
 
 
 def test_as_long_as_all_goes_well_a_breaker_writes_nothing(
-    postgres_url: str, open_gate: Open, database: psycopg.Connection[Any]
+    postgres_url: str, open_keeper: Open, database: psycopg.Connection[Any]
 ) -> None:
-    breaker = open_gate(PostgresCircuitBreaker, postgres_url)
+    breaker = open_keeper(PostgresCircuitBreaker, postgres_url)
     breaker.admit({"task": OPTIONS})
     written = rows(database, "circuit_breakers")
 
@@ -74,7 +74,7 @@ def test_as_long_as_all_goes_well_a_breaker_writes_nothing(
 
 
 def test_neither_limits_nor_breakers_are_found_by_reading_a_table_through(
-    postgres_url: str, open_gate: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
+    postgres_url: str, open_keeper: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
 ) -> None:
     def scans() -> dict[str, tuple[int, int]]:
         found = database.execute(
@@ -85,8 +85,8 @@ def test_neither_limits_nor_breakers_are_found_by_reading_a_table_through(
 
     def use(expected: int) -> dict[str, int]:
         """Ask and tell; how often each table has been read through so far."""
-        limiter = open_gate(PostgresRateLimiter, postgres_url)
-        breaker = open_gate(PostgresCircuitBreaker, postgres_url)
+        limiter = open_keeper(PostgresRateLimiter, postgres_url)
+        breaker = open_keeper(PostgresCircuitBreaker, postgres_url)
         for name in ("a", "b", "a"):
             limiter.acquire({name: (1, SLOW)})
             limiter.give_back({name: (1, SLOW)})
@@ -103,9 +103,9 @@ def test_neither_limits_nor_breakers_are_found_by_reading_a_table_through(
 
 
 def test_a_bucket_that_somebody_has_locked_is_waited_for_and_then_read_anew(
-    postgres_url: str, open_gate: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
+    postgres_url: str, open_keeper: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
 ) -> None:
-    limiter = open_gate(PostgresRateLimiter, postgres_url)
+    limiter = open_keeper(PostgresRateLimiter, postgres_url)
     limiter.acquire({"key": (4, SLOW)})
 
     with ThreadPoolExecutor(1) as thread:
@@ -117,9 +117,9 @@ def test_a_bucket_that_somebody_has_locked_is_waited_for_and_then_read_anew(
 
 
 def test_a_bucket_is_never_refilled_for_the_time_that_somebody_waited_for_its_lock(
-    postgres_url: str, open_gate: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
+    postgres_url: str, open_keeper: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
 ) -> None:
-    limiter, limit = open_gate(PostgresRateLimiter, postgres_url), RateLimit(rate=0.001, burst=1000)
+    limiter, limit = open_keeper(PostgresRateLimiter, postgres_url), RateLimit(rate=0.001, burst=1000)
     limiter.acquire({"key": (1000, limit)})
 
     with ThreadPoolExecutor(1) as thread:
@@ -141,15 +141,15 @@ def test_a_bucket_is_never_refilled_for_the_time_that_somebody_waited_for_its_lo
 
 @pytest.mark.parametrize("kind", [PostgresRateLimiter, PostgresCircuitBreaker])
 def test_after_an_outage_the_same_object_goes_on(
-    private_server: Server, open_gate: Open, kind: type, wait_until: WaitUntil
+    private_server: Server, open_keeper: Open, kind: type, wait_until: WaitUntil
 ) -> None:
-    url = private_server.new_database("gates")
-    gate = open_gate(kind, url)
+    url = private_server.new_database("limits")
+    keeper = open_keeper(kind, url)
 
     def ask() -> object:
-        if isinstance(gate, PostgresRateLimiter):
-            return gate.acquire({"key": (3, SLOW)})["key"].granted
-        return gate.admit({"task": OPTIONS})["task"].admitted
+        if isinstance(keeper, PostgresRateLimiter):
+            return keeper.acquire({"key": (3, SLOW)})["key"].granted
+        return keeper.admit({"task": OPTIONS})["task"].admitted
 
     assert ask()
     private_server.stop()
@@ -162,15 +162,15 @@ def test_after_an_outage_the_same_object_goes_on(
 
 @pytest.mark.parametrize("kind", [PostgresRateLimiter, PostgresCircuitBreaker])
 def test_a_server_that_was_restarted_in_between_is_not_noticed(
-    private_server: Server, open_gate: Open, kind: type
+    private_server: Server, open_keeper: Open, kind: type
 ) -> None:
-    gate = open_gate(kind, private_server.new_database("gates"))
+    keeper = open_keeper(kind, private_server.new_database("limits"))
     acquire = {"key": (1, SLOW)}
     for restart in (False, True):
         if restart:
             private_server.stop()
             private_server.start()
-        if isinstance(gate, PostgresRateLimiter):
-            assert gate.acquire(acquire)["key"].granted == 1
+        if isinstance(keeper, PostgresRateLimiter):
+            assert keeper.acquire(acquire)["key"].granted == 1
         else:
-            assert gate.admit({"task": OPTIONS})["task"].admitted
+            assert keeper.admit({"task": OPTIONS})["task"].admitted

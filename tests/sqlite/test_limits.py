@@ -19,8 +19,8 @@ Open = Callable[[type], Any]
 
 
 @pytest.fixture
-def open_gate(sqlite_path: Path) -> Iterator[Open]:
-    """``open_gate(kind)``: a limiter or breakers on this test's file, closed after it."""
+def open_keeper(sqlite_path: Path) -> Iterator[Open]:
+    """``open_keeper(kind)``: a limiter or breakers on this test's file, closed after it."""
     opened: list[Any] = []
 
     def make(kind: type) -> Any:
@@ -28,12 +28,12 @@ def open_gate(sqlite_path: Path) -> Iterator[Open]:
         return opened[-1]
 
     yield make
-    for gate in opened:
-        gate.close()
+    for keeper in opened:
+        keeper.close()
 
 
-def test_as_long_as_all_goes_well_a_breaker_writes_nothing(sqlite_path: Path, open_gate: Open) -> None:
-    breaker = open_gate(SqliteCircuitBreaker)
+def test_as_long_as_all_goes_well_a_breaker_writes_nothing(sqlite_path: Path, open_keeper: Open) -> None:
+    breaker = open_keeper(SqliteCircuitBreaker)
     breaker.admit({"task": OPTIONS})
     watching = sqlite3.connect(sqlite_path)
     before = watching.execute("PRAGMA data_version").fetchone()
@@ -52,14 +52,14 @@ def test_as_long_as_all_goes_well_a_breaker_writes_nothing(sqlite_path: Path, op
 
 @pytest.mark.parametrize("kind", [SqliteRateLimiter, SqliteCircuitBreaker])
 def test_a_file_that_could_not_be_opened_is_opened_as_soon_as_it_can(
-    sqlite_path: Path, open_gate: Open, kind: type
+    sqlite_path: Path, open_keeper: Open, kind: type
 ) -> None:
-    gate = open_gate(kind)
+    keeper = open_keeper(kind)
 
     def ask() -> bool:
-        if isinstance(gate, SqliteRateLimiter):
-            return gate.acquire({"key": (1, SLOW)})["key"].granted == 1
-        return bool(gate.admit({"task": OPTIONS})["task"].admitted)
+        if isinstance(keeper, SqliteRateLimiter):
+            return keeper.acquire({"key": (1, SLOW)})["key"].granted == 1
+        return bool(keeper.admit({"task": OPTIONS})["task"].admitted)
 
     sqlite_path.mkdir()
     with pytest.raises(StorageUnavailable):

@@ -21,7 +21,7 @@ CLOSED, OPEN, HALF_OPEN = BreakerState
 
 
 class CircuitBreakerConformance(Sharing, BreakerSuite):
-    """Subclass it as ``TestSomething`` and define the fixture ``gate_url``: EMPTY breakers per test."""
+    """Subclass it as ``TestSomething`` and define the fixture ``limits_url``: EMPTY breakers per test."""
 
     # ---- closed ----
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from taskito_core.limits import Admission, BreakerOptions, BreakerState, CircuitBreaker
-from taskito_core.testing.conformance.gates import GateSuite
+from taskito_core.testing.conformance.limits import LimitsSuite
 from taskito_core.testing.opening import open_breaker
 
 Connect = Callable[[], CircuitBreaker]
@@ -31,10 +31,10 @@ def open_it(breaker: CircuitBreaker, task: str = "task") -> None:
     assert record(breaker, False, False, False, task=task) is BreakerState.OPEN
 
 
-class BreakerSuite(GateSuite):
+class BreakerSuite(LimitsSuite):
     """One breaker object for each test, and how to make more."""
 
-    open_gate = staticmethod(open_breaker)
+    open_keeper = staticmethod(open_breaker)
     calls = {
         "admit": admit,
         "record": lambda breaker: record(breaker, False),

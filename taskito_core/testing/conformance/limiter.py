@@ -17,7 +17,7 @@ from taskito_core.limits import RateLimit, RateLimiter
 from taskito_core.memory.limits import MemoryRateLimiter
 from taskito_core.memory.store import forget
 from taskito_core.storage import StorageConfig
-from taskito_core.testing.conformance.gates import GateSuite
+from taskito_core.testing.conformance.limits import LimitsSuite
 from taskito_core.testing.conformance.processes import Actors
 from taskito_core.testing.opening import open_limiter
 
@@ -32,10 +32,10 @@ def take(limiter: RateLimiter, n: int, limit: RateLimit = SLOW, key: str = "key"
     return limiter.acquire({key: (n, limit)})[key].granted
 
 
-class RateLimiterConformance(GateSuite):
-    """Subclass it as ``TestSomething`` and define the fixture ``gate_url``: an EMPTY limiter per test."""
+class RateLimiterConformance(LimitsSuite):
+    """Subclass it as ``TestSomething`` and define the fixture ``limits_url``: an EMPTY limiter per test."""
 
-    open_gate = staticmethod(open_limiter)
+    open_keeper = staticmethod(open_limiter)
     calls = {
         "acquire": lambda limiter: take(limiter, 1),
         "give_back": lambda limiter: limiter.give_back({"key": (1, SLOW)}),
@@ -284,7 +284,7 @@ class RateLimiterConformance(GateSuite):
                 limiter.clock_shift += ticks * REFILL
                 model.clock_shift = limiter.clock_shift
                 named = {f"{name}-{key}": want for key, want in batch.items()}
-                answers = [getattr(gate, call)(named) for gate in (limiter, model)]
+                answers = [getattr(keeper, call)(named) for keeper in (limiter, model)]
                 if call == "acquire":
                     real, wanted = answers
                     assert {key: one.granted for key, one in real.items()} == {

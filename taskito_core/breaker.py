@@ -1,8 +1,7 @@
-"""The arithmetic of rate limiters and circuit breakers: state in, state and answer out. Pure.
+"""The arithmetic of a circuit breaker: its state, before and after a call. Pure.
 
 Every backend keeps the state where all workers see it, and lets one change it at a time. What the
-change is, is decided here. (PostgreSQL repeats the arithmetic of a bucket in one statement, because
-nobody should hold a lock while messages travel; the conformance suite compares the two.)
+change is, is decided here.
 """
 
 from __future__ import annotations
@@ -11,58 +10,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from taskito_core.limits import (
-    Admission,
-    BreakerOptions,
-    BreakerRecord,
-    BreakerState,
-    Grant,
-    RateLimit,
-)
+from taskito_core.limits import Admission, BreakerOptions, BreakerRecord, BreakerState
 
 #: Seconds after which to ask again while somebody else's probe runs: it may end at any moment.
 PROBE_LOOK = 1.0
-#: Milliseconds by which a clock may have been set back and is waited for.
-CLOCK_PATIENCE = 60_000
-
-
-class Bucket(NamedTuple):
-    """The tokens of one key at one moment. A token bucket, as in ITU-T I.371, appendix I."""
-
-    tokens: float
-    updated_at: int  #: milliseconds since the epoch, the store's clock
-
-    @classmethod
-    def full(cls, limit: RateLimit, now: int) -> Bucket:
-        """The bucket of a key that was never asked for."""
-        return cls(float(limit.burst), now)
-
-    def take(self, wanted: int, limit: RateLimit, now: int) -> tuple[Bucket, Grant]:
-        """Take up to ``wanted`` tokens."""
-        filled = self._refilled(limit, now)
-        granted = min(max(wanted, 0), int(filled.tokens))
-        left = filled._replace(tokens=filled.tokens - granted)
-        return left, left.grant(wanted, granted, limit)
-
-    def grant(self, wanted: int, granted: int, limit: RateLimit) -> Grant:
-        """The answer to whoever left the bucket like this."""
-        if granted == wanted and wanted > 0:
-            return Grant(granted, 0.0)
-        missing = max(0.0, 1.0 - self.tokens)
-        # In whole milliseconds, as the clock counts: asked any earlier the token would not be there.
-        return Grant(granted, math.ceil(missing / limit.rate * 1000) / 1000)
-
-    def put_back(self, unused: int, limit: RateLimit, now: int) -> Bucket:
-        """Return tokens that were not used."""
-        filled = self._refilled(limit, now)
-        return filled._replace(tokens=min(float(limit.burst), filled.tokens + max(unused, 0)))
-
-    def _refilled(self, limit: RateLimit, now: int) -> Bucket:
-        # A clock that was set back gives nothing for the time it repeats. One that was set back by a day
-        # would give nothing for a day: from there on it counts anew.
-        moment = max(now, self.updated_at) if self.updated_at - now <= CLOCK_PATIENCE else now
-        passed = max(0, now - self.updated_at) / 1000
-        return Bucket(min(float(limit.burst), self.tokens + passed * limit.rate), moment)
 
 
 class Breaker(NamedTuple):

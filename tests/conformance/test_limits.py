@@ -21,7 +21,7 @@ class InMemory:
     single_process = True
 
     @pytest.fixture
-    def gate_url(self) -> Iterator[str]:
+    def limits_url(self) -> Iterator[str]:
         name = new_id()
         yield f"memory://{name}"
         forget(name)
@@ -29,7 +29,7 @@ class InMemory:
 
 class OnSqlite:
     @pytest.fixture
-    def gate_url(self, tmp_path: Path) -> str:
+    def limits_url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/limits.db"
 
     @pytest.fixture
@@ -51,11 +51,11 @@ def postgres_database(postgres_server: Server) -> Iterator[str]:
 
 class OnPostgres:
     @pytest.fixture
-    def gate_url(self, postgres_database: str) -> str:
+    def limits_url(self, postgres_database: str) -> str:
         return postgres_database
 
     @pytest.fixture
-    def gate_schema(self) -> str:
+    def limits_schema(self) -> str:
         # A new database for every test would take longer than most tests.
         return f"gates_{next(_numbers)}"
 

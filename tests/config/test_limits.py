@@ -52,9 +52,9 @@ def test_a_backend_without_one_is_an_error_only_when_one_is_asked_for(opener: st
 
 @pytest.mark.parametrize("opener", OPENERS)
 def test_an_alias_means_the_same_as_the_name(opener: str) -> None:
-    gate = getattr(load(), opener)("PostgreSQL", POSTGRES)
+    keeper = getattr(load(), opener)("PostgreSQL", POSTGRES)
 
-    assert type(gate).__module__.startswith("taskito_postgres")
+    assert type(keeper).__module__.startswith("taskito_postgres")
 
 
 @pytest.mark.parametrize("opener", OPENERS)

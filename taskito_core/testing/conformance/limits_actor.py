@@ -74,11 +74,11 @@ OF_BREAKERS: dict[str, Callable[..., None]] = {act.__name__: act for act in (pro
 
 def main() -> None:
     url, schema, action, arguments = sys.argv[1:]
-    gate: Any = open_limiter(url, schema) if action in OF_LIMITERS else open_breaker(url, schema)
+    keeper: Any = open_limiter(url, schema) if action in OF_LIMITERS else open_breaker(url, schema)
     say("ready")
     hear()
-    (OF_LIMITERS | OF_BREAKERS)[action](gate, **json.loads(arguments))
-    gate.close()
+    (OF_LIMITERS | OF_BREAKERS)[action](keeper, **json.loads(arguments))
+    keeper.close()
 
 
 if __name__ == "__main__":
