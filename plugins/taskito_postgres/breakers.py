@@ -39,8 +39,8 @@ SELECT n.task, c.now, b.state, b.failed_at, b.opened_at, b.probe_at, b.threshold
 OPEN_BREAKERS = """
 INSERT INTO taskito.circuit_breakers (task_name, state, failed_at, failures, opened_at, probe_at, threshold,
                                       "window", cooldown)
-SELECT * FROM unnest(%(tasks)b, %(states)b, %(failed)b, %(failures)b, %(opened)b, %(probes)b, %(thresholds)b,
-                     %(windows)b, %(cooldowns)b)
+SELECT * FROM unnest(%(tasks)b, %(states)b, %(failed_at)b, %(failures)b, %(opened)b, %(probes)b,
+                     %(thresholds)b, %(windows)b, %(cooldowns)b)
     ON CONFLICT (task_name) DO NOTHING
 RETURNING task_name
 """
@@ -51,8 +51,8 @@ SWAP_BREAKERS = """
 UPDATE taskito.circuit_breakers b
    SET state = n.state, failed_at = n.failed_at, failures = n.failures, opened_at = n.opened_at,
        probe_at = n.probe_at, threshold = n.threshold, "window" = n.span, cooldown = n.cooldown
-  FROM unnest(%(tasks)b, %(states)b, %(failed)b, %(failures)b, %(opened)b, %(probes)b, %(thresholds)b,
-              %(windows)b, %(cooldowns)b, %(old_states)b, %(old_failed)b, %(old_opened)b, %(old_probes)b)
+  FROM unnest(%(tasks)b, %(states)b, %(failed_at)b, %(failures)b, %(opened)b, %(probes)b, %(thresholds)b,
+              %(windows)b, %(cooldowns)b, %(old_states)b, %(old_failed_at)b, %(old_opened)b, %(old_probes)b)
        AS n(task, state, failed_at, failures, opened_at, probe_at, threshold, span, cooldown,
             old_state, old_failed_at, old_opened_at, old_probe_at)
  WHERE b.task_name = n.task AND b.state = n.old_state AND b.failed_at = n.old_failed_at
@@ -170,7 +170,7 @@ class PostgresCircuitBreaker(Door):
             return set()
         new = _columns({task: after for task, (_, after) in changed.items()})
         old = _columns({task: before for task, (before, _) in changed.items()})
-        named = ("states", "failed", "opened", "probes")
+        named = ("states", "failed_at", "opened", "probes")
         return self._store(doing, SWAP_BREAKERS, {**new, **{f"old_{name}": old[name] for name in named}})
 
     def _store(self, doing: str, statement: str, named: Mapping[str, Any]) -> set[str]:
@@ -198,7 +198,7 @@ def _columns(rows: Mapping[str, Kept]) -> dict[str, Any]:
     return {
         "tasks": Texts(names),
         "states": Texts(breaker.state.value for breaker in breakers),
-        "failed": Texts(json.dumps(breaker.failures) for breaker in breakers),
+        "failed_at": Texts(json.dumps(breaker.failures) for breaker in breakers),
         "failures": Bigints(len(breaker.failures) for breaker in breakers),
         "opened": Bigints(breaker.opened_at for breaker in breakers),
         "probes": Bigints(breaker.probe_at for breaker in breakers),
