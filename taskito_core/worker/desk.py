@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
-from taskito_core.job import Release, Retry
+from taskito_core.job import Complete, Release, Retry
 from taskito_core.managing import Note, Swept
 from taskito_core.storage import Beat, Storage, Want, WorkerInfo
 from taskito_core.worker.batches import Batches
@@ -269,10 +269,12 @@ class StoreDesk:
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
-        recorded = [entry for entry in batch if entry.claim.id in exchange.recorded]
-        log_failures(recorded)
-        if notices := notices_of(recorded, self.worker.id, exchange.now):
-            self._on_failed(notices)
+        # Nearly all of them are results, of which nothing more is to be said.
+        others = [entry for entry in batch if type(entry.outcome) is not Complete]
+        if failed := [entry for entry in others if entry.claim.id in exchange.recorded]:
+            log_failures(failed)
+            if notices := notices_of(failed, self.worker.id, exchange.now):
+                self._on_failed(notices)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return
@@ -288,7 +290,7 @@ class StoreDesk:
                 self._look_at = min(self._look_at, now + _until(exchange.next_due, exchange.now))
         if exchange.sweep_at is not None:
             self._rounds.sooner(Round.SWEEP, now + _until(exchange.sweep_at, exchange.now))
-        self._look_for_returned(batch, now)
+        self._look_for_returned(others, now)
 
     def _swept(self, swept: Swept, now: float) -> None:
         pause = None if swept.next_at is None else _until(swept.next_at, swept.now)
