@@ -141,7 +141,8 @@ class Gatekeeper:
                 del caps[lane]
 
     def _pass_breakers(self, caps: dict[str, int], passage: Passage, now: float) -> None:
-        asking = {lane: self._breakers[lane] for lane in caps if lane in self._breakers}
+        # Not for a lane that was passed over: it would probe without a token.
+        asking = {lane: self._breakers[lane] for lane, cap in caps.items() if cap and lane in self._breakers}
         if not asking or self._breaker is None:
             return
         for lane, admission in self._breaker.admit(asking).items():
@@ -258,6 +259,8 @@ class Gatekeeper:
             elif counted and task in self._probing:
                 unbegun.append(task)
         self._withdraw(unbegun)
+        for task in unbegun:
+            self._held_until.pop(task, None)  # Refused because of the probe that did not begin.
         return self._record(heard) or bool(unbegun)
 
     def _record(self, heard: Mapping[str, tuple[Sequence[bool], BreakerOptions]]) -> bool:

@@ -213,6 +213,18 @@ def test_a_breaker_is_not_asked_for_a_probe_that_has_no_token(worker: Worker) ->
     assert worker.breaker.admit({"both": OPTIONS})["both"].admitted
 
 
+def test_a_probe_needs_a_token_although_another_task_was_first_in_turn(worker: Worker) -> None:
+    worker.limiter.acquire({"both": (3, FEW)})
+    worker.breaker.record({"both": ((False, False), OPTIONS)})
+    worker.breaker.clock_shift = round(OPTIONS.cooldown * 1000)
+    worker.enqueue("both")
+    worker.enqueue("limited", 2)
+
+    claims = [claim for _ in range(4) for claim in worker.claim(free=1)]
+
+    assert names(claims) == ["limited", "limited"]
+
+
 def test_while_the_limiter_is_away_its_tasks_wait_and_others_go_on(
     worker: Worker, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +310,7 @@ def test_a_probe_that_ends_without_success_or_failure_leaves_its_place_at_once(
     worker: Worker, how: str
 ) -> None:
     probe = worker.start_probe()
+    assert worker.claim() == []
     outcomes: Mapping[str, Outcome] = {
         "released": release(probe),
         "cancelled": cancelled(probe),
