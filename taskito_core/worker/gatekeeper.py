@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from taskito_core.errors import StorageError
 from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, Outcome, Retry
-from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker, RateLimit, RateLimiter
+from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker, RateLimit, RateLimiter, Wants
 from taskito_core.plugins import Plugins
 from taskito_core.report import AppReport, TaskPolicy
 from taskito_core.storage import Storage, Want
@@ -187,13 +187,20 @@ class Gatekeeper:
             for task, granted in passage.tokens.items()
             if granted > seen[task]
         }
-        try:
-            if unused and self._limiter is not None:
-                self._limiter.give_back(unused)
-        except StorageError as exc:
-            log.debug("unused tokens were not given back, they refill: %s", exc)
+        self._give_back(unused, passage)
         self._withdraw([task for task in passage.probes if not seen[task]])
         return frozenset(strays)
+
+    def _give_back(self, unused: Wants, passage: Passage) -> None:
+        if not unused or self._limiter is None:
+            return
+        try:
+            self._limiter.give_back(unused)
+        except StorageError as exc:
+            log.debug("unused tokens were not given back, they refill: %s", exc)
+            return
+        for task in set(unused).intersection(passage.want.tasks):  # The others are held by their breakers.
+            self._held_until.pop(task, None)  # There were fewer than were asked for, but there are some.
 
     def unclaimed(self, passage: Passage) -> None:
         """The claim failed. If it was made all the same, its jobs go back unbegun, so no probe is among them.

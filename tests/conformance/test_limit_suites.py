@@ -75,7 +75,7 @@ class _LetsEverybodyProbe(MemoryCircuitBreaker):
 
 class _WithdrawsForOthers(MemoryCircuitBreaker):
     def withdraw(self, task_names: Sequence[str]) -> None:
-        with self._storage._lock() as store:
+        with self._lock() as store:
             for task in task_names:
                 if task in store.breakers:
                     breaker, options = store.breakers[task]
@@ -86,11 +86,9 @@ class _HearsEverybody(MemoryCircuitBreaker):
     """Takes any outcome for the probe's."""
 
     def record(self, outcomes: Outcomes) -> dict[str, BreakerState]:
-        with self._storage._lock() as store:
-            for task, (breaker, options) in store.breakers.items():
-                admission = Admission(True, breaker.state, 0.0)
-                self._probes.admitted(task, admission, breaker)
-                store.breakers[task] = breaker, options
+        with self._lock() as store:
+            for task, (breaker, _) in store.breakers.items():
+                self._probes.admitted(task, Admission(True, breaker.state, 0.0), breaker)
         return super().record(outcomes)
 
 

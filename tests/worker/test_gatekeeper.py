@@ -89,7 +89,8 @@ class Worker:
 
     def enqueue(self, task_name: str, count: int = 1) -> list[str]:
         lane = "" if task_name == "free" else task_name
-        jobs = [make_job(task_name=task_name, lane=lane) for _ in range(count)]
+        # Due for long: what has just fallen due may be looked for a moment later, as clocks differ.
+        jobs = [make_job(task_name=task_name, lane=lane, scheduled_at=1) for _ in range(count)]
         return [receipt.id for receipt in self.storage.enqueue(jobs)]
 
     def visit(self, *ended: tuple[Claim, Outcome], free: int = 4) -> Visit:
@@ -172,8 +173,10 @@ def test_a_job_that_is_refused_stays_pending_and_is_charged_nothing(worker: Work
     assert len(claimed) == 3
 
 
-def test_a_lane_that_must_wait_is_not_asked_for_until_its_time(worker: Worker) -> None:
-    worker.enqueue("limited", 10)
+@pytest.mark.parametrize("task_name", ["limited", "both"])
+def test_a_lane_that_must_wait_is_not_asked_for_until_its_time(worker: Worker, task_name: str) -> None:
+    worker.breaker.record({"both": ((False, False), OPTIONS)})
+    worker.enqueue(task_name, 10)
     worker.visit()
     asked = worker.limiter.asked
 
@@ -190,6 +193,15 @@ def test_tokens_for_which_there_is_no_job_are_given_back_at_once(worker: Worker)
     assert len(worker.claim(free=3)) == 1
 
     assert worker.limiter.acquire({"limited": (3, FEW)})["limited"].granted == 2
+
+
+def test_a_token_that_was_given_back_is_had_by_the_next_job(worker: Worker) -> None:
+    worker.limiter.acquire({"limited": (2, FEW)})
+    worker.storage.enqueue([make_job(task_name="free", priority=9, scheduled_at=1)])
+    worker.enqueue("limited")
+    assert names(worker.claim(free=1)) == ["free"]
+
+    assert names(worker.claim(free=2)) == ["limited"]
 
 
 def test_tokens_of_a_task_whose_breaker_is_open_are_given_back_at_once(worker: Worker) -> None:
