@@ -41,7 +41,7 @@ class OnSqlite:
 
 @pytest.fixture(scope="module")
 def postgres_database(postgres_server: Server) -> Iterator[str]:
-    url = postgres_server.new_database("taskito_gates")
+    url = postgres_server.new_database("taskito_limits")
     yield url
     # A session that was closed may show for a moment.
     connected = leaks.settled(lambda: postgres_server.connections(url))
