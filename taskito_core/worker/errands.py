@@ -96,7 +96,7 @@ class Errands:
             return Visit(exchange, more=opened)
         strays = self._gatekeeper.claimed(passage, exchange.claims, exchange.now)
         more = opened or self._gatekeeper.more(passage, exchange.claims)
-        return Visit(exchange, strays, more, self._gatekeeper.retry_after())
+        return Visit(exchange, strays, more, passage.retry_after())
 
     def tidy(self) -> int:
         """Rescue what nobody watches, and prune; how many jobs were pruned."""
