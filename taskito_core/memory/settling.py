@@ -81,7 +81,10 @@ def interrupt(store: Store, job: Job, now: int) -> None:
     """Take a running job from a worker that is gone."""
     error = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerLost", f"worker {job.worker} is gone")
     store.add_error(job, job.token or 0, error, now)
-    lost = store.put(job, error=error.summary, interruptions=job.interruptions + 1, expires_at=None)
+    # Without its token, also if it ends here: what its worker may still send is fenced.
+    lost = store.put(
+        job, error=error.summary, interruptions=job.interruptions + 1, expires_at=None, token=None
+    )
     hand_back(store, lost, now)
 
 

@@ -9,21 +9,34 @@ from typing import Any, assert_type
 
 from taskito import (
     AttemptError,
+    Blocker,
+    BreakerRecord,
     Call,
     DeadLetter,
     EnqueuedJob,
+    GroupResult,
     JobContext,
+    JobExplanation,
     JobResult,
     JobSpec,
     JobStatus,
     JsonSerializer,
     ListPage,
+    LogEntry,
+    PeriodicState,
     PickleSerializer,
     Queue,
+    ReplayRecord,
+    Signature,
     Stats,
     Task,
+    TaskMetrics,
     TaskMiddleware,
+    chain,
+    chord,
     current_job,
+    group,
+    starmap,
 )
 
 queue = Queue("jobs.db", 4, 3, 300, 0, None, JsonSerializer(), None, "sqlite", None, "taskito", pool_size=2)
@@ -144,6 +157,49 @@ with queue.test_mode(run=False):
     assert_type(queue.all_enqueued(), list[EnqueuedJob])
     assert_type(queue.drain(), int)
 
+
+@queue.task(rate_limit="100/m", concurrency=2, concurrency_key="user:{user}", on_excess="drop")
+def limited(user: str) -> None: ...
+
+
+@queue.task(circuit_breaker={"threshold": 5, "window": 60.0}, result_ttl=timedelta(hours=1))
+def fragile() -> float:
+    return 0.0
+
+
+@queue.periodic("0 7 * * mon-fri", timezone="Europe/Berlin", catch_up="one", args=("x",))
+def report(to: str) -> int:
+    return len(to)
+
+
+# What a canvas ends in: one job, or many. What a chain or a callback ends in depends on the last part.
+assert_type(add.s(1), Signature)
+assert_type(chain(add.s(1), add.s(2)).apply(), Any)
+assert_type(group(add.s(n) for n in range(3)).apply(priority=1), GroupResult)
+assert_type(chord([add.s(1), add.s(2)], add.s(3), on_error="collect").apply(), Any)
+assert_type(group([add.s(1)]).apply().results(timeout=5), list[Any])
+starmap(add, [(1, 2), (3, 4)]).apply()
+
+assert_type(report.delay("x").result(), int)
+assert_type(
+    limited.using(unique_key="u", expires=60, depends_on=["a", add.delay(1)]).delay("x"), JobResult[None]
+)
+assert_type(add.using(connection=object(), metadata={"a": 1}).delay(1).cancel(), bool)
+assert_type(queue.explain("x"), JobExplanation)
+assert_type(queue.explain("x").blockers, tuple[Blocker, ...])
+assert_type(queue.metrics(add.name, since=timedelta(hours=1)), list[TaskMetrics])
+assert_type(queue.metrics()[0].p99, float)
+assert_type(queue.replay_history("x"), list[ReplayRecord])
+assert_type(queue.retry_dead("x"), JobResult[Any])
+assert_type(queue.task_logs("x"), list[LogEntry])
+assert_type(queue.circuit_breakers(), list[BreakerRecord])
+assert_type(queue.periodic_tasks(), list[PeriodicState])
+assert_type(queue.pause(), bool)
+assert_type(queue.purge_completed(older_than=timedelta(days=7)), int)
+assert_type(list(current_job.track([1, 2])), list[int])
+current_job.update_progress(50)
+current_job.log("half", level="warning", extra={"n": 1})
+
 # What both must refuse.
 add.delay("1")  # error
 add.delay(1, c=2)  # error
@@ -169,3 +225,11 @@ Queue(middleware=[object()])  # error
 queue.on_dead(lambda ctx: None)  # error
 queue.on_failure(again)  # error
 queue.assert_enqueued(add, prioritty=1)  # error
+queue.periodic("* * * * *", catchup="one")(add.function)  # error
+queue.periodic("* * * * *", catch_up="some")(add.function)  # error
+queue.task(on_excess="ignore")  # error
+add.s("x")  # error
+chain(add)  # error
+chord([add.s(1)], add.s(3), on_error="ignore")  # error
+queue.metrics(since="1h")  # error
+add.using(unique="x")  # error

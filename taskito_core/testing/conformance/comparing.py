@@ -89,10 +89,13 @@ def comparable_replays(rows: Sequence[Replay]) -> list[tuple[Any, ...]]:
 
 
 def _comparable_reason(job: Job) -> str | None:
-    """The words of a rescue are the store's own, and which bad parent is named is its choice."""
+    """The words of a rescue are the store's own, and which bad parent is named is its choice.
+
+    So is what is said of a job that a sweep finds expired together with its parent.
+    """
     if job.error is None or job.interruptions:
         return None
-    return job.error.split()[0] if job.error.startswith(("parent ", "expired: ")) else job.error
+    return "too late" if job.error.startswith(("parent ", "expired: ")) else job.error
 
 
 def _comparable_gate(job: Job) -> str | None:

@@ -344,8 +344,11 @@ class _Comparison(RuleBasedStateMachine):
         return [by_queue.get(queue, Counts()) for queue in self.queues]
 
     def listed(self, storage: Storage) -> list[list[str]]:
+        """The ids in each queue. A large batch may be made in more than one moment: each store has its own."""
         pages = [storage.list_jobs(JobFilter(queue=queue), 1_000, None) for queue in self.queues]
-        return [[job.id for job in page.jobs] for page in pages]
+        ages = [[(job.created_at, job.id) for job in page.jobs] for page in pages]
+        assert ages == [sorted(age, reverse=True) for age in ages]
+        return [sorted(job_id for _, job_id in age) for age in ages]
 
     def peeked(self, storage: Storage) -> dict[str, int]:
         return comparable_peek(storage.peek(self.queues, ("", "job", "other")), storage.now())
