@@ -55,6 +55,7 @@ from taskito_core.limits import (
     RateLimiter,
 )
 from taskito_core.metrics import Measurement, Metrics, Summary
+from taskito_core.periodic import CatchUp, PeriodicEntry
 from taskito_core.secrecy import mask_url
 from taskito_core.storage import (
     COUNT_CAP,
@@ -88,6 +89,7 @@ __all__ = [
     "BreakerOptions",
     "BreakerState",
     "Capability",
+    "CatchUp",
     "Charge",
     "CircuitBreaker",
     "Claim",
@@ -118,6 +120,7 @@ __all__ = [
     "Page",
     "PayloadTooLarge",
     "Peer",
+    "PeriodicEntry",
     "RateLimit",
     "RateLimiter",
     "Receipt",

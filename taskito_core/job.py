@@ -66,7 +66,7 @@ MOVES: Mapping[Move, Transition] = MappingProxyType(
 def new_id() -> str:
     """A time-ordered job id: a UUID version 7 (RFC 9562, section 5.7) as 32 hex digits."""
     milliseconds = time.time_ns() // 1_000_000
-    return _as_id(f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}", int.from_bytes(os.urandom(10), "big") >> 6)
+    return as_id(f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}", int.from_bytes(os.urandom(10), "big") >> 6)
 
 
 def new_ids() -> Iterator[str]:
@@ -79,7 +79,7 @@ def new_ids() -> Iterator[str]:
     count = int.from_bytes(os.urandom(5), "big")
     while True:
         for (low,) in _LOW_BITS.iter_unpack(os.urandom(_IDS_AT_ONCE * _LOW_BITS.size)):
-            yield _as_id(head, count << 32 | low)
+            yield as_id(head, count << 32 | low)
             count += 1
 
 
@@ -87,8 +87,8 @@ _LOW_BITS = struct.Struct("I")
 _IDS_AT_ONCE = 64
 
 
-def _as_id(head: str, tail: int) -> str:
-    """48 bits of time in hex, then version 7, 12 bits, variant 2 and 62 bits: the 74 of ``tail``."""
+def as_id(head: str, tail: int) -> str:
+    """An id of 48 bits of time in hex, then version 7, 12 bits, variant 2 and 62 bits: the 74 of ``tail``."""
     return f"{head}7{tail >> 62:03x}{tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000:016x}"
 
 
