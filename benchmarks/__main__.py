@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import cpu, latency, throughput
+from benchmarks import cpu, crowds, latency, throughput
 from benchmarks.stores import Backend, Postgres, backends
 
 MEASUREMENTS: dict[str, Callable[[Backend, float], dict[str, Any]]] = {
@@ -24,6 +24,9 @@ MEASUREMENTS: dict[str, Callable[[Backend, float], dict[str, Any]]] = {
     "idle": latency.idle,
     "start": latency.start,
     "stop": latency.stop,
+    "limited": crowds.limited,
+    "future": crowds.future,
+    "gathered": crowds.gathered,
 }
 
 

@@ -16,6 +16,7 @@ class Tasks(NamedTuple):
     noop: Task[[], None]
     stamp: Task[[], float]
     spin: Task[[int], int]
+    count: Task[[list[None]], int]
 
 
 def register(queue: Queue) -> Tasks:
@@ -33,7 +34,11 @@ def register(queue: Queue) -> Tasks:
     def spin(rounds: int) -> int:
         return burn(rounds)
 
-    return Tasks(noop, stamp, spin)
+    @queue.task(name="count")
+    def count(results: list[None]) -> int:
+        return len(results)
+
+    return Tasks(noop, stamp, spin, count)
 
 
 def burn(rounds: int) -> int:

@@ -43,11 +43,11 @@ class Store(ABC):
     def queue(self) -> Queue:
         return Queue(backend=self.backend, db_url=self.url)
 
-    def drained(self) -> Drained:
-        """How many jobs are complete, and when the first began and the last ended."""
+    def drained(self, which: str = "true") -> Drained:
+        """How many of the jobs (a condition in SQL) are complete; when the first began and the last ended."""
         [row] = self.query(
             "SELECT count(*), coalesce(min(started_at), 0), coalesce(max(completed_at), 0) FROM "
-            f"{self.jobs} WHERE status = 'complete'"
+            f"{self.jobs} WHERE status = 'complete' AND {which}"
         )
         return Drained(*row)
 

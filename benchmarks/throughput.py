@@ -38,7 +38,8 @@ def drain(backend: Backend, scale: float) -> dict[str, Any]:
     }
 
 
-def _fill(store: Store, jobs: int) -> None:
+def fill(store: Store, jobs: int) -> None:
+    """Enqueue so many no-op jobs."""
     queue = store.queue()
     noop = register(queue).noop
     for start in range(0, jobs, 5000):
@@ -48,7 +49,7 @@ def _fill(store: Store, jobs: int) -> None:
 
 def _bare_drain(store: Store, jobs: int) -> float:
     """Seconds that the plugin's own claim and settle statements take, fused, from one process."""
-    _fill(store, jobs)
+    fill(store, jobs)
     queue = store.queue()
     storage, me = queue.storage, new_id()
     storage.register(
@@ -81,7 +82,7 @@ def _bare_drain(store: Store, jobs: int) -> float:
 
 def _worker_drain(store: Store, jobs: int) -> float:
     """Seconds from the first start to the last recorded end by the store's clock, the boot left out."""
-    _fill(store, jobs)
+    fill(store, jobs)
     with worker(store):
         until(lambda: store.unfinished() == 0, f"draining {jobs} jobs", interval=0.25)
     drained = store.drained()

@@ -24,9 +24,11 @@ class BenchmarkFailed(RuntimeError):
 
 
 @contextlib.contextmanager
-def worker(store: Store, procs: int = 2, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    store: Store, procs: int = 2, app: str = "benchmarks.app:queue", **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """``taskito worker`` in a session of its own; it must end with exit code 0 when interrupted."""
-    command = [str(Path(sys.executable).with_name("taskito")), "worker", "--app", "benchmarks.app:queue"]
+    command = [str(Path(sys.executable).with_name("taskito")), "worker", "--app", app]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [*command, "--procs", str(procs), "--log-level", "warning"],

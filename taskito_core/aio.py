@@ -56,3 +56,23 @@ async def in_own_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.
 
     threading.Thread(target=run, name=f"taskito-aio-{function.__name__}", daemon=True).start()
     return await future
+
+
+def off_the_loop(function: Callable[[], T]) -> T:
+    """``function()``, in another thread if this one is inside of an event loop, which cannot run a second.
+
+    That thread has a copy of the context; the loop stands still meanwhile.
+    """
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+        inside = True
+    except RuntimeError:
+        inside = False
+    if not inside:
+        return function()
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1, "taskito-aio") as executor:
+        return executor.submit(contextvars.copy_context().run, function).result()

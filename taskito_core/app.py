@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import os
@@ -46,7 +47,10 @@ def load_app(name: str) -> Queue:
 
 def report(queue: Queue, app: str) -> AppReport:
     """What the supervisor is told of an app that was just loaded."""
-    policies = {name: task.policy for name, task in queue.tasks.items()}
+    policies = {
+        name: dataclasses.replace(task.policy, notify=queue._hooks.chain(name, task).hears_failures)
+        for name, task in queue.tasks.items()
+    }
     ours = threading.current_thread(), threading.main_thread()
     return AppReport(
         app=app,
@@ -55,8 +59,12 @@ def report(queue: Queue, app: str) -> AppReport:
         queues=tuple(sorted({"default"} | {policy.queue for policy in policies.values()})),
         workers=queue.settings.workers,
         max_payload=queue.settings.max_payload,
+        metrics=queue.settings.metrics,
         plugins=queue.settings.plugins,
         modules=_own_modules(),
+        periodic=tuple(dataclasses.replace(entry, app=app) for entry in queue._periodic.values()),
+        limiter=queue.settings.limiter,
+        breaker=queue.settings.breaker,
         threads=tuple(thread.name for thread in threading.enumerate() if thread not in ours),
     )
 

@@ -120,7 +120,8 @@ class Settings:
     )
     limiter: str | None = _setting(None, values.optional(values.text), "the name or URL of a rate limiter")
     breaker: str | None = _setting(None, values.optional(values.text), "the name or URL of a circuit breaker")
-    metrics: str | None = _setting(None, values.optional(values.text), "the name or URL of a metrics sink")
+    #: None: the sink of the storage backend; "none": nothing is kept
+    metrics: str | None = _setting(None, values.maybe(values.text), "the name or URL of a metrics sink")
     #: bytes; below 64 MiB, which is what one frame between supervisor and child can carry
     max_payload: int = _setting(
         16 * MIB, values.whole(1, 60 * MIB), f"a whole number of bytes from 1 to {60 * MIB}"

@@ -35,17 +35,18 @@ FIELDS = (
     _Field("second", "0-59", 60),
     _Field("minute", "0-59", 60),
     _Field("hour", "0-23", 24),
-    _Field("day of the month", "1-31, L for the last one, 15W for the working day nearest to the 15th", 31),
+    _Field("day of the month", "1-31, L for the last one, or 15W for the working day nearest to it", 31),
     _Field("month", "1-12 or jan-dec", 12),
-    _Field("weekday", "0-7 or sun-sat, 1#2 for the second Monday, L5 for the last Friday", 7),
+    _Field("weekday", "0-7 or sun-sat, 1#2 for the second Monday, or L5 for the last Friday", 7),
 )
 _DAY, _WEEKDAY = 3, 5
 
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAMES = {
-    **{"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6},
-    **{"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6},
-    **{"jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12},
-    "l": 31,  # the last day of a month, if a range ends with it
+    **{name: number for number, name in enumerate(_DAYS)},
+    **{name: number for number, name in enumerate(_MONTHS, start=1)},
+    "l": 31,
 }
 _RANGE = re.compile(r"(\w+)-(\w+)(?:[/#]\d+)?")
 _STEP = re.compile(r".+/(\d+)")
@@ -58,11 +59,11 @@ _SPECIAL_DAY = re.compile(r"#|\dw|w\d|l\d")
 class Expression(NamedTuple):
     """A cron expression that makes sense."""
 
-    calendar: croniter  #: of a clock that is never turned; copy it before use, it remembers where it is
+    calendar: croniter  #: names the matching times of a clock that is never turned; copy before use
     fixed: bool  #: names times of day one by one, without wildcard, range or step
 
 
-def parse_cron(cron: str) -> Expression:
+def parse(cron: str) -> Expression:
     """Read ``cron``: 5 fields, 6 with seconds first, or an alias such as ``@daily``.
 
     Raises ConfigError for anything else, and for a date that never comes.
@@ -80,7 +81,7 @@ def parse_cron(cron: str) -> Expression:
         )
     calendar = croniter(" ".join(fields), 0.0, second_at_beginning=True)
     try:
-        calendar.get_next(float)
+        calendar.get_next(float, update_current=False)
     except ValueError as exc:
         raise ConfigError(f"cron {cron!r} must name a date that comes, and this one never does") from exc
     return Expression(calendar, all(_FIXED.fullmatch(text) for text in fields[:_DAY]))
@@ -91,9 +92,7 @@ def _fields(cron: object) -> list[str]:
     if not isinstance(cron, str) or not cron.strip():
         raise ConfigError(f"cron must be text such as '*/5 * * * *' or '@daily', got {cron!r}")
     if not (cron.isascii() and cron.isprintable()):
-        raise ConfigError(
-            f"cron must be plain ASCII text on one line, with spaces between fields, got {cron!r}"
-        )
+        raise ConfigError(f"cron must be plain ASCII text on one line, spaces between fields, got {cron!r}")
     text = cron.strip().lower()
     if text.startswith("@"):
         if text not in ALIASES:
@@ -124,16 +123,15 @@ def _check(cron: str, place: int, field: _Field, text: str) -> None:
             raise ValueError(text)
         croniter.expand(" ".join(alone), second_at_beginning=True)
     except ValueError as exc:
-        raise ConfigError(
-            f"{where} must be made of {field.expected} (or *, with lists, ranges and steps), got {text!r}"
-        ) from exc
+        words = f"{field.expected}, or *, lists, ranges, steps"
+        raise ConfigError(f"{where} must be {words}, got {text!r}") from exc
     for item in items:
         bounds = _RANGE.fullmatch(item)
         # To croniter 22-6 goes over midnight, and 5-5 is every value there is.
         if bounds and not _number(bounds[1]) < _number(bounds[2], ends=True):
             raise ConfigError(
                 f"{where} must have ranges that go up, got {item!r}; "
-                "one that goes over the end is written as two, such as 22-23,0-6"
+                "one over the end is written as two, 22-23,0-6"
             )
         step = _STEP.fullmatch(item)
         if step and int(step[1]) > field.size:

@@ -1,6 +1,6 @@
 """Every exception taskito raises, and what each one means to its reader.
 
-All of them derive from TaskitoError, except the two that are raised *inside* a
+All of them derive from TaskitoError, except the three that are raised *inside* a
 running task from outside of it: those are BaseExceptions, so that a task's
 ``except Exception`` cannot swallow the end of its own time.
 """
@@ -61,9 +61,17 @@ class TaskCancelledError(TaskitoError):
     """The job was cancelled before it could complete."""
 
 
+class JobCancelled(BaseException):
+    """Raised inside a task whose job was asked to cancel; letting it through ends the job as cancelled."""
+
+
 class SoftTimeoutError(BaseException):
     """Raised inside a task whose ``soft_timeout`` has passed; raised again each second while ignored."""
 
 
 class WorkerShutdown(BaseException):
     """Raised inside a task that its worker cannot wait for any longer; the job goes back, uncharged."""
+
+
+def not_found(job_id: str) -> JobNotFoundError:
+    return JobNotFoundError(f"there is no job {job_id!r}: it never existed, or was pruned")

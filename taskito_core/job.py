@@ -43,6 +43,8 @@ class Move(StrEnum):
     RELEASE = "release"
     RESCUE = "rescue"
     BURY = "bury"
+    CANCEL = "cancel"
+    STOP = "stop"
 
 
 class Transition(NamedTuple):
@@ -59,6 +61,8 @@ MOVES: Mapping[Move, Transition] = MappingProxyType(
         Move.RELEASE: Transition(JobStatus.RUNNING, JobStatus.PENDING),
         Move.RESCUE: Transition(JobStatus.RUNNING, JobStatus.PENDING),
         Move.BURY: Transition(JobStatus.RUNNING, JobStatus.DEAD),
+        Move.CANCEL: Transition(JobStatus.PENDING, JobStatus.CANCELLED),
+        Move.STOP: Transition(JobStatus.RUNNING, JobStatus.CANCELLED),
     }
 )
 
@@ -66,7 +70,7 @@ MOVES: Mapping[Move, Transition] = MappingProxyType(
 def new_id() -> str:
     """A time-ordered job id: a UUID version 7 (RFC 9562, section 5.7) as 32 hex digits."""
     milliseconds = time.time_ns() // 1_000_000
-    return as_id(f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}", int.from_bytes(os.urandom(10), "big") >> 6)
+    return _as_id(f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}", int.from_bytes(os.urandom(10), "big") >> 6)
 
 
 def new_ids() -> Iterator[str]:
@@ -79,7 +83,7 @@ def new_ids() -> Iterator[str]:
     count = int.from_bytes(os.urandom(5), "big")
     while True:
         for (low,) in _LOW_BITS.iter_unpack(os.urandom(_IDS_AT_ONCE * _LOW_BITS.size)):
-            yield as_id(head, count << 32 | low)
+            yield _as_id(head, count << 32 | low)
             count += 1
 
 
@@ -87,8 +91,8 @@ _LOW_BITS = struct.Struct("I")
 _IDS_AT_ONCE = 64
 
 
-def as_id(head: str, tail: int) -> str:
-    """An id of 48 bits of time in hex, then version 7, 12 bits, variant 2 and 62 bits: the 74 of ``tail``."""
+def _as_id(head: str, tail: int) -> str:
+    """48 bits of time in hex, then version 7, 12 bits, variant 2 and 62 bits: the 74 of ``tail``."""
     return f"{head}7{tail >> 62:03x}{tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000:016x}"
 
 
@@ -108,13 +112,22 @@ class NewJob:
     result_ttl: float | None = None  #: seconds a finished job is kept; None: for ever
     metadata: str | None = None  #: a JSON object as text
     tags: tuple[str, ...] = ()
+    lane: str = ""  #: the task's name if starting it must be allowed first (rate limit, breaker)
+    expires_at: int | None = None  #: not started by then: cancelled
+    expires: float | None = None  #: the same in seconds from the insert; only if expires_at is None
+    unique_key: str | None = None  #: held by one live job at a time
+    parents: tuple[str, ...] = ()  #: ids of jobs that must complete first
+    tolerant: bool = False  #: run also if parents ended otherwise
+    concurrency_key: str | None = None  #: jobs of one key share places
+    concurrency: int | None = None  #: how many; given exactly if there is a key
+    drop_excess: bool = False  #: if every place is taken: cancelled at once
 
 
 class Receipt(NamedTuple):
     """The answer to one NewJob: the id that now stands for it."""
 
-    id: str
-    inserted: bool  #: False if this id was stored before
+    id: str  #: of the live job that holds the unique key, if there is one
+    inserted: bool  #: False if this id was stored before, or its unique key was held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +157,12 @@ class Job:
     token: int | None  #: the fence of the current claim; a finished job keeps its last one
     metadata: str | None
     tags: tuple[str, ...]
+    gate: str | None = None  #: why it cannot be claimed, while pending; see ``Gate``
+    expires_at: int | None = None  #: not started by then: cancelled
+    unique_key: str | None = None
+    concurrency_key: str | None = None
+    progress: float | None = None  #: as the task last said
+    cancel_asked: bool = False  #: while running: it was asked to stop
 
 
 class Claim(NamedTuple):
@@ -161,6 +180,7 @@ class Claim(NamedTuple):
     timeout: float | None
     metadata: str | None
     claimed_at: int  #: milliseconds since the epoch, the store's clock
+    due_at: int  #: since when it could have run: scheduled_at, or created_at if that is later
 
 
 class ErrorKind(StrEnum):
@@ -238,16 +258,25 @@ class Dead(NamedTuple):
 
 
 class Release(NamedTuple):
-    """The claim is handed back: pending again at once, nothing charged, no error recorded."""
+    """The claim is handed back: pending again, nothing charged, no error recorded."""
 
     job_id: str
     token: int
-    lane: str | None = (
-        None  #: move it to this lane (a task's name), so that only workers knowing the task see it
-    )
+    #: move it to this lane (a task's name), so that only workers that know the task, or may start it, see it
+    lane: str | None = None
+    delay: float | None = None  #: due so many seconds after this is recorded; None: when it was due before
 
 
-Outcome = Complete | Retry | Dead | Release
+class Cancelled(NamedTuple):
+    """The attempt was stopped because somebody had asked for it, and so the job is over."""
+
+    job_id: str
+    token: int
+    error: str  #: becomes the job's ``error``: why
+    started_at: int | None
+
+
+Outcome = Complete | Retry | Dead | Release | Cancelled
 
 
 class AttemptError(NamedTuple):

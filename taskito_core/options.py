@@ -6,18 +6,25 @@ Whatever is wrong is a ConfigError; an option that does not exist is a TypeError
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Union
 
 from taskito_core import values
 from taskito_core.errors import ConfigError, PayloadTooLarge
+from taskito_core.job import NewJob
+from taskito_core.middleware import TaskMiddleware
 from taskito_core.serializers import Serializer
 from taskito_core.typed_json import is_plain
 
+if TYPE_CHECKING:
+    from taskito_core.result import JobResult
+
 Seconds = float | timedelta  #: a duration; a bare number is in seconds
+Dependencies = Union["JobResult[Any]", str, Sequence[Union["JobResult[Any]", str]]]
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 LONGEST_NAME = 255
@@ -40,6 +47,10 @@ class JobOptions(TypedDict, total=False):
     metadata: Mapping[str, Any] | None  #: plain JSON values by name
     tags: Sequence[str]
     id: str  #: the job's id; enqueueing an id that is stored already changes nothing
+    unique_key: str  #: while a live job holds this key, enqueueing gives that job
+    expires: Seconds | datetime  #: not started by then, or in so long: cancelled
+    depends_on: Dependencies  #: jobs that must complete first; if one ends otherwise, this one is cancelled
+    connection: object  #: enqueue in the transaction that is open on this connection
 
 
 class JobSpec(JobOptions, total=False):
@@ -67,6 +78,12 @@ class TaskOptions(TypedDict, total=False):
     queue: str  #: default ``default``
     result_ttl: Seconds | None  #: default: the queue's ``result_ttl``
     serializer: Serializer | None  #: default: the queue's
+    middleware: Sequence[TaskMiddleware] | None  #: inside of the queue's
+    rate_limit: str | None  #: how often it may start, over all workers: ``"100/m"``, ``"10/s"``, ``"5/2m"``
+    circuit_breaker: Mapping[str, Any] | None  #: ``{"threshold": 5, "window": 60, "cooldown": 300}``
+    concurrency: int | None  #: how many of its jobs, or of those of one key, may run at once
+    concurrency_key: str | None  #: ``"user:{user_id}"``: filled from the call's arguments
+    on_excess: Literal["wait", "drop"]  #: what becomes of a job enqueued while every place is taken
 
 
 for _options in (JobOptions, JobSpec, TaskOptions):
@@ -92,10 +109,42 @@ def job_fields(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
         # A wrapper that passes its own defaults on says None; only for these two it means something.
         if value is not None or name in ("timeout", "result_ttl"):
             field, read = _FIELDS[name]
-            fields[field] = read(name, value)
+            if name == "expires" and isinstance(value, datetime):
+                field, read = "expires_at", _moment
+            if field is not None:
+                fields[field] = read(name, value)
     if "scheduled_at" in fields and "delay" in fields:
         raise ConfigError(f"{where} was given both delay and eta; say one of them")
     return fields
+
+
+def said_of(job: NewJob) -> dict[str, Any]:
+    """The queue of a job, and what else was said of it, in the words of ``JobOptions``."""
+    said: dict[str, Any] = {}
+    for option, (field, _) in _FIELDS.items():
+        if field is None:
+            continue
+        value = _readable(field, getattr(job, field))
+        if option == "queue" or (option != "id" and value != _readable(field, _UNSAID[field])):
+            said[option] = value
+    if job.expires_at is not None:
+        said["expires"] = _readable("expires_at", job.expires_at)
+    return said
+
+
+def agrees(job: NewJob, fields: Mapping[str, Any]) -> bool:
+    """Has this job these fields?"""
+    return all(
+        _readable(field, getattr(job, field)) == _readable(field, value) for field, value in fields.items()
+    )
+
+
+def _readable(field: str, value: Any) -> Any:
+    """The value of a field as it was said, or so that equal ones compare equal."""
+    if value is not None and field == "metadata":
+        return json.loads(value)
+    is_moment = value is not None and field in ("scheduled_at", "expires_at")
+    return _EPOCH + value * _MILLISECOND if is_moment else value
 
 
 # ---- one value ----
@@ -196,7 +245,20 @@ def _sequence(what: str, value: object, of: str) -> Sequence[object]:
     return list(value)
 
 
-_FIELDS = {
+def _parents(what: str, value: object) -> tuple[str, ...]:
+    """Ids of jobs, from handles or ids, one or several."""
+    several = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    ids = tuple(dict.fromkeys(name("an id in depends_on", getattr(one, "id", one)) for one in several))
+    if not ids:
+        raise ConfigError(f"{what} must name at least one job, got {value!r}; leave it out for none")
+    return ids
+
+
+def _nothing(what: str, value: object) -> None:
+    """For what is no field of a job."""
+
+
+_FIELDS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
     "queue": ("queue", queue_name),
     "priority": ("priority", _priority),
     "delay": ("delay", seconds),
@@ -207,7 +269,12 @@ _FIELDS = {
     "metadata": ("metadata", _metadata),
     "tags": ("tags", _tags),
     "id": ("id", name),
+    "unique_key": ("unique_key", name),
+    "expires": ("expires", seconds),
+    "depends_on": ("parents", _parents),
+    "connection": (None, _nothing),
 }
+_UNSAID = {field.name: field.default for field in dataclasses.fields(NewJob)}
 
 
 # ---- of tasks only ----

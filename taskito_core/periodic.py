@@ -1,103 +1,202 @@
-"""Periodic tasks: what an app declares, and which of its fires are enqueued when.
+"""When a periodic task fires: a cron expression on the clocks of a time zone, and what was missed.
 
-Pure, as schedule.py is: the caller says what time it is. A fire has one job id wherever it is
-computed, so that two workers that enqueue it store one job.
+Pure arithmetic: it reads no clock and keeps no state. croniter only ever sees a clock that is
+never turned; what turning it means is decided here, once, for every version of croniter.
 """
 
 from __future__ import annotations
 
-import base64
+import copy
+import difflib
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from enum import StrEnum
-from typing import Any, NamedTuple, assert_never
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import NamedTuple
 
-from taskito_core.job import as_id
-from taskito_core.schedule import Schedule
+from taskito_core import cron as expressions
+from taskito_core.errors import ConfigError
 
-#: Seconds. A fire that is this late was missed: nobody was there to enqueue it.
-MISSED_AFTER = 60.0
-#: Fires that one call of ``due`` returns at most.
+CATCH_UP = ("skip", "one", "all")
+#: Milliseconds after which a slot was missed. The only worker may be away so long without harm: to
+#: stop takes up to 30 s, and then the next one starts.
+MISSED_AFTER = 60_000
+#: Slots that one call of ``due`` names, at most.
 MAX_CATCH_UP = 1000
 
+_EPOCH = datetime(1970, 1, 1)
+_DAY = 24 * 60 * 60
 
-class CatchUp(StrEnum):
-    """What becomes of the fires of a time when no worker ran."""
 
-    SKIP = "skip"  #: nothing, except that the latest one still counts if it is less than a minute late
-    ONE = "one"  #: the latest one is enqueued, however late
-    ALL = "all"  #: each is enqueued
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A cron expression in a time zone. Moments are milliseconds since the epoch; fires are whole seconds.
+
+    An expression that names its times of day one by one (``30 2 * * *``) fires once for each: at the end of
+    the gap if clocks skip the time, and at the first of two if they show it twice. Any other
+    (``*/15 * * * *``) fires whenever a clock on the wall shows a time that matches.
+
+    Raises ConfigError for an expression or a time zone that makes no sense.
+    """
+
+    cron: str  #: 5 fields, 6 with seconds first, or an alias such as ``@daily``
+    timezone: str = "UTC"  #: a name of the IANA database
+    _expression: expressions.Expression = field(init=False, repr=False, compare=False)
+    _zone: tzinfo = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_expression", expressions.parse(self.cron))
+        object.__setattr__(self, "_zone", _zone(self.timezone))
+
+    def next_after(self, moment: int) -> int:
+        """The first fire later than the moment."""
+        after = moment // 1000
+        return 1000 * (self._next_fixed(after) if self._expression.fixed else self._next_shown(after))
+
+    def between(self, after: int, until: int, limit: int) -> list[int]:
+        """The fires later than ``after`` and not later than ``until``, oldest first, at most ``limit``."""
+        fires: list[int] = []
+        while len(fires) < limit and (after := self.next_after(after)) <= until:
+            fires.append(after)
+        return fires
+
+    def last_between(self, after: int, until: int) -> int | None:
+        """The last fire later than ``after`` and not later than ``until``; None if there is none."""
+        last, low, high = None, after, until
+        # By halves: a schedule of seconds that was left alone for a month has millions of slots.
+        while low < high:
+            middle = (low + high) // 2
+            fire = self.next_after(middle)
+            if fire <= until:
+                last = low = fire
+            else:
+                high = middle
+        return last
+
+    def describe_next(self, now: int, count: int = 3) -> list[str]:
+        """The next ``count`` fires as ISO 8601 text on the schedule's clocks, for people to check."""
+        described = []
+        for _ in range(count):
+            now = self.next_after(now)
+            described.append(datetime.fromtimestamp(now // 1000, self._zone).isoformat())
+        return described
+
+    # ---- in seconds: moments since the epoch, and what a clock on the wall shows as if it were UTC ----
+
+    def _next_fixed(self, after: int) -> int:
+        shown = after + self._offset(after)
+        while True:
+            shown = self._next_on_the_wall(shown)
+            if (moment := self._moment(shown)) > after:
+                return moment
+
+    def _next_shown(self, after: int) -> int:
+        while True:
+            offset = self._offset(after)
+            moment = self._next_on_the_wall(after + offset) - offset
+            turned = self._first_change(after, moment)
+            if turned is None:
+                return moment
+            # The clock is turned before: go on from what it shows then, that very second included.
+            after = turned - 1
+            offset = self._offset(turned)
+            moment = self._next_on_the_wall(after + offset) - offset
+            if self._first_change(turned, moment) is None:
+                return moment
+            after = turned
+
+    def _next_on_the_wall(self, shown: int) -> int:
+        calendar = copy.copy(self._expression.calendar)
+        calendar.set_current(float(shown), force=True)
+        return int(calendar.get_next(float))
+
+    def _moment(self, shown: int) -> int:
+        """When a wall clock shows this: the first time, or the end of the gap that it is in."""
+        there = _EPOCH + timedelta(seconds=shown)
+        early = shown - _seconds(there.replace(tzinfo=self._zone, fold=0))
+        late = shown - _seconds(there.replace(tzinfo=self._zone, fold=1))
+        if early <= late:
+            return early
+        # In a gap the two readings are the wrong way round; the clock is turned between them.
+        turned = self._first_change(late, early)
+        return early if turned is None else turned
+
+    def _offset(self, moment: int) -> int:
+        return _seconds(datetime.fromtimestamp(moment, self._zone))
+
+    def _first_change(self, after: int, until: int) -> int | None:
+        """The first second in (after, until] with another offset than ``after``; None: there is none."""
+        offset = self._offset(after)
+        low = after
+        while low < until:
+            high = min(low + _DAY, until)
+            if self._offset(high) != offset:
+                return _bisect(low, high, lambda moment: self._offset(moment) != offset)
+            low = high
+        return None
 
 
 class Due(NamedTuple):
-    """What to do for one entry now."""
+    """What is to be done about a periodic task that is due."""
 
-    fires: list[int]  #: to be enqueued, oldest first; milliseconds since the epoch, as all times here
-    next_run: int  #: when to look again; not later than now if ``fires`` is full and more are due
+    slots: list[int]  #: to be enqueued, oldest first
+    next_run: int  #: when it is due again; may have passed if there are very many slots
 
 
-def due(schedule: Schedule, next_run_ms: int, now_ms: int, catch_up: CatchUp) -> Due:
-    """Which fires from ``next_run_ms``, the first one not dealt with, to ``now_ms`` are to be enqueued.
+def due(schedule: Schedule, next_run: int, now: int, catch_up: str) -> Due:
+    """Which slots from ``next_run``, the first that nobody dealt with, to ``now`` fire.
 
-    They are reckoned anew: a stored ``next_run_ms`` at which the schedule does not fire, because the rules
-    of its time zone have changed since, is not among them.
+    ``skip``: the last one, unless it was missed; ``one``: the last one; ``all``: every one, oldest
+    first, at most MAX_CATCH_UP at a time. A ``next_run`` that is no slot of the schedule does not fire.
     """
-    # The stored moment is itself still to be dealt with.
-    since_ms = next_run_ms - 1
-    match catch_up:
-        case CatchUp.ALL:
-            fires = schedule.between(since_ms, now_ms, MAX_CATCH_UP)
-            return Due(fires, schedule.next_after(fires[-1] if fires else now_ms))
-        case CatchUp.ONE:
-            latest = schedule.last_between(since_ms, now_ms)
-        case CatchUp.SKIP:
-            latest = schedule.last_between(max(since_ms, now_ms - round(MISSED_AFTER * 1000)), now_ms)
-        case _:
-            assert_never(catch_up)
-    return Due([] if latest is None else [latest], schedule.next_after(now_ms))
+    since = next_run - 1
+    if catch_up == "all":
+        slots = schedule.between(since, now, MAX_CATCH_UP)
+        return Due(slots, schedule.next_after(slots[-1] if slots else now))
+    if catch_up == "skip":
+        since = max(since, now - MISSED_AFTER)
+    last = schedule.last_between(since, now)
+    return Due([] if last is None else [last], schedule.next_after(now))
 
 
-def fire_id(app: str, name: str, fire_ms: int) -> str:
-    """The id of the job of one fire of an app's entry: the same in every process, in the order of time."""
-    import hashlib  # loads OpenSSL, which no producer needs
-
-    # As JSON, so that no two different triples are the same text.
-    digest = hashlib.sha256(json.dumps([app, name, fire_ms]).encode()).digest()
-    return as_id(f"{fire_ms & 0xFFFF_FFFF_FFFF:012x}", int.from_bytes(digest[:10], "big") >> 6)
+def slot_id(app: str, name: str, slot: int) -> str:
+    """The job id of a slot, the same whoever fires it: a UUID version 7 whose random bits are a hash."""
+    tail = int.from_bytes(hashlib.sha256(json.dumps([app, name, slot]).encode()).digest()[:10], "big") >> 6
+    head = f"{slot & 0xFFFF_FFFF_FFFF:012x}"
+    return f"{head}7{tail >> 62:03x}{tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000:016x}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeriodicEntry:
-    """One ``@queue.periodic`` of an app: when its task is enqueued, and with what."""
+def _seconds(moment: datetime) -> int:
+    offset = moment.utcoffset()
+    return 0 if offset is None else round(offset.total_seconds())
 
-    app: str  #: whose entry it is, ``module:attribute``
-    name: str  #: unique within the app
-    task_name: str
-    cron: str
-    timezone: str = "UTC"
-    catch_up: CatchUp = CatchUp.SKIP
-    payload: bytes  #: the serialised arguments, opaque to every store
-    queue: str = "default"
-    priority: int = 0  #: higher is claimed first
-    max_retries: int | None = None  #: retries after the first attempt; None: as the task says
-    timeout: float | None = None  #: hard limit in seconds, 0: none; None: as the task says
-    result_ttl: float | None = None  #: seconds a finished job is kept; None: for ever
-    metadata: str | None = None  #: a JSON object as text
-    tags: tuple[str, ...] = ()
 
-    def to_plain(self) -> dict[str, Any]:
-        """The fields as JSON can carry them; the payload is in base64."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "payload": base64.b64encode(self.payload).decode(), "tags": list(self.tags)}
+def _bisect(low: int, high: int, changed: Callable[[int], bool]) -> int:
+    while high - low > 1:
+        middle = (low + high) // 2
+        if changed(middle):
+            high = middle
+        else:
+            low = middle
+    return high
 
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> PeriodicEntry:
-        return cls(
-            **{
-                **plain,
-                "catch_up": CatchUp(plain["catch_up"]),
-                "payload": base64.b64decode(plain["payload"]),
-                "tags": tuple(plain["tags"]),
-            }
-        )
+
+def _zone(name: object) -> tzinfo:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+    if name == "UTC":
+        return UTC
+    try:
+        if isinstance(name, str):
+            return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    known = available_timezones()
+    if not known:
+        raise ConfigError(
+            f"timezone {name!r} cannot be looked up: install tzdata, this system has none"
+        ) from None
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ConfigError(f"timezone must be a name such as 'Europe/Berlin', got {name!r}{hint}") from None

@@ -195,12 +195,28 @@ class Plugins:
             breaker: CircuitBreaker | None = self.hook.taskito_open_breaker(url=url, config=config)
         return _opened(breaker, OfferKind.BREAKER, url)
 
-    def open_metrics(self, url: str, config: StorageConfig) -> Metrics:
-        """The metrics sink that a name or URL asks for; ConfigError if there is none."""
-        self.find(OfferKind.METRICS, url)
-        with _opening(OfferKind.METRICS, url):
+    def open_metrics(self, config: StorageConfig, setting: str | None) -> Metrics | None:
+        """The metrics sink that the setting ``metrics`` names, by default the storage's own; None: none."""
+        url = self.chosen(OfferKind.METRICS, config, setting)
+        if url is None:
+            return None
+        with _masking(url), _opening(OfferKind.METRICS, url):
             metrics: Metrics | None = self.hook.taskito_open_metrics(url=url, config=config)
         return _opened(metrics, OfferKind.METRICS, url)
+
+    def chosen(self, kind: OfferKind, config: StorageConfig, setting: str | None) -> str | None:
+        """The name or URL by which to open what stands beside the storage; None: nothing does.
+
+        A ``setting`` of None means what the storage backend itself offers, if it does; "none" means
+        nothing. Raises ConfigError if nobody offers what the setting names.
+        """
+        if setting is None:
+            offered = any(offer.name == config.backend for offer in self._offered(kind))
+            return config.backend if offered else None
+        if setting.lower() == "none":
+            return None
+        self.find(kind, setting)
+        return setting
 
     def _offered(self, kind: OfferKind) -> Iterable[Offer]:
         return (offer for offers in self._offers.values() for offer in offers if offer.kind == kind)

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import Any, Unpack, cast
 
 from taskito_core import aio, options
-from taskito_core.errors import PayloadTooLarge, StorageUnavailable
+from taskito_core.acting import Acting
+from taskito_core.errors import ConfigError, PayloadTooLarge, StorageUnavailable
+from taskito_core.hooks import Hookable
 from taskito_core.job import NewJob, new_id, new_ids
 from taskito_core.options import JobOptions, JobSpec
-from taskito_core.reading import Reading
 from taskito_core.result import JobResult
-from taskito_core.serializers import Serializer, dump_call
-from taskito_core.task import Task, call_arguments
-
-if TYPE_CHECKING:
-    from taskito_core.config import Settings
-    from taskito_core.plugins import Plugins
+from taskito_core.serializers import Inputs, Serializer, dump_call
+from taskito_core.task import call_arguments
 
 
-class Producing(Reading):
+class Producing(Acting, Hookable):
     """What a producer needs of a queue."""
 
-    settings: Settings
-    plugins: Plugins
     serializer: Serializer  #: of tasks that say nothing else
-    _tasks: dict[str, Task[..., Any]]
 
     def enqueue(
         self,
@@ -40,17 +34,22 @@ class Producing(Reading):
         StorageUnavailable. After the last the job may be stored or not: with an ``id`` of your own
         the call can be repeated, and the job is still there once.
         """
-        [result] = self._submit([self._job_of(task_name, args, kwargs, options)])
+        [result] = self._submit([self._job_of(task_name, args, kwargs, options)], options.get("connection"))
         return result
 
-    def enqueue_many(self, jobs: Iterable[JobSpec]) -> list[JobResult[Any]]:
+    def enqueue_many(
+        self, jobs: Iterable[JobSpec], *, connection: object | None = None
+    ) -> list[JobResult[Any]]:
         """Store many jobs in one transaction: all of them, or none. Each has its own options.
+
+        ``connection``: in the transaction that is open there, the caller's own.
 
         ``queue.enqueue_many([{"task_name": "mail.send", "args": (1,), "priority": 5}, send.spec(2)])``.
         Handles come in the order of ``jobs``. Raises as ``enqueue``.
         """
         ids = new_ids()
-        return self._submit([self._job_of_spec(index, spec, ids) for index, spec in enumerate(jobs)])
+        made = [self._job_of_spec(index, spec, ids) for index, spec in enumerate(jobs)]
+        return self._submit(made, connection)
 
     async def aenqueue(
         self,
@@ -61,8 +60,10 @@ class Producing(Reading):
     ) -> JobResult[Any]:
         return await aio.in_thread(self.enqueue, task_name, args, kwargs, **options)
 
-    async def aenqueue_many(self, jobs: Iterable[JobSpec]) -> list[JobResult[Any]]:
-        return await aio.in_thread(self.enqueue_many, jobs)
+    async def aenqueue_many(
+        self, jobs: Iterable[JobSpec], *, connection: object | None = None
+    ) -> list[JobResult[Any]]:
+        return await aio.in_thread(self.enqueue_many, jobs, connection=connection)
 
     def serializer_of(self, task_name: str) -> Serializer:
         task = self._tasks.get(task_name)
@@ -75,6 +76,8 @@ class Producing(Reading):
         if type(spec) is not dict and not isinstance(spec, Mapping):
             raise TypeError(f"{where} must be a mapping such as task.spec(...) makes, got {spec!r:.200}")
         said = dict(spec)
+        if said.get("connection") is not None:
+            raise ConfigError(f"{where} has a connection of its own; say it once, to enqueue_many()")
         if "task_name" not in said:
             raise TypeError(f"{where} has no task_name")
         task_name, args, kwargs = said.pop("task_name"), said.pop("args", ()), said.pop("kwargs", None)
@@ -88,18 +91,22 @@ class Producing(Reading):
         said: JobOptions,
         where: str = "enqueue()",
         ids: Iterator[str] | None = None,
+        inputs: Inputs | None = None,
     ) -> NewJob:
         args, kwargs = call_arguments(args, kwargs)
         task = self._tasks.get(task_name) if isinstance(task_name, str) else None
         if task is not None:
-            return task._new_job(task._fields_with(said, where) if said else task._fields, args, kwargs, ids)
+            fields = task._fields_of_job(said, where) if said else task._fields_now()
+            return task._new_job(fields, args, kwargs, ids, inputs)
+        name = options.name("task_name", task_name)
+        said = self._hooks.heard(name, None, said)
         fields = {
-            "task_name": options.name("task_name", task_name),
+            "task_name": name,
             "priority": self.settings.default_priority,
             "result_ttl": self.settings.result_ttl,
             **options.job_fields(where, said),
         }
-        return self._new_job(self.serializer, fields, args, kwargs, ids)
+        return self._new_job(self.serializer, fields, args, kwargs, ids, inputs)
 
     def _new_job(
         self,
@@ -108,8 +115,9 @@ class Producing(Reading):
         args: Sequence[object],
         kwargs: Mapping[str, object],
         ids: Iterator[str] | None = None,
+        inputs: Inputs | None = None,
     ) -> NewJob:
-        payload = dump_call(serializer, args, kwargs)
+        payload = dump_call(serializer, args, kwargs, inputs)
         if len(payload) > self.settings.max_payload:
             raise PayloadTooLarge(
                 f"the arguments of task {fields['task_name']!r} take {len(payload)} bytes and max_payload is "
@@ -119,10 +127,13 @@ class Producing(Reading):
             return NewJob(payload=payload, **fields)
         return NewJob(id=new_id() if ids is None else next(ids), payload=payload, **fields)
 
-    def _submit(self, jobs: list[NewJob]) -> list[JobResult[Any]]:
+    def _submit(self, jobs: list[NewJob], connection: object | None = None) -> list[JobResult[Any]]:
         if not jobs:
             return []
         storage = self.storage
+        if connection is not None:
+            # Whether this will ever be is for the caller's transaction to decide: plugins are not told.
+            return [JobResult(self, receipt.id) for receipt in storage.enqueue(jobs, connection)]
         try:
             receipts = storage.enqueue(jobs)
             stored = [job for job, receipt in zip(jobs, receipts, strict=True) if receipt.inserted]

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, Self, TypeV
 from taskito_core import aio, config, options, plugins
 from taskito_core.config import UNSET, Unset
 from taskito_core.errors import ConfigError
+from taskito_core.hooks import Hooks
 from taskito_core.hookspecs import OfferKind
 from taskito_core.importable import module_name
+from taskito_core.middleware import TaskMiddleware
 from taskito_core.options import TaskOptions
-from taskito_core.producing import Producing
+from taskito_core.scheduling import Scheduling
 from taskito_core.serializers import DEFAULT, Serializer
 from taskito_core.task import AsyncTask, Task
+from taskito_core.testmode import Rehearsing
 
 if TYPE_CHECKING:
     from taskito_core.storage import Storage
@@ -50,7 +53,7 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Queue(Producing):
+class Queue(Rehearsing, Scheduling):
     """Tasks and the store their jobs live in.
 
     Constructing one opens nothing, so importing an app is free and cannot fail for a server
@@ -68,7 +71,7 @@ class Queue(Producing):
         default_priority: int | Unset = UNSET,
         result_ttl: float | timedelta | Unset | None = UNSET,
         serializer: Serializer | None = None,
-        middleware: Sequence[object] | None = None,
+        middleware: Sequence[TaskMiddleware] | None = None,
         backend: str | Unset = UNSET,
         db_url: str | Unset | None = UNSET,
         schema: str | Unset = UNSET,
@@ -82,8 +85,7 @@ class Queue(Producing):
         metrics: str | Unset | None = UNSET,
         max_payload: int | Unset = UNSET,
     ) -> None:
-        if middleware:
-            raise ConfigError("middleware is not there yet in this version; leave it out")
+        super().__init__()
         self.settings = config.resolve(
             {
                 "db_path": db_path,
@@ -110,10 +112,13 @@ class Queue(Producing):
         #: with the backend's own name; what a worker is told
         self.storage_config = self.plugins.normalise(self.settings.storage)
         for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
-            if (named := getattr(self.settings, kind)) is not None:
-                self.plugins.find(kind, named)  # A name nobody offers is found out here, not in a worker.
+            named = getattr(self.settings, kind)
+            self.plugins.chosen(kind, self.storage_config, named)  # Or it is found out in a worker.
+        self._hooks = Hooks(middleware)
         self._tasks = {}
+        self._periodic = {}
         self._storages: dict[int, Storage] = {}  # by process id; see ``storage``
+        self._sinks = {}  # the same
         self._running: tuple[RunningWorker, ...] = ()
         self._running_lock = threading.Lock()
 
@@ -122,6 +127,8 @@ class Queue(Producing):
     @property
     def storage(self) -> Storage:
         """This process's door to the store; made without I/O, opened by its first use."""
+        if modes := self._test_modes:
+            return modes[-1]
         # Keyed by process, so that a child never touches what its parent opened, and never drops the
         # last reference to it either: closing an inherited SQLite connection harms the parent's.
         found = self._storages.get(os.getpid())
@@ -133,8 +140,9 @@ class Queue(Producing):
 
     def close(self) -> None:
         """Give back what this process opened. Idempotent; using the queue again opens it again."""
-        if (opened := self._storages.pop(os.getpid(), None)) is not None:
-            opened.close()
+        for opened in (self._storages.pop(os.getpid(), None), self._sinks.pop(os.getpid(), None)):
+            if opened is not None:
+                opened.close()
 
     async def aclose(self) -> None:
         await aio.in_thread(self.close)
@@ -285,6 +293,7 @@ class Queue(Producing):
         graceful_timeout: float,
         boot_timeout: float,
     ) -> RunningWorker:
+        self._refuse_in_test_mode("a worker")
         names = None if queues is None else options.queue_names("queues", queues)
         if names == ():
             raise ConfigError("queues must name at least one; leave it out for every queue the tasks name")

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from taskito_core import aio, options
 from taskito_core.errors import ConfigError
 from taskito_core.job import AttemptError, DeadLetter, JobStatus
+from taskito_core.managing import LogEntry
 from taskito_core.result import JobResult
 from taskito_core.serializers import Serializer
 from taskito_core.storage import Counts, JobFilter, Storage, WorkerInfo
@@ -72,6 +73,18 @@ class Reading(ABC):
     @abstractmethod
     def serializer_of(self, task_name: str) -> Serializer:
         """What reads the results of this task."""
+
+    @abstractmethod
+    def cancel_job(self, job_id: str) -> bool: ...
+
+    @abstractmethod
+    def cancel_running_job(self, job_id: str, *, force: bool = False) -> bool: ...
+
+    @abstractmethod
+    def replay(self, job_id: str) -> JobResult[Any]: ...
+
+    @abstractmethod
+    def task_logs(self, job_id: str) -> list[LogEntry]: ...
 
     def get_job(self, job_id: str) -> JobResult[Any] | None:
         """The handle of a job; None if there is none with this id, or no more."""

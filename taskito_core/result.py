@@ -11,20 +11,27 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from taskito_core import aio
 from taskito_core.errors import (
     ConfigError,
-    JobNotFoundError,
     MaxRetriesExceededError,
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
     TaskTimeoutError,
+    not_found,
 )
 from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
+from taskito_core.managing import Edge, LogEntry, LogFilter
+from taskito_core.notes import PUBLISHED
+from taskito_core.serializers import DEFAULT
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from taskito_core.reading import Reading
 
 R_co = TypeVar("R_co", covariant=True)
 
+#: Log entries that one look of ``stream`` reads.
+_PAGE = 1000
 #: Seconds after which a wait looks up, so that a thread whose coroutine was cancelled ends.
 _GLANCE = 5.0
 
@@ -57,6 +64,21 @@ class JobResult(Generic[R_co]):
         return self._reader.storage.errors(self.id)
 
     @property
+    def progress(self) -> float | None:
+        """How far it is, as the task last said; by custom 0 to 100."""
+        return self._latest().progress
+
+    @property
+    def dependencies(self) -> list[str]:
+        """Ids of the jobs it depends on."""
+        return sorted(edge.parent_id for edge in self._edges() if edge.job_id == self.id)
+
+    @property
+    def dependents(self) -> list[str]:
+        """Ids of the jobs that depend on it."""
+        return sorted(edge.job_id for edge in self._edges() if edge.parent_id == self.id)
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What was given when the job was enqueued; it never changes."""
         return _read_metadata(self._known())
@@ -66,7 +88,7 @@ class JobResult(Generic[R_co]):
         found = self._reader.storage.get([self.id])
         if not found:
             self._job = None
-            raise JobNotFoundError(f"there is no job {self.id!r}: it never existed, or was pruned")
+            raise not_found(self.id)
         [self._job] = found
         return self
 
@@ -81,15 +103,80 @@ class JobResult(Generic[R_co]):
         JobNotFoundError, SerializationError, or the builtin TimeoutError when time is up, which
         changes nothing about the job.
         """
-        return self._result(timeout, None)
+        return self._result(deadline(timeout), timeout, None)
 
     async def aresult(self, timeout: float | None = 30.0) -> R_co:
         """``result`` without blocking the event loop."""
         abandoned = threading.Event()
         try:
-            return await aio.in_own_thread(self._result, timeout, abandoned)
+            return await aio.in_own_thread(self._result, deadline(timeout), timeout, abandoned)
         finally:
             abandoned.set()
+
+    def cancel(self, *, force: bool = False) -> bool:
+        """Cancel the job if it is pending, or ask it to stop if it runs; False if it has ended.
+
+        ``force``: break into it if it runs; see ``queue.cancel_running_job``.
+        """
+        reader = self._reader
+        while not reader.cancel_job(self.id):
+            if reader.cancel_running_job(self.id, force=force):
+                return True
+            if self.refresh().status.finished:
+                return False
+        return True
+
+    def replay(self) -> JobResult[R_co]:
+        """Run this finished job again, as a new job; its handle."""
+        return self._reader.replay(self.id)
+
+    def logs(self) -> list[LogEntry]:
+        """What the job logged, oldest first."""
+        return self._reader.task_logs(self.id)
+
+    def stream(self, timeout: float | None = None) -> Iterator[Any]:
+        """What the task publishes, from its first value on, as it does; ends when the job has.
+
+        ``timeout``: seconds to wait for each next value, then TimeoutError; None: for ever. A retry
+        publishes anew.
+        """
+        return self._stream(timeout, None)
+
+    async def astream(self, timeout: float | None = None) -> AsyncIterator[Any]:
+        """``stream`` without blocking the event loop."""
+        abandoned = threading.Event()
+        values = self._stream(timeout, abandoned)
+        nothing = object()
+        try:
+            while (value := await aio.in_own_thread(next, values, nothing)) is not nothing:
+                yield value
+        finally:
+            abandoned.set()
+
+    def _stream(self, timeout: float | None, abandoned: threading.Event | None) -> Iterator[Any]:
+        seen: str | None = None
+        while True:
+            # In this order: what was said before the end is in the store before the end is.
+            ended = self.refresh().status.finished
+            page = self._reader.storage.logs(LogFilter(job_id=self.id, after=seen), _PAGE)
+            for entry in page:
+                seen = entry.id
+                if entry.level == PUBLISHED and entry.extra is not None:
+                    yield DEFAULT.loads(entry.extra.encode())
+            if page:
+                continue
+            if ended:
+                return
+            self._await_news(seen, timeout, abandoned)
+
+    async def acancel(self, *, force: bool = False) -> bool:
+        return await aio.in_thread(self.cancel, force=force)
+
+    async def areplay(self) -> JobResult[R_co]:
+        return await aio.in_thread(self.replay)
+
+    async def alogs(self) -> list[LogEntry]:
+        return await aio.in_thread(self.logs)
 
     def to_dict(self) -> dict[str, Any]:
         """The job as last read, in values that JSON can hold; times in epoch milliseconds."""
@@ -113,9 +200,23 @@ class JobResult(Generic[R_co]):
             "claimed_at": job.claimed_at,
             "started_at": job.started_at,
             "completed_at": job.completed_at,
+            "expires_at": job.expires_at,
+            "unique_key": job.unique_key,
+            "concurrency_key": job.concurrency_key,
+            "progress": job.progress,
+            "waits_behind": job.gate,
             "metadata": _read_metadata(job),
             "tags": list(job.tags),
         }
+
+    def _edges(self) -> list[Edge]:
+        return self._reader.storage.edges([self.id])
+
+    def _await_news(self, seen: str | None, timeout: float | None, abandoned: threading.Event | None) -> None:
+        until = deadline(timeout)
+        while not self._reader.storage.await_logs(self.id, seen, min(_GLANCE, until - time.monotonic())):
+            if time.monotonic() >= until or (abandoned is not None and abandoned.is_set()):
+                raise TimeoutError(f"job {self.id} published nothing for {timeout} seconds")
 
     def _known(self) -> Job:
         """The job as last read."""
@@ -130,8 +231,8 @@ class JobResult(Generic[R_co]):
             self.refresh()
         return self._known()
 
-    def _result(self, timeout: float | None, abandoned: threading.Event | None) -> R_co:
-        job = self._finished(_deadline(timeout), timeout, abandoned)
+    def _result(self, until: float, timeout: float | None, abandoned: threading.Event | None) -> R_co:
+        job = self._finished(until, timeout, abandoned)
         if job.status is JobStatus.COMPLETE:
             serializer = self._reader.serializer_of(job.task_name)
             value: R_co = None if job.result is None else serializer.loads(job.result)  # type: ignore[assignment]
@@ -142,9 +243,9 @@ class JobResult(Generic[R_co]):
             )
         raise self._failure(job)
 
-    def _finished(self, deadline: float, timeout: float | None, abandoned: threading.Event | None) -> Job:
+    def _finished(self, until: float, timeout: float | None, abandoned: threading.Event | None) -> Job:
         while not (job := self._latest()).status.finished:
-            remaining = deadline - time.monotonic()
+            remaining = until - time.monotonic()
             if remaining <= 0 or (abandoned is not None and abandoned.is_set()):
                 failed = f"; its last attempt failed with {job.error}" if job.error else ""
                 raise TimeoutError(
@@ -196,7 +297,8 @@ def _read_metadata(job: Job) -> dict[str, Any]:
     return json.loads(job.metadata) if job.metadata else {}
 
 
-def _deadline(timeout: float | None) -> float:
+def deadline(timeout: float | None) -> float:
+    """When a wait that begins now is over, on the monotonic clock."""
     if timeout is None:
         return math.inf
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:

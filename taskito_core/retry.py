@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from taskito_core.job import (
+    Cancelled,
     Charge,
     Claim,
     Complete,
@@ -81,7 +82,19 @@ class HandedBack(NamedTuple):
     lane: str | None = None
 
 
-Result = Returned | Raised | Crashed | Lost | HandedBack
+class Snoozed(NamedTuple):
+    """The task wants to be run again later, which is no failure."""
+
+    delay: float  #: seconds
+
+
+class Stopped(NamedTuple):
+    """The task gave way to somebody who had asked for its job to be cancelled."""
+
+    error: str
+
+
+Result = Returned | Raised | Crashed | Lost | HandedBack | Snoozed | Stopped
 
 
 def decide(
@@ -97,6 +110,10 @@ def decide(
             return Complete(claim.id, claim.token, value, started_at)
         case HandedBack(lane):
             return Release(claim.id, claim.token, lane)
+        case Snoozed(delay):
+            return Release(claim.id, claim.token, delay=delay)
+        case Stopped(why):
+            return Cancelled(claim.id, claim.token, why, started_at)
         case Raised(error, retryable):
             return _after_failure(claim, error, retryable, policy, chance, started_at)
         case Crashed(error):

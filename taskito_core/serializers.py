@@ -1,14 +1,15 @@
 """Arguments and results as bytes: typed JSON by default, signed pickle by choice.
 
 Only producers and children serialise; stores and supervisors see opaque bytes. A call travels as
-``[args, kwargs]``, so that any serializer that can write a list of plain values will do.
+``[args, kwargs]``, or with a third element if more is to be said (``Inputs``), so that any serializer that
+can write a list of plain values will do.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from taskito_core.errors import ConfigError, SerializationError, TaskitoError
 from taskito_core.typed_json import UnfitValue, is_plain, tagged, untagged
@@ -134,10 +135,35 @@ class PickleSerializer:
 PickleSerializer.__module__ = "taskito"
 
 
-def dump_call(serializer: Serializer, args: Sequence[object], kwargs: Mapping[str, object]) -> bytes:
+class Inputs(NamedTuple):
+    """Where arguments come from that are not known when a job is enqueued. Plain values."""
+
+    #: ids of jobs whose results come first: one, or a list (nested, perhaps) that makes one list; None: none
+    results_of: str | list[Any] | None = None
+    each: bool = False  #: the last argument is a list of argument lists: one call for each
+    collect: bool = False  #: a FailedMember stands for the result of a job that did not complete
+
+
+class CallPayload(NamedTuple):
+    """What a payload says of one call."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    inputs: Inputs | None
+
+
+def dump_call(
+    serializer: Serializer,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    inputs: Inputs | None = None,
+) -> bytes:
     """The payload of a job. Raises SerializationError that says which argument it is about."""
+    call: list[object] = [list(args), dict(kwargs)]
+    if inputs is not None:
+        call.append(list(inputs))
     try:
-        payload = serializer.dumps([list(args), dict(kwargs)])
+        payload = serializer.dumps(call)
     except UnfitValue as unfit:
         first, _, rest = unfit.path.partition("]")
         name = {"[0": "args", "[1": "kwargs"}.get(first, "value")
@@ -153,10 +179,11 @@ def dump_call(serializer: Serializer, args: Sequence[object], kwargs: Mapping[st
     return payload
 
 
-def load_call(serializer: Serializer, payload: bytes) -> tuple[list[Any], dict[str, Any]]:
+def load_call(serializer: Serializer, payload: bytes) -> CallPayload:
     """What ``dump_call`` wrote. Raises SerializationError for bytes that do not say how to call something."""
     try:
-        args, kwargs = serializer.loads(payload)
+        args, kwargs, *rest = serializer.loads(payload)
+        inputs = Inputs(*rest[0]) if rest else None
     except TaskitoError:
         raise
     except Exception as exc:
@@ -165,7 +192,7 @@ def load_call(serializer: Serializer, payload: bytes) -> tuple[list[Any], dict[s
         ) from exc
     if type(args) is not list or type(kwargs) is not dict:
         raise SerializationError(f"{payload[:40]!r} is not the payload of a call")
-    return args, kwargs
+    return CallPayload(args, kwargs, inputs)
 
 
 DEFAULT = JsonSerializer()

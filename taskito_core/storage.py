@@ -12,11 +12,16 @@ exception class ever escapes. Times are integer milliseconds since the epoch on 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from taskito_core.errors import ConfigError
 from taskito_core.job import AttemptError, Claim, DeadLetter, Job, JobStatus, NewJob, Outcome, Receipt
+from taskito_core.managing import Managing
+
+NO_CAPS: Mapping[str, int] = MappingProxyType({})
 
 #: ``counts(exact=False)`` stops counting finished jobs of one status here.
 COUNT_CAP = 50_000
@@ -27,6 +32,7 @@ class Capability(StrEnum):
 
     WAKEUPS = "wakeups"  #: ``Wakeups.wait`` returns early when work arrives, also from another process
     MULTI_HOST = "multi_host"  #: workers on several machines may share the store
+    EXTERNAL_TRANSACTIONS = "external_transactions"  #: enqueue and complete on the caller's own connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,21 @@ class StorageConfig:
     pool_size: int | None = None  #: None: the backend's default
     auto_migrate: bool = True  #: migrate on first use; False: refuse a schema that is not current
     durability: str = "power"  #: "power": commits survive a power cut; "process": a killed process
+
+    def beside(self, backend: str, url: str) -> StorageConfig:
+        """The config of what ``backend`` keeps besides jobs, asked for by ``url``.
+
+        A URL names the database; a name alone means the one that holds the jobs. Raises ConfigError if
+        the jobs are in some other backend's.
+        """
+        if "://" in url:
+            return replace(self, backend=backend, db_url=url)
+        if self.backend != backend:
+            raise ConfigError(
+                f"{url!r} alone means the database of the jobs, and that is one of {self.backend!r}; "
+                f"say which one as a URL"
+            )
+        return self
 
 
 class StorageInfo(NamedTuple):
@@ -59,6 +80,7 @@ class Want(NamedTuple):
     queues: tuple[str, ...]  #: in serving order: a queue's jobs come before the next one's
     tasks: tuple[str, ...]  #: the tasks this worker knows; of the lanes, '' and those named here are served
     token: int  #: goes on every row this call claims; never used before by anyone
+    caps: Mapping[str, int] = NO_CAPS  #: of these lanes at most so many claims each, over all queues
 
 
 class Exchange(NamedTuple):
@@ -69,6 +91,8 @@ class Exchange(NamedTuple):
     next_due: int | None  #: earliest moment a wanted pending job falls due, if none is due now
     now: int  #: the store's clock at this exchange
     alive: bool  #: False: the store holds this worker for dead (or never saw it): nothing was claimed
+    sweep_at: int | None = None  #: earliest moment ``sweep`` has something to do; told if claims fell short
+    opened: bool = False  #: settling made jobs claimable that were not
 
 
 class Peer(NamedTuple):
@@ -87,6 +111,7 @@ class Beat(NamedTuple):
     unknown_to_me: list[tuple[str, int]]  #: (job id, token) the store says I run, that I did not name
     unknown_to_store: frozenset[str]  #: of the (job id, token) I named, the ids that are mine no longer
     now: int
+    cancels: Mapping[str, bool] = MappingProxyType({})  #: jobs I run that were asked to stop: id -> force
 
 
 class WorkerStatus(StrEnum):
@@ -120,7 +145,7 @@ class Counts:
     pending: int = 0
     running: int = 0
     complete: int = 0
-    failed: int = 0  #: of the pending ones, those that wait for a retry
+    failed: int = 0  #: of the pending ones, those with a failed attempt (``retry_count`` above 0)
     dead: int = 0
     cancelled: int = 0
 
@@ -187,7 +212,7 @@ class Wakeups(Protocol):
         ...
 
 
-class Storage(Protocol):
+class Storage(Managing, Protocol):
     """Where jobs live. Constructing one does no I/O; the first call that needs the store opens it.
 
     First use migrates if ``config.auto_migrate`` (see ``migrate``), else raises ConfigError for a
@@ -205,8 +230,8 @@ class Storage(Protocol):
     def migrate(self) -> list[str]:
         """Bring the schema up to date; the names of the migrations applied, oldest first.
 
-        Safe to call in many processes at once: one applies, the others wait and return [].
-        Each migration is applied completely or not at all.
+        Safe to call in many processes at once: each migration is applied by one of them, completely or not
+        at all, and named in that one's answer; all return when the schema is up to date.
         """
         ...
 
@@ -232,12 +257,33 @@ class Storage(Protocol):
 
     # ---- produce ----
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
         """Store the jobs, all or none, and wake workers that wait for them after the commit.
 
         Receipts are in the order of ``jobs``. An id that is stored already, live or finished,
         inserts nothing (``inserted=False``), so a batch may be sent again after an ambiguous commit.
+        A unique key that a live job holds, stored or earlier in ``jobs``, gives that job's id; a child of a
+        job that was not inserted for that reason, later in ``jobs``, waits for the holder.
         Concurrent producers never see each other's locks as errors.
+
+        A job with parents that have not finished waits behind ``Gate.PARENTS``; if one has ended other than
+        complete it is cancelled at once, unless tolerant. A parent is stored already, or earlier in
+        ``jobs``; else JobNotFoundError, and nothing is stored.
+        Of the jobs of one concurrency key, at most ``concurrency`` are running or claimable at any moment;
+        the others wait behind a gate. Who is let in: due jobs by priority, ``scheduled_at``, id; of one batch
+        too, whatever its order. With ``drop_excess``, a job that is due at once, has no parent to wait for
+        and is not let in is stored as cancelled.
+
+        ``connection``: the caller's own (the driver's connection or cursor, SQLAlchemy's too).
+        The jobs are part of its transaction, which this neither commits nor disturbs. Needs
+        EXTERNAL_TRANSACTIONS, else ConfigError.
+        """
+        ...
+
+    def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
+        """Which of these lanes have claimable jobs in these queues, and when the earliest falls due.
+
+        Paused queues are left out. Cheap, however many jobs there are.
         """
         ...
 
@@ -255,14 +301,26 @@ class Storage(Protocol):
         token; ``job_errors`` keeps (job_id, token)). A Release sent twice may go unnamed. Any outcome
         that is not named was fenced: it changed nothing. Outcomes are recorded whether or not the
         worker is alive. Dead writes ``dead_letter``; Dead and Retry write ``job_errors``; a Retry falls
-        due ``delay`` seconds after this call, a Release when it was due before.
+        due ``delay`` seconds after this call, a Release too if it says so, else when it was due before.
 
-        Claims are due jobs (``scheduled_at`` not after the store's clock) of the wanted queues, from
-        the lane '' and the lanes named in ``want.tasks``, in serving order of the queues, inside
-        one queue higher priority first, then earlier ``scheduled_at``, then lower id; at most
-        ``want.limit``. No two calls, in any process, ever return the same claim. A worker that is
-        not registered alive gets none. Settling happens before claiming, so what was
-        released by this call may be claimed by it.
+        A Retry or Release of a job that was asked to cancel is recorded as if it were Cancelled, with the
+        error "cancelled while running": nothing is charged, and nothing added to ``job_errors``. A Retry ends
+        the time a job has to start (``expires_at`` becomes None); so does a rescue, and a Release with a
+        delay: a job that is put off has started.
+        A job that finished releases its dependants: those whose parents have all completed lose their gate;
+        those of a parent that ended otherwise are cancelled, and theirs in turn, unless tolerant. A job with
+        a concurrency key gives up its place when it finishes and when it falls due later (Retry or Release
+        with a delay); the place goes to the next due job of the key. What can be claimed through this is
+        either among the claims or counts for ``next_due``, and rings other workers. Without ``want`` the
+        caller learns of it by ``opened`` alone: nobody rings itself.
+
+        Claims are due jobs (``scheduled_at`` not after the store's clock, ``expires_at`` after it) without
+        a gate, of the wanted queues that are not paused, from the lane '' and the lanes named in
+        ``want.tasks``, in serving order of the queues, inside one queue higher priority first, then
+        earlier ``scheduled_at``, then lower id; at most ``want.limit``, and of each lane in ``want.caps`` at
+        most that many. No two calls, in any process, ever return the same claim. A worker that is not
+        registered alive gets none. Settling happens before claiming, so what was released by this call
+        may be claimed by it.
 
         If fewer than ``want.limit`` were found, the worker is marked as waiting, and the claims
         returned include a look taken *after* that mark was visible to producers: a job enqueued later
@@ -280,8 +338,10 @@ class Storage(Protocol):
 
         ``suspects`` maps worker ids to the beat they were last seen with: one whose beat has
         moved since is alive and left alone. Every rescued job gets ``interruptions + 1`` and a row in
-        ``job_errors`` (kind interrupted) that names the worker. Running jobs of any worker that is not
-        alive (dead, stopped, or unknown) are rescued too. Idempotent; two rescuers at once do it once.
+        ``job_errors`` (kind interrupted) that names the worker; one that was asked to cancel is
+        cancelled after that ("cancelled while running"), and is in the answer too.
+        Running jobs of any worker that is not alive (dead, stopped, or unknown) are rescued too.
+        Idempotent; two rescuers at once do it once.
         """
         ...
 
@@ -294,8 +354,8 @@ class Storage(Protocol):
         ...
 
     def prune(self, limit: int) -> int:
-        """Delete up to ``limit`` finished jobs whose result_ttl has passed, and all that belongs to
-        them (errors, dead letters); how many. Also forgets workers gone for a day."""
+        """``delete`` up to ``limit`` finished jobs whose result_ttl has passed; how many. Parents of live
+        jobs stay until those have finished. Also forgets workers gone for a day."""
         ...
 
     # ---- look ----

@@ -7,14 +7,15 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
-from taskito_core import aio, options
+from taskito_core import aio, canvas, limits, options, places
 from taskito_core.errors import ConfigError
+from taskito_core.hooks import checked_middleware
 from taskito_core.job import NewJob, new_ids
 from taskito_core.options import JobOptions, JobSpec
 from taskito_core.report import TaskPolicy
 from taskito_core.result import JobResult
 from taskito_core.retry import RetryPolicy
-from taskito_core.serializers import Serializer
+from taskito_core.serializers import Inputs, Serializer
 
 if TYPE_CHECKING:
     from taskito_core.config import Settings
@@ -39,7 +40,8 @@ class Call(Generic[P, R_co]):
         PayloadTooLarge, StorageUnavailable.
         """
         task = self._task
-        [result] = task._queue._submit([task._new_job(self._fields, args, kwargs)])
+        made = [task._new_job(self._fields_now(), args, kwargs)]
+        [result] = task._queue._submit(made, self._said.get("connection"))
         return result
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R_co]:
@@ -49,10 +51,14 @@ class Call(Generic[P, R_co]):
     def map(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
         """Enqueue one call per item, with the item as its only argument; all are stored, or none."""
         task = self._task
-        if "id" in self._fields:
-            raise ConfigError("map() makes many jobs, which cannot share the id that using() was given")
+        for name in ("id", "unique_key"):
+            if name in self._fields:
+                raise ConfigError(
+                    f"map() makes many jobs, which cannot share the {name} that using() was given"
+                )
         ids = new_ids()
-        return task._queue._submit([task._new_job(self._fields, (item,), {}, ids) for item in items])
+        made = [task._new_job(self._fields_now(), (item,), {}, ids) for item in items]
+        return task._queue._submit(made, self._said.get("connection"))
 
     async def amap(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
         return await aio.in_thread(self.map, items)
@@ -85,6 +91,21 @@ class Call(Generic[P, R_co]):
         """This call as one job of ``queue.enqueue_many``."""
         return {**self._said, "task_name": self._task.name, "args": args, "kwargs": kwargs}
 
+    def s(self, *args: Any, **kwargs: Any) -> canvas.Signature:
+        """This call as a step of a chain, group or chord; results of steps before it come first."""
+        return canvas.Signature(self._task, args, kwargs, self._said)
+
+    def si(self, *args: Any, **kwargs: Any) -> canvas.Signature:
+        """The same, without the results of steps before it."""
+        return canvas.Signature(self._task, args, kwargs, self._said, immutable=True)
+
+    def _fields_now(self) -> dict[str, Any]:
+        """``_fields``, or others if ``on_enqueue`` hooks have to be asked for each job."""
+        task = self._task
+        if not task._queue._hooks.chain(task.name, task).on_enqueue:
+            return self._fields
+        return task._fields_of_job(self._said, f"a job of task {task.name!r}, after on_enqueue,")
+
     def __repr__(self) -> str:
         return f"<{self._task.name} using {self._said!r}>"
 
@@ -106,11 +127,13 @@ class Task(Call[P, R_co]):
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.policy = _policy(name, given, queue.settings)
+        self._places = places.read(name, given, self._signature)
         self.serializer: Serializer = (
             options.serializer("serializer", given["serializer"])
             if given.get("serializer") is not None
             else queue.serializer
         )
+        self.middleware = checked_middleware("middleware", given.get("middleware"))
         self._retry_on = options.error_types("retry_on", given.get("retry_on") or ())
         self._dont_retry_on = options.error_types("dont_retry_on", given.get("dont_retry_on") or ())
         self._defaults = _defaults(self.policy, given, queue.settings)
@@ -132,10 +155,19 @@ class Task(Call[P, R_co]):
         args: Sequence[object],
         kwargs: Mapping[str, object],
         ids: Iterator[str] | None = None,
+        inputs: Inputs | None = None,
     ) -> NewJob:
-        if kwargs or not self._takes[0] <= len(args) <= self._takes[1]:
+        if inputs is not None:
+            self._check_inputs(args, kwargs, inputs)
+        elif kwargs or not self._takes[0] <= len(args) <= self._takes[1]:
             self._check_call(args, kwargs)
-        return self._queue._new_job(self.serializer, fields, args, kwargs, ids)
+        if self._places is not None:
+            fields = {**fields, **self._places.fields(args, kwargs, inputs)}
+        return self._queue._new_job(self.serializer, fields, args, kwargs, ids, inputs)
+
+    def _fields_of_job(self, said: JobOptions, where: str) -> dict[str, Any]:
+        """What the next job is made of that this was said about, ``on_enqueue`` hooks included."""
+        return self._fields_with(self._queue._hooks.heard(self.name, self, said), where)
 
     def _fields_with(self, said: JobOptions, where: str) -> dict[str, Any]:
         fields = options.job_fields(where, said)
@@ -152,6 +184,13 @@ class Task(Call[P, R_co]):
             self._signature.bind(*args, **kwargs)
         except TypeError as exc:
             raise TypeError(f"task {self.name!r} takes {self._signature}: {exc}") from None
+
+    def _check_inputs(self, args: Sequence[object], kwargs: Mapping[str, object], inputs: Inputs) -> None:
+        """The same for a call whose first argument comes from other jobs, or that is made many times."""
+        first = () if inputs.results_of is None else (None,)
+        for one in cast("list[list[object]]", args[-1]) if inputs.each else [args]:
+            if kwargs or not self._takes[0] <= len(first) + len(one) <= self._takes[1]:
+                self._check_call((*first, *one), kwargs)
 
     @functools.cached_property
     def _signature(self) -> inspect.Signature | None:
@@ -225,13 +264,20 @@ def _policy(name: str, given: Mapping[str, Any], settings: Settings) -> TaskPoli
         ),
         timeout=hard,
         soft_timeout=soft,
+        rate_limit=None if given.get("rate_limit") is None else limits.parse_rate(given["rate_limit"]),
+        breaker=None
+        if given.get("circuit_breaker") is None
+        else limits.parse_breaker(given["circuit_breaker"]),
+        concurrency=given.get("concurrency"),
     )
 
 
 def _defaults(policy: TaskPolicy, given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """What every job of this task says of itself. Retries and timeout are left to the worker's own policy."""
     priority = given.get("priority")
+    guarded = policy.rate_limit is not None or policy.breaker is not None
     return {
+        "lane": policy.name if guarded else "",
         "task_name": policy.name,
         "queue": policy.queue,
         "priority": settings.default_priority if priority is None else options.priority("priority", priority),

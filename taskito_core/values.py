@@ -35,6 +35,11 @@ def optional(convert: Callable[[object], T]) -> Callable[[object], T | None]:
     return read
 
 
+def maybe(convert: Callable[[object], T]) -> Callable[[object], T | None]:
+    """Only None means None; the text ``none`` says something else and is ``convert``'s."""
+    return lambda value: None if value is None else convert(value)
+
+
 def whole(least: int, most: int = MOST) -> Callable[[object], int]:
     """Whole numbers from ``least`` to ``most``. True is not 1 here: it is a slip."""
 

@@ -25,7 +25,7 @@ _DOUBLE = struct.Struct("!d").pack
 _BIGINT = struct.Struct("!q").pack
 _NULL = _LENGTH(-1)
 
-_BYTEA_OID, _BIGINT_OID, _TEXT_OID, _DOUBLE_OID = 17, 20, 25, 701
+_BOOLEAN_OID, _BYTEA_OID, _BIGINT_OID, _TEXT_OID, _DOUBLE_OID = 16, 17, 20, 25, 701
 
 
 class Array:
@@ -59,6 +59,13 @@ class Doubles(Array):
 
     def pack(self) -> bytes:
         return _packed(_DOUBLE_OID, [None if value is None else _DOUBLE(value) for value in self.values])
+
+
+class Booleans(Array):
+    __slots__ = ()
+
+    def pack(self) -> bytes:
+        return _packed(_BOOLEAN_OID, [b"\1" if value else b"\0" for value in self.values])
 
 
 class Bigints(Array):
@@ -114,6 +121,10 @@ class _DoublesDumper(_ArrayDumper):
     oid = 1022
 
 
+class _BooleansDumper(_ArrayDumper):
+    oid = 1000
+
+
 def register(context: AdaptContext) -> None:
     """Teach a connection these arrays, and to send every int as BIGINT whatever its size."""
     adapters = context.adapters
@@ -122,4 +133,5 @@ def register(context: AdaptContext) -> None:
     adapters.register_dumper(Texts, _TextsDumper)
     adapters.register_dumper(Blobs, _BlobsDumper)
     adapters.register_dumper(Bigints, _BigintsDumper)
+    adapters.register_dumper(Booleans, _BooleansDumper)
     adapters.register_dumper(Doubles, _DoublesDumper)

@@ -98,6 +98,11 @@ class Connections:
         with self._open_pool().connection(timeout=POOL_TIMEOUT) as connection:
             return again(work, Session(connection, self.settings()))
 
+    def ready(self, doing: str) -> None:
+        """See that the schema is there and current, for work on a connection that is not ours."""
+        with self.translated(doing):
+            self._prepare()
+
     def on_worker(self, doing: str, work: Callable[[Session], T]) -> T:
         """Run ``work`` on the worker's own connection; one caller at a time."""
         with self.translated(doing), self._worker_lock:

@@ -1,4 +1,4 @@
-"""What this plugin offers to the core: storage called ``postgres``.
+"""What this plugin offers to the core: ``postgres`` storage, limits and metrics.
 
 No driver is imported here: plugins are loaded by every ``import`` of an app that builds a Queue.
 """
@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taskito_core import Offer, OfferKind, Storage, StorageConfig, hookimpl
-from taskito_postgres.location import check, describe
+from taskito_core import (
+    CircuitBreaker,
+    Metrics,
+    Offer,
+    OfferKind,
+    RateLimiter,
+    Storage,
+    StorageConfig,
+    hookimpl,
+)
+from taskito_postgres.location import SCHEMES, check, describe
 
 NAME = "postgres"
+ALIASES = ("postgresql",)
 
 
 @hookimpl
@@ -19,11 +29,14 @@ def taskito_offers() -> Sequence[Offer]:
         Offer(
             kind=OfferKind.STORAGE,
             name=NAME,
-            aliases=("postgresql",),
-            schemes=("postgresql", "postgres"),
+            aliases=ALIASES,
+            schemes=SCHEMES,
             check=check,
             describe=describe,
-        )
+        ),
+        Offer(kind=OfferKind.LIMITER, name=NAME),
+        Offer(kind=OfferKind.BREAKER, name=NAME),
+        Offer(kind=OfferKind.METRICS, name=NAME, aliases=ALIASES, schemes=SCHEMES),
     ]
 
 
@@ -35,3 +48,31 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
     from taskito_postgres.storage import PostgresStorage
 
     return PostgresStorage(config)
+
+
+@hookimpl
+def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
+    if url != NAME:
+        return None
+    from taskito_postgres.limits import PostgresRateLimiter
+
+    return PostgresRateLimiter(config)
+
+
+@hookimpl
+def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
+    if url != NAME:
+        return None
+    from taskito_postgres.limits import PostgresCircuitBreaker
+
+    return PostgresCircuitBreaker(config)
+
+
+@hookimpl
+def taskito_open_metrics(url: str, config: StorageConfig) -> Metrics | None:
+    scheme, separator, _ = url.partition("://")
+    if scheme.lower() not in (SCHEMES if separator else (NAME, *ALIASES)):
+        return None
+    from taskito_postgres.metrics import PostgresMetrics
+
+    return PostgresMetrics(config.beside(NAME, url))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from taskito_core import (
@@ -49,7 +50,7 @@ _REFUSED = re.compile(
 )
 _SHOWN = r"\1<\2>"
 
-_JOB_FIELDS = tuple(queries.JOB_COLUMNS.split(", "))
+_JOB_FIELDS = tuple(column.rpartition(" AS ")[2] for column in queries.JOB_COLUMNS.split(", "))
 _LETTER_FIELDS = tuple(queries.LETTER_COLUMNS.split(", "))
 
 
@@ -61,8 +62,8 @@ class Look(Base):
         self._finishes = Finishes(self._connections, self._done_channel)
 
     def get(self, ids: Sequence[str]) -> list[Job]:
-        possible = [job_id for job_id in ids if _storable(job_id)]
-        return [_job(row) for row in self._rows("read jobs", queries.GET, {"ids": Texts(possible)})]
+        possible = [job_id for job_id in ids if storable(job_id)]
+        return [job_of(row) for row in self._rows("read jobs", queries.GET, {"ids": Texts(possible)})]
 
     def list_jobs(self, where: JobFilter, limit: int, cursor: str | None) -> Page:
         before, before_id = _position(cursor)
@@ -72,7 +73,7 @@ class Look(Base):
             "before_id": before_id,
             "limit": max(limit, 0) + 1,
         }
-        jobs = [_job(row) for row in self._search("list jobs", queries.LIST_JOBS, parameters)]
+        jobs = [job_of(row) for row in self._search("list jobs", queries.LIST_JOBS, parameters)]
         last = jobs[limit - 1] if limit > 0 and len(jobs) > limit else None
         return Page(jobs[:limit], None if last is None else f"{last.created_at}.{last.id}")
 
@@ -84,7 +85,7 @@ class Look(Base):
         return _count_report(live, finished, exact)
 
     def errors(self, job_id: str) -> list[AttemptError]:
-        if not _storable(job_id):
+        if not storable(job_id):
             return []
         rows = self._rows("read a job's errors", queries.ERRORS, {"id": job_id})
         return [AttemptError(row[0], row[1], row[2], ErrorKind(row[3]), *row[4:]) for row in rows]
@@ -99,7 +100,7 @@ class Look(Base):
         return DeadPage(letters[:limit], None if last is None else f"{last.failed_at}.{last.job_id}")
 
     def letters(self, ids: Sequence[str]) -> list[DeadLetter]:
-        possible = [job_id for job_id in ids if _storable(job_id)]
+        possible = [job_id for job_id in ids if storable(job_id)]
         rows = self._rows("read dead letters", queries.LETTERS, {"ids": Texts(possible)})
         return [_letter(row) for row in rows]
 
@@ -109,7 +110,7 @@ class Look(Base):
     # ---- waiting for an end ----
 
     def await_finished(self, job_id: str, timeout: float) -> bool:
-        if not _storable(job_id):
+        if not storable(job_id):
             return True
         deadline = time.monotonic() + timeout
         if (timeout <= 0 or not self._finishes.hears) and not self._is_live(job_id):
@@ -120,32 +121,41 @@ class Look(Base):
             event = self._finishes.expect(job_id)
         try:
             event.wait(min(KEEP_OFF, timeout))
-            live = self._connections.on_pool(
-                "wait for a job", lambda session: self._ask(session, job_id), repeatable=True
-            )
-            pause = FAST_POLL
-            while live:
-                rest = deadline - time.monotonic()
-                if rest <= 0:
-                    return False
-                pause = SLOW_POLL if self._finishes.hears else min(pause * 1.5, LAST_POLL)
-                event.wait(min(rest, pause))
-                event.clear()
-                live = self._is_live(job_id)
-            return True
+            return self._wait_for_news(job_id, event, deadline, lambda: False)
         finally:
             self._finishes.forget(job_id, event)
 
-    def _ask(self, session: Session, job_id: str) -> bool:
-        """Ask to be told of the job's end, and only then look: is it live?
+    def _wait_for_news(
+        self, job_id: str, event: threading.Event, deadline: float, seen: Callable[[], bool]
+    ) -> bool:
+        """Wait until the job has ended or ``seen()`` is true; False: until the deadline, in vain."""
+        pause = KEEP_OFF if self._finishes.hears else FAST_POLL
+        while (awaited := self._ask(job_id)) is not None and not seen():
+            rest = deadline - time.monotonic()
+            if rest <= 0:
+                return False
+            # A row that could not be marked is held: free again in a moment, or its end is told anyway.
+            told = awaited and self._finishes.hears
+            pause = SLOW_POLL if told else min(pause * 1.5, LAST_POLL)
+            event.wait(min(rest, pause))
+            event.clear()
+        return True
+
+    def _ask(self, job_id: str) -> bool | None:
+        """Ask to be told of the job's end, and only then look: None if it has ended, else if it is marked.
 
         Whoever settles after the request tells us, and whoever settled before it is seen by the look.
         """
-        with session.turn() as turn:
-            turn.run(self._statements[queries.AWAIT], {"id": job_id})
-            turn.cut()
-            live = turn.run(self._statements[queries.IS_LIVE], {"id": job_id})
-        return live.fetchall() == [(True,)]
+
+        def work(session: Session) -> list[tuple[Any, ...]]:
+            with session.turn() as turn:
+                turn.run(self._statements[queries.AWAIT], {"id": job_id})
+                turn.cut()
+                awaited = turn.run(self._statements[queries.IS_AWAITED], {"id": job_id})
+            return awaited.fetchall()
+
+        rows = self._connections.on_pool("wait for a job", work, repeatable=True)
+        return rows[0][0] if rows else None
 
     def _is_live(self, job_id: str) -> bool:
         [(live,)] = self._rows("look at a job", queries.IS_LIVE, {"id": job_id})
@@ -164,7 +174,7 @@ class Look(Base):
         )
 
 
-def _storable(text: str) -> bool:
+def storable(text: str) -> bool:
     """False for text that no row can hold, so that asking for it finds nothing instead of failing."""
     try:
         return "\0" not in text and bool(text.encode())
@@ -176,7 +186,7 @@ def _position(cursor: str | None) -> tuple[int | None, str | None]:
     if cursor is None:
         return None, None
     moment, dot, last_id = cursor.partition(".")
-    if not dot or not moment.lstrip("-").isdecimal() or not _storable(last_id):
+    if not dot or not moment.lstrip("-").isdecimal() or not storable(last_id):
         raise StorageError(f"cursor must be one that an earlier page returned, got {cursor!r}")
     return int(moment), last_id
 
@@ -205,7 +215,7 @@ def _conditions(where: JobFilter) -> dict[str, Any]:
     }
 
 
-def _job(row: tuple[Any, ...]) -> Job:
+def job_of(row: tuple[Any, ...]) -> Job:
     values = dict(zip(_JOB_FIELDS, row, strict=True))
     values["status"] = JobStatus(values["status"])
     values["tags"] = tuple(json.loads(values["tags"]))

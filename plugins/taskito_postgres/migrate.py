@@ -1,4 +1,4 @@
-"""The schema's versions: files in ``migrations/``, applied in order, each in one transaction.
+"""The schema's versions: files in ``migrations/``, applied in order; all that are missing in one transaction.
 
 An advisory lock lets one process apply what many want at the same moment; the others
 wait and find it done. A role that may not create schemas works once somebody made the schema.
@@ -63,12 +63,7 @@ def pending(session: Session, schema: str) -> list[str]:
 
 def migrate(session: Session, schema: str) -> list[str]:
     """Apply what is missing; the names applied by this call, oldest first."""
-    applied: list[str] = []
-    while pending(session, schema):
-        name = _apply_next(session, schema)
-        if name is not None:
-            applied.append(name)
-    return applied
+    return _apply_missing(session, schema) if pending(session, schema) else []
 
 
 def require(session: Session, schema: str, auto_migrate: bool) -> None:
@@ -94,10 +89,10 @@ def script(schema: str) -> str:
     return "\n\n".join([*parts, "COMMIT;"]) + "\n"
 
 
-def _apply_next(session: Session, schema: str) -> str | None:
+def _apply_missing(session: Session, schema: str) -> list[str]:
     with session.transaction():
         execute = session.connection.execute
-        # Whoever comes second waits here for as long as the first one's migration takes.
+        # Whoever comes second waits here for as long as the first one's migrations take.
         execute("SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)")
         execute("SELECT pg_advisory_xact_lock(%s)", (0x7A5C170 << 32 | zlib.crc32(schema.encode()),))
         _create_schema(session, schema)
@@ -105,12 +100,11 @@ def _apply_next(session: Session, schema: str) -> str | None:
         execute(_VERSION_TABLE)
         row = execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
         version = row[0] if row else 0
-        migration = next((each for each in known() if each.version > version), None)
-        if migration is None:
-            return None
-        execute(migration.sql.encode())
-        execute(_record(migration).encode())
-        return migration.name
+        missing = [migration for migration in known() if migration.version > version]
+        for migration in missing:
+            execute(migration.sql.encode())
+            execute(_record(migration).encode())
+        return [migration.name for migration in missing]
 
 
 def _create_schema(session: Session, schema: str) -> None:

@@ -2,57 +2,62 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import psycopg
 from psycopg import errors
 
 from taskito_core import NewJob, Receipt, StorageError, StorageUnavailable
-from taskito_postgres import sql
-from taskito_postgres.arrays import Bigints, Blobs, Doubles, Texts
-from taskito_postgres.base import Base
+from taskito_postgres import external, sql
+from taskito_postgres.arrays import Texts
+from taskito_postgres.columns import columns, fields, row
+from taskito_postgres.follow import Aftermath, Follow
+from taskito_postgres.intake import MAX_BYTES, Intake, is_plain
 from taskito_postgres.session import Session
+
+log = logging.getLogger("taskito.postgres")
 
 #: From here on COPY is faster than arrays.
 COPY_FROM = 2000
-#: Bytes of payload in one INSERT; an array of PostgreSQL ends at 1 GB.
-MAX_BYTES = 256 * 1024 * 1024
 #: Times a batch is sent over a lost connection before the caller hears of it.
 SENDINGS = 3
 
 
-class Produce(Base):
+class Produce(Follow):
     """``enqueue`` of the contract."""
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
         if not jobs:
             return []
         for job in jobs:
             _check(job)
-        ordered = sorted(jobs, key=_id)
-        queues = {job.queue for job in jobs}
         doing = f"enqueue {len(jobs)} job(s)"
+        if connection is not None:
+            return self._enqueue_within(connection, jobs, doing)
+        plain = all(map(is_plain, jobs))
+        ordered = sorted(jobs, key=_id) if plain else list(jobs)
+        queues = {job.queue for job in jobs}
         connected = False
 
-        def store(session: Session) -> set[str]:
+        def store(session: Session) -> list[Receipt]:
             nonlocal connected
             connected = True
-            return self._store(session, ordered, queues)
+            if plain:
+                return _receipts(jobs, self._store(session, ordered, queues))
+            return self._store_gated(session, jobs, queues)
 
         for sending in range(1, SENDINGS + 1):
             connected = False
             try:
-                inserted = self._connections.on_pool(doing, store)
-                break
+                return self._connections.on_pool(doing, store)
             except StorageUnavailable as error:
                 # Whether the lost commit happened does not matter: the same ids store nothing twice. A server
                 # that cannot be reached is not tried again here: each try may last as long as its timeout.
                 if sending == SENDINGS or not (connected and _lost(error.__cause__)):
                     raise
-        return _receipts(jobs, inserted)
+        raise AssertionError("the last sending returns or raises")
 
     def _store(self, session: Session, ordered: list[NewJob], queues: set[str]) -> set[str]:
         if len(ordered) >= COPY_FROM or sum(len(job.payload) for job in ordered) > MAX_BYTES:
@@ -65,14 +70,59 @@ class Produce(Base):
             return inserted
         return self._insert(session, ordered, queues)
 
+    def _store_gated(self, session: Session, jobs: Sequence[NewJob], queues: set[str]) -> list[Receipt]:
+        """In a transaction that looks at its own answers, and after its commit, what follows."""
+        try:
+            receipts, rest = self._take_in(session, jobs, touches=True)
+        except errors.LockNotAvailable:
+            receipts, rest = self._take_in(session, jobs, touches=False)
+        self._after_commit(session, rest, queues)
+        return receipts
+
+    def _take_in(
+        self, session: Session, jobs: Sequence[NewJob], touches: bool
+    ) -> tuple[list[Receipt], Aftermath]:
+        with session.transaction():
+            intake = self._intake(session, touches)
+            return intake.store(jobs), intake.rest
+
+    def _intake(self, session: Session, touches: bool = True) -> Intake:
+        run = session.runner(self._statements)
+        return Intake(run, self.config.schema, self.clock_shift, touches=touches)
+
+    def _after_commit(self, session: Session, rest: Aftermath, queues: set[str]) -> None:
+        """What was stored is stored: a failure here only means that the next sweep does it."""
+        try:
+            if rest.goes_on:
+                self._follow(session, rest)
+            self._announce(session, rest)
+        except psycopg.Error as error:
+            log.warning(
+                "after enqueueing: %s", self._connections.translate(error, "open what can be claimed")
+            )
+        self._ringer.later(queues | rest.queues)
+
+    def _enqueue_within(self, connection: object, jobs: Sequence[NewJob], doing: str) -> list[Receipt]:
+        """In the caller's transaction. It ends when the caller likes: nothing is locked that others need."""
+        self._connections.ready(doing)
+        with self._connections.translated(doing), external.borrowed(connection) as cursor:
+            intake = Intake(
+                external.runner(cursor, self._statements), self.config.schema, self.clock_shift, lasting=True
+            )
+            receipts = intake.store(jobs)
+            # Delivered at the commit. Who will be waiting then cannot be seen now, so it is sent in any case.
+            alarm = {"channel": self._work_channel, "payloads": Texts(sorted({job.queue for job in jobs}))}
+            external.run(cursor, self._statements[sql.SHOUT], alarm)
+        return receipts
+
     def _insert(self, session: Session, ordered: list[NewJob], queues: set[str]) -> set[str]:
         """One round trip: the rows, and in a second transaction the bell."""
         if len(ordered) == 1:
             enqueue, forget = sql.ENQUEUE_ONE, sql.FORGET_FINISHED_ONE
-            parameters = _fields(ordered[0], self.clock_shift)
+            parameters = fields(ordered[0], self.clock_shift)
         else:
             enqueue, forget = sql.ENQUEUE, sql.FORGET_FINISHED
-            parameters = _columns(ordered, self.clock_shift)
+            parameters = columns(ordered, self.clock_shift)
         bell = None
         with session.turn() as turn:
             stored = turn.run(self._statements[enqueue], parameters)
@@ -94,7 +144,7 @@ class Produce(Base):
             with session.connection.cursor().copy(self._statements[sql.COPY]) as copy:
                 copy.set_types(sql.COPY_TYPES)
                 for job in ordered:
-                    copy.write_row(_row(job, now))
+                    copy.write_row(row(job, now))
             ids = {"ids": Texts(job.id for job in ordered)}
             forgotten = session.connection.execute(self._statements[sql.FORGET_FINISHED], ids).fetchall()
         return {job.id for job in ordered} - {row[0] for row in forgotten}
@@ -103,7 +153,7 @@ class Produce(Base):
         inserted: set[str] = set()
         with session.transaction():
             for start in range(0, len(ordered), COPY_FROM):
-                parameters = _columns(ordered[start : start + COPY_FROM], self.clock_shift)
+                parameters = columns(ordered[start : start + COPY_FROM], self.clock_shift)
                 stored = session.connection.execute(self._statements[sql.ENQUEUE], parameters)
                 forgotten = session.connection.execute(
                     self._statements[sql.FORGET_FINISHED], {"ids": parameters["ids"]}
@@ -118,7 +168,7 @@ def _id(job: NewJob) -> str:
 
 def _check(job: NewJob) -> None:
     # "Infinity" would be stored well and fail every later settle of the batch it travels in.
-    for name in ("delay", "timeout", "result_ttl"):
+    for name in ("delay", "timeout", "result_ttl", "expires"):
         value = getattr(job, name)
         if value is not None and not (math.isfinite(value) and 0 <= value <= 1e12):
             raise StorageError(f"{name} of job {job.id} must be between 0 and 1e12 seconds, got {value}")
@@ -135,61 +185,3 @@ def _receipts(jobs: Sequence[NewJob], inserted: set[str]) -> list[Receipt]:
         receipts.append(Receipt(job.id, job.id in inserted))
         inserted.discard(job.id)  # an id that is in the batch twice was stored once
     return receipts
-
-
-def _columns(jobs: Sequence[NewJob], shift: int) -> dict[str, Any]:
-    return {
-        "ids": Texts(job.id for job in jobs),
-        "task_names": Texts(job.task_name for job in jobs),
-        "queues": Texts(job.queue for job in jobs),
-        "priorities": Bigints(job.priority for job in jobs),
-        "payloads": Blobs(job.payload for job in jobs),
-        "scheduled": Bigints(job.scheduled_at for job in jobs),
-        "delays": Doubles(job.delay for job in jobs),
-        "max_retries": Bigints(job.max_retries for job in jobs),
-        "timeouts": Doubles(job.timeout for job in jobs),
-        "result_ttls": Doubles(job.result_ttl for job in jobs),
-        "metadata": Texts(job.metadata for job in jobs),
-        "tags": Texts(_tags(job) for job in jobs),
-        "shift": shift,
-    }
-
-
-def _fields(job: NewJob, shift: int) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "task_name": job.task_name,
-        "queue": job.queue,
-        "priority": job.priority,
-        "payload": job.payload,
-        "scheduled_at": job.scheduled_at,
-        "delay": float(job.delay),
-        "retries": job.max_retries,
-        "timeout": None if job.timeout is None else float(job.timeout),
-        "result_ttl": None if job.result_ttl is None else float(job.result_ttl),
-        "metadata_text": job.metadata,
-        "tags_text": _tags(job),
-        "shift": shift,
-    }
-
-
-def _row(job: NewJob, now: int) -> tuple[Any, ...]:
-    due = now + int(job.delay * 1000) if job.scheduled_at is None else job.scheduled_at
-    return (
-        job.id,
-        job.task_name,
-        job.queue,
-        job.priority,
-        job.payload,
-        now,
-        due,
-        job.max_retries,
-        None if job.timeout is None else float(job.timeout),
-        None if job.result_ttl is None else float(job.result_ttl),
-        job.metadata,
-        _tags(job),
-    )
-
-
-def _tags(job: NewJob) -> str:
-    return json.dumps(job.tags) if job.tags else "[]"

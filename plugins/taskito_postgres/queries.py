@@ -8,10 +8,13 @@ from __future__ import annotations
 JOB_COLUMNS = (
     "id, task_name, queue, status, payload, result, error, priority, created_at, scheduled_at, "
     "claimed_at, started_at, completed_at, retry_count, max_retries, crashes, interruptions, timeout, "
-    "result_ttl, worker, token, metadata, tags"
+    "result_ttl, worker, token, metadata, tags, gate, expires_at, unique_key, concurrency_key, progress, "
+    "(status = 'running' AND cancel_force IS NOT NULL) AS cancel_asked"
 )
 
 GET = f"SELECT {JOB_COLUMNS} FROM taskito.jobs WHERE id = ANY (%(ids)b)"
+
+KNOWN = "SELECT id FROM taskito.jobs WHERE id = ANY (%(ids)b)"
 
 _MATCHING = """
    AND (%(before)b::bigint IS NULL OR (created_at, id) < (%(before)b::bigint, %(before_id)b::text))
@@ -43,7 +46,7 @@ UNION ALL
 
 COUNT_LIVE = """
 SELECT queue, count(*) FILTER (WHERE status = 'pending'), count(*) FILTER (WHERE status = 'running'),
-       count(*) FILTER (WHERE status = 'pending' AND retry_count + crashes > 0)
+       count(*) FILTER (WHERE status = 'pending' AND retry_count > 0)
   FROM taskito.jobs_live GROUP BY queue
 """
 
@@ -85,10 +88,17 @@ SELECT worker_id, host, pid, app, queues, tasks, procs, version, started_at, las
 """
 
 AWAIT = """
--- Ask whoever finishes this job to say so. Skips nothing: waits for a settle that is on its way.
+-- Ask whoever finishes this job to say so. Skips a row that is held: it may be by a task's own transaction.
 -- Commits lazily, so that the row is free again at once: a claim passes over a row that is held.
-UPDATE taskito.jobs_live SET awaited = true WHERE id = %(id)b AND NOT awaited
+UPDATE taskito.jobs_live SET awaited = true
+ WHERE ctid = (SELECT l.ctid FROM taskito.jobs_live l WHERE l.id = %(id)b AND NOT l.awaited
+                 FOR UPDATE SKIP LOCKED)
 RETURNING set_config('synchronous_commit', 'off', true)
+"""
+
+IS_AWAITED = """
+-- Whether it is known that somebody waits for this job's end; no row: it has ended.
+SELECT awaited FROM taskito.jobs_live WHERE id = %(id)b
 """
 
 IS_LIVE = "SELECT EXISTS (SELECT 1 FROM taskito.jobs_live WHERE id = %(id)b)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,8 @@ Parameters = Mapping[str, Any]
 
 #: Seconds; used where the URL says nothing.
 CONNECT_TIMEOUT = 10
+#: Whoever waits longer for a row, say for a transaction of somebody's own, is told so.
+LOCK_TIMEOUT = "10s"
 #: A dead peer is noticed after about 25 seconds of silence, on idle connections too.
 _KEEPALIVES = {
     "keepalives": 1,
@@ -60,7 +62,7 @@ class Settings:
         values = {
             "search_path": f'"{self.schema}"',
             "jit": "off",
-            "lock_timeout": "10s",
+            "lock_timeout": LOCK_TIMEOUT,
             "idle_in_transaction_session_timeout": "60s",
             **_FIXED,
         }
@@ -68,6 +70,7 @@ class Settings:
             values["synchronous_commit"] = "off"
         if self.hurried:
             values["statement_timeout"] = "4s"  # below the heartbeat of 5 s
+            values["lock_timeout"] = "2s"  # below that
         return _set(values, local)
 
 
@@ -132,9 +135,14 @@ class Turn:
         return cursor.execute(statement, parameters, prepare=True)
 
     def cut(self) -> None:
-        """Commit what was sent so far; what follows is another transaction in the same round trip."""
-        # Pipeline.sync() would also wait for the answers, and so for the disk, before going on.
-        getattr(self._pipeline, "_enqueue_sync", self._pipeline.sync)()
+        """Commit what was sent so far. The rest is another transaction, in the same round trip if it can."""
+        if self._preamble is None:
+            # Pipeline.sync() would also wait for the answers, and so for the disk, before going on.
+            getattr(self._pipeline, "_enqueue_sync", self._pipeline.sync)()
+        else:
+            # A pooler may give the session to somebody else once the first transaction ends. The answers to
+            # the next are lost then, and we would wait for them for ever (PgBouncer 1.18).
+            self._pipeline.sync()
         self._begin()
 
     def commit_lazily(self) -> None:
@@ -179,6 +187,16 @@ class Session:
             self.connection.execute(_PLAN_FREELY)
             cursor = self.connection.cursor(binary=True).execute(statement, parameters, prepare=False)
         return cursor.fetchall()
+
+    def runner(self, statements: Mapping[str, bytes]) -> Callable[[str, dict[str, Any]], list[TupleRow]]:
+        """What runs one statement after the other, inside of ``transaction``."""
+
+        def run(statement: str, parameters: dict[str, Any]) -> list[TupleRow]:
+            cursor = self.connection.cursor(binary=True)
+            cursor.execute(statements[statement], parameters, prepare=None if self._preamble else True)
+            return cursor.fetchall() if cursor.description else []
+
+        return run
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

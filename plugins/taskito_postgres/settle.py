@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from taskito_core import (
+    Cancelled,
     Complete,
     Dead,
     DeadReason,
@@ -18,12 +19,13 @@ from taskito_core import (
     Retry,
     clean_text,
 )
-from taskito_postgres import sql
+from taskito_postgres import sql, upkeep
 from taskito_postgres.arrays import Bigints, Blobs, Texts
+from taskito_postgres.follow import Aftermath
 from taskito_postgres.session import Cursor, Turn
 from taskito_postgres.sql import Statements
 
-Kind = TypeVar("Kind", Complete, Dead, Retry, Release)
+Kind = TypeVar("Kind", Complete, Dead, Retry, Release, Cancelled)
 
 #: Bytes of results in one statement: an array of PostgreSQL ends at 1 GB.
 MAX_BYTES = 64 * 1024 * 1024
@@ -35,24 +37,21 @@ MAX_DELAY = 10**15
 class Settling:
     """The statements of one batch, sent; their answers are read when the turn is over."""
 
-    finished: list[Cursor] = field(default_factory=list)  #: rows (id, awaited)
-    returned: list[Cursor] = field(default_factory=list)  #: rows (id, queue): pending again
+    finished: list[Cursor] = field(default_factory=list)  #: rows (id, awaited, key, has dependants)
+    returned: list[Cursor] = field(default_factory=list)  #: rows (id, queue, key): pending again
 
-    def answers(self) -> tuple[set[str], list[str], set[str]]:
-        """Ids recorded, those of them that somebody awaits, and the queues that have jobs again."""
+    def answers(self, past: Aftermath) -> set[str]:
+        """Ids recorded; what follows is noted in ``past``, and the queues that have jobs again."""
         recorded: set[str] = set()
-        awaited: list[str] = []
-        queues: set[str] = set()
         for cursor in self.finished:
-            for job_id, is_awaited in cursor.fetchall():
-                recorded.add(job_id)
-                if is_awaited:
-                    awaited.append(job_id)
+            recorded.update(past.ended(cursor.fetchall()))
         for cursor in self.returned:
-            for job_id, queue in cursor.fetchall():
+            for job_id, queue, key in cursor.fetchall():
                 recorded.add(job_id)
-                queues.add(queue)
-        return recorded, awaited, queues
+                past.queues.add(queue)
+                if key is not None:
+                    past.keys.add(key)
+        return recorded
 
 
 def send(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift: int) -> Settling:
@@ -64,17 +63,29 @@ def send(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift:
         reasons = [dead.reason.value for dead in buried]
         settling.finished.append(turn.run(statements[sql.BURY], _failures(buried, reasons, shift)))
     if retries := _of(outcomes, Retry):
-        delays = [str(min(int(max(retry.delay, 0.0) * 1000), MAX_DELAY)) for retry in retries]
+        delays = [str(_milliseconds(retry.delay)) for retry in retries]
         settling.returned.append(turn.run(statements[sql.RETRY], _failures(retries, delays, shift)))
     if released := _of(outcomes, Release):
-        settling.returned.append(turn.run(statements[sql.RELEASE], _handed_back(released)))
+        settling.returned.append(turn.run(statements[sql.RELEASE], _handed_back(released, shift)))
+    back: list[Retry | Release] = [*retries, *released]
+    if back:
+        back.sort(key=itemgetter(0))
+        # Whose jobs somebody has asked to cancel were left out by the two before.
+        stops = _stops(back, [upkeep.ASKED] * len(back), shift, asked=True)
+        settling.finished.append(turn.run(statements[sql.STOP], stops))
+    if stopped := _of(outcomes, Cancelled):
+        errors = [outcome.error for outcome in stopped]
+        settling.finished.append(turn.run(statements[sql.STOP], _stops(stopped, errors, shift)))
     return settling
 
 
 def ask_earlier(turn: Turn, statements: Statements, outcomes: Sequence[Outcome]) -> Cursor:
-    """Ask which of these are recorded, by whatever sending; rows (id,). Releases leave no trace to find."""
+    """Ask which of these are recorded, by whatever sending; rows as for ``finished``.
+
+    Releases leave no trace to find.
+    """
     told = [outcome for outcome in outcomes if not isinstance(outcome, Release)]
-    errors = [None if isinstance(outcome, Complete) else _clean(outcome.error) for outcome in told]
+    errors = [_clean(outcome.error) if isinstance(outcome, (Retry, Dead)) else None for outcome in told]
     parameters = {
         "ids": Texts(outcome.job_id for outcome in told),
         "tokens": Bigints(outcome.token for outcome in told),
@@ -92,7 +103,7 @@ def rejected(outcome: Outcome, why: Exception) -> Dead:
     return Dead(outcome.job_id, outcome.token, DeadReason.REJECTED, None, error, None)
 
 
-_STATUS_AFTER = {Complete: "complete", Dead: "dead", Retry: "pending"}
+_STATUS_AFTER = {Complete: "complete", Dead: "dead", Retry: "pending", Cancelled: "cancelled"}
 
 
 def _of(outcomes: Iterable[Outcome], kind: type[Kind]) -> list[Kind]:
@@ -147,6 +158,30 @@ def _clean(error: ErrorInfo) -> ErrorInfo:
     return ErrorInfo(error.kind, clean_text(error.type), clean_text(error.message), traceback)
 
 
-def _handed_back(batch: list[Release]) -> dict[str, Any]:
-    ids, tokens, lanes = zip(*batch, strict=True)
-    return {"ids": Texts(ids), "tokens": Bigints(tokens), "lanes": Texts(lanes)}
+def _stops(
+    batch: Sequence[Cancelled | Retry | Release], errors: Sequence[str], shift: int, asked: bool = False
+) -> dict[str, Any]:
+    return {
+        "ids": Texts(outcome.job_id for outcome in batch),
+        "tokens": Bigints(outcome.token for outcome in batch),
+        "errors": Texts(clean_text(error) for error in errors),
+        "started": Bigints(None if isinstance(outcome, Release) else outcome.started_at for outcome in batch),
+        "asked": asked,
+        "shift": shift,
+    }
+
+
+def _handed_back(batch: list[Release], shift: int) -> dict[str, Any]:
+    return {
+        "ids": Texts(release.job_id for release in batch),
+        "tokens": Bigints(release.token for release in batch),
+        "lanes": Texts(release.lane for release in batch),
+        "delays": Bigints(
+            None if release.delay is None else _milliseconds(release.delay) for release in batch
+        ),
+        "shift": shift,
+    }
+
+
+def _milliseconds(delay: float) -> int:
+    return min(int(max(delay, 0.0) * 1000), MAX_DELAY)

@@ -1,6 +1,6 @@
-"""The statements of the hot path, one constant each: produce, claim and settle.
+"""The statements of the hot path, one constant each: produce and settle; those that claim are in ``claims``.
 
-Those that look are in ``queries``, those that keep workers and the store in order in ``upkeep``.
+Gates are in ``gates``, what looks is in ``queries``, what keeps workers and the store in order in ``upkeep``.
 ``taskito.`` stands for the schema; ``Statements`` puts the real one in, once per statement. States
 are literals, because a partial index is no use to a statement that was planned without knowing them.
 
@@ -31,6 +31,35 @@ class Statements(dict[str, bytes]):
 
 
 CLOCK = f"SELECT {NOW}"
+
+#: What is told of a job j that ended, to those who see to what follows: who awaits it, the key whose place it
+#: gave up, whether it has dependants. A scalar subquery, because EXISTS might be planned as a scan.
+ENDED = """j.id, j.awaited, CASE WHEN j.slot IS NOT NULL THEN j.concurrency_key END AS key,
+          (SELECT true FROM taskito.job_dependencies d WHERE d.parent_id = j.id LIMIT 1) AS has_dependants"""
+
+#: The same of a job that may have got dependants which this statement cannot see.
+ENDED_UNSEEN = "j.id, j.awaited, CASE WHEN j.slot IS NOT NULL THEN j.concurrency_key END, true"
+
+#: Says to the rest of the transaction that something is to follow. A claim in it then takes nothing: what
+#: follows may open a better job, and so the worker claims after that, in a second round trip.
+_SIGNAL = "set_config('taskito_turn.follows', 'yes', true) = 'yes'"
+FOLLOWS = "current_setting('taskito_turn.follows', true) = 'yes'"
+
+#: ENDED, with the signal.
+_SETTLED = f"""CASE WHEN j.slot IS NOT NULL AND {_SIGNAL} THEN j.concurrency_key END AS key,
+          (SELECT {_SIGNAL} FROM taskito.job_dependencies d WHERE d.parent_id = j.id LIMIT 1)
+          AS has_dependants"""
+
+#: How a job j is cancelled at c.now, but for its ``error``.
+CANCELLED = """finished = true, status = 'cancelled', gate = NULL, completed_at = c.now,
+       prune_at = c.now + (least(j.result_ttl, 1e12) * 1000)::bigint"""
+
+#: The earliest moment a sweep has something to do.
+SWEEP_AT = """least(
+       (SELECT l.expires_at FROM taskito.jobs_live l
+         WHERE l.status = 'pending' AND l.expires_at IS NOT NULL ORDER BY l.expires_at LIMIT 1),
+       (SELECT l.scheduled_at FROM taskito.jobs_live l
+         WHERE l.gate = 'later' ORDER BY l.scheduled_at LIMIT 1))"""
 
 # ---- produce ----
 
@@ -100,6 +129,44 @@ DELETE FROM taskito.jobs_live j
 RETURNING j.id
 """
 
+ENQUEUE_GATED = f"""
+-- ENQUEUE for jobs of which some have more to them: a lane, an expiry, keys or parents. Those with parents
+-- or a key begin behind a gate, and what follows opens it. A unique key that is held inserts nothing either.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+INSERT INTO taskito.jobs_live AS j (id, task_name, queue, priority, payload, created_at, scheduled_at,
+                                    max_retries, timeout, result_ttl, metadata, tags, lane, expires_at,
+                                    unique_key, tolerant, concurrency_key, concurrency, gate)
+SELECT n.id, n.task_name, n.queue, n.priority, n.payload, c.now,
+       coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint),
+       n.max_retries, n.timeout, n.result_ttl, n.metadata, n.tags, n.lane,
+       coalesce(n.expires_at, c.now + (n.expires * 1000)::bigint),
+       n.unique_key, n.tolerant, n.concurrency_key, n.concurrency,
+       CASE WHEN n.gate = 'parents' THEN 'parents'
+            WHEN n.concurrency_key IS NULL THEN NULL
+            WHEN n.gate = '' AND coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint) <= c.now
+            THEN 'key'
+            ELSE 'later' END
+  FROM clock c, unnest(%(ids)b, %(task_names)b, %(queues)b, %(priorities)b, %(payloads)b, %(scheduled)b,
+                       %(delays)b, %(max_retries)b, %(timeouts)b, %(result_ttls)b, %(metadata)b, %(tags)b,
+                       %(lanes)b, %(expire_ats)b, %(expires)b, %(unique_keys)b, %(tolerances)b,
+                       %(concurrency_keys)b, %(concurrencies)b, %(gates)b)
+       AS n(id, task_name, queue, priority, payload, scheduled_at, delay, max_retries, timeout, result_ttl,
+            metadata, tags, lane, expires_at, expires, unique_key, tolerant, concurrency_key, concurrency,
+            gate)
+    ON CONFLICT DO NOTHING
+RETURNING j.id
+"""
+
+STANDING = """
+-- Of jobs that were not inserted: whether their id is stored, and which live job holds their unique key.
+SELECT n.id, n.unique_key,
+       coalesce((SELECT true FROM taskito.jobs_live l WHERE l.id = n.id LIMIT 1),
+                (SELECT true FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1), false),
+       (SELECT h.id FROM taskito.jobs_live h
+         WHERE h.unique_key = n.unique_key AND h.unique_key IS NOT NULL LIMIT 1)
+  FROM unnest(%(ids)b, %(unique_keys)b) AS n(id, unique_key)
+"""
+
 RING = """
 -- Tell the workers that wait for these queues; nobody waits: nothing is sent, nothing is written.
 -- The commit may be lazy: a wakeup may be lost. Whoever rings does not ring itself.
@@ -111,131 +178,9 @@ SELECT pg_notify(%(channel)b, q.queue), set_config('synchronous_commit', 'off', 
                   AND w.last_seen > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - 60000)
 """
 
-# ---- claim ----
-
-#: Deeper than this, the steps from priority to priority cost more than reading in order: CLAIM_IN_ORDER.
-MAX_STEPS = 100
-
-_PRESENT = f"""
-clock AS MATERIALIZED (
-    -- No row, and so nothing below, unless this worker is alive.
-    SELECT {NOW} AS now FROM taskito.workers WHERE worker_id = %(worker)b AND status = 'alive'
-), present AS (
-    -- Which (lane, priority) the wanted queues have pending jobs in, found by stepping over the index
-    -- from one to the next: one descent for each, however many jobs it has.
-    SELECT w.rank, w.queue, f.lane, f.priority, 1 AS step
-      FROM clock CROSS JOIN unnest(%(queues)b) WITH ORDINALITY AS w(queue, rank)
-     CROSS JOIN LATERAL (
-           SELECT j.lane, j.priority FROM taskito.jobs_live j
-            WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = w.queue
-            ORDER BY j.lane, j.priority DESC LIMIT 1) f
-    UNION ALL
-    SELECT p.rank, p.queue, n.lane, n.priority, p.step + 1
-      FROM present p CROSS JOIN LATERAL (
-           (SELECT j.lane, j.priority FROM taskito.jobs_live j
-             WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = p.queue
-               AND j.lane = p.lane AND j.priority < p.priority
-             ORDER BY j.priority DESC LIMIT 1)
-           UNION ALL
-           (SELECT j.lane, j.priority FROM taskito.jobs_live j
-             WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = p.queue AND j.lane > p.lane
-             ORDER BY j.lane, j.priority DESC LIMIT 1)
-           LIMIT 1) n
-     WHERE p.step < {MAX_STEPS}
-)
-"""
-
-# A row that another transaction changed after this statement began is not at the place that was
-# locked, as far as this statement sees: it is left for the next claim.
-_TAKE = """
-UPDATE taskito.jobs_live j
-   SET status = 'running', worker = %(worker)b, token = %(token)b, claimed_at = c.now
-  FROM picked p, clock c
- WHERE j.ctid = p.ctid
-RETURNING j.id, j.token, j.task_name, j.queue, j.payload, j.retry_count, j.crashes, j.interruptions,
-          j.max_retries, j.timeout, j.metadata, j.claimed_at, p.place
-"""
-
-CLAIM = f"""
--- Take the best due jobs: one probe per wanted queue and priority, in serving order, each locking no
--- more than it needs. Only where several lanes share a priority must they be merged by age first, and
--- then some rows are locked in vain until the commit.
-WITH RECURSIVE {_PRESENT}, wanted AS (
-    SELECT rank, queue, priority, array_agg(lane) AS lanes
-      FROM present WHERE lane = '' OR lane = ANY (%(tasks)b)
-     GROUP BY rank, queue, priority ORDER BY rank, priority DESC
-), picked AS MATERIALIZED (
-    SELECT row_number() OVER () AS place, l.ctid
-      FROM clock c CROSS JOIN wanted w CROSS JOIN LATERAL (
-           SELECT one.ctid FROM (
-                  SELECT j.ctid FROM taskito.jobs_live j
-                   WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = w.queue AND j.lane = w.lanes[1]
-                     AND j.priority = w.priority AND j.scheduled_at <= c.now AND cardinality(w.lanes) = 1
-                   ORDER BY j.scheduled_at, j.id LIMIT %(limit)b FOR UPDATE SKIP LOCKED) one
-           UNION ALL
-           (SELECT many.ctid FROM unnest(w.lanes) AS a(lane) CROSS JOIN LATERAL (
-                  SELECT j.ctid, j.id, j.scheduled_at FROM taskito.jobs_live j
-                   WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = w.queue AND j.lane = a.lane
-                     AND j.priority = w.priority AND j.scheduled_at <= c.now AND cardinality(w.lanes) > 1
-                   ORDER BY j.scheduled_at, j.id LIMIT %(limit)b FOR UPDATE SKIP LOCKED) many
-            ORDER BY many.scheduled_at, many.id LIMIT %(limit)b)) l
-     LIMIT %(limit)b
-)
-{_TAKE}"""
-
-CLAIM_IN_ORDER = f"""
--- The same for queues with very many different priorities: read each lane in order. Slower where
--- many jobs of high priority are not due yet.
-WITH RECURSIVE clock AS MATERIALIZED (
-    SELECT {NOW} AS now FROM taskito.workers WHERE worker_id = %(worker)b AND status = 'alive'
-), lanes AS (
-    SELECT w.rank, w.queue, f.lane
-      FROM clock CROSS JOIN unnest(%(queues)b) WITH ORDINALITY AS w(queue, rank)
-     CROSS JOIN LATERAL (
-           SELECT j.lane FROM taskito.jobs_live j
-            WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = w.queue ORDER BY j.lane LIMIT 1) f
-    UNION ALL
-    SELECT l.rank, l.queue, n.lane
-      FROM lanes l CROSS JOIN LATERAL (
-           SELECT j.lane FROM taskito.jobs_live j
-            WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = l.queue AND j.lane > l.lane
-            ORDER BY j.lane LIMIT 1) n
-), picked AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY l.rank, d.priority DESC, d.scheduled_at, d.id) AS place, d.ctid
-      FROM clock c CROSS JOIN lanes l CROSS JOIN LATERAL (
-           SELECT j.ctid, j.id, j.priority, j.scheduled_at FROM taskito.jobs_live j
-            WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = l.queue AND j.lane = l.lane
-              AND j.scheduled_at <= c.now
-            ORDER BY j.priority DESC, j.scheduled_at, j.id LIMIT %(limit)b FOR UPDATE SKIP LOCKED) d
-     WHERE l.lane = '' OR l.lane = ANY (%(tasks)b)
-     ORDER BY place LIMIT %(limit)b
-)
-{_TAKE}"""
-
-LOOK = f"""
--- The clock, whether this worker is alive, and whether it is marked as waiting. The last statement of its
--- transaction, and so the place to say whether the commit waits for the disk.
-SELECT {NOW}, coalesce(w.status = 'alive', false), w.waiting,
-       CASE WHEN %(lazily)b THEN set_config('synchronous_commit', 'off', true) END
-  FROM (VALUES (1)) AS one LEFT JOIN taskito.workers w ON w.worker_id = %(worker)b
-"""
-
-DUE = f"""
--- The earliest moment one of the wanted pending jobs is or falls due, and how deep the steps went.
-WITH RECURSIVE {_PRESENT}
-SELECT min(h.scheduled_at), max(p.step)
-  FROM present p CROSS JOIN LATERAL (
-       SELECT j.scheduled_at FROM taskito.jobs_live j
-        WHERE j.status = 'pending' AND j.gate IS NULL AND j.queue = p.queue AND j.lane = p.lane
-          AND j.priority = p.priority
-        ORDER BY j.scheduled_at LIMIT 1) h
- WHERE p.lane = '' OR p.lane = ANY (%(tasks)b)
-"""
-
-MARK = """
--- Say which queues this worker waits for (NULL: none), to those who RING.
-UPDATE taskito.workers SET waiting = %(waiting)b
- WHERE worker_id = %(worker)b AND status = 'alive' AND waiting IS DISTINCT FROM %(waiting)b
+SHOUT = """
+-- The same to whoever listens, at the commit of the transaction it is said in.
+SELECT pg_notify(%(channel)b, t.payload) FROM unnest(%(payloads)b) AS t(payload)
 """
 
 # ---- settle ----
@@ -243,7 +188,7 @@ UPDATE taskito.workers SET waiting = %(waiting)b
 _HELD = """LATERAL (
        SELECT l.ctid FROM taskito.jobs_live l WHERE l.id = o.id AND l.token = o.token LIMIT 1) AS h"""
 
-COMPLETE = f"""
+_COMPLETE = f"""
 -- Record results. The token is the fence: a live row has it exactly while the job runs. One UPDATE
 -- that moves the row to jobs_done, where it keeps its token. A row that somebody changed after this
 -- statement began (say, marked as awaited) is passed over: what was not recorded is sent once more.
@@ -255,7 +200,22 @@ UPDATE taskito.jobs j
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(results)b, %(started)b) AS o(id, token, result, started_at)
  CROSS JOIN {_HELD}
  WHERE j.ctid = h.ctid AND NOT j.finished
-RETURNING j.id, j.awaited
+RETURNING """
+COMPLETE = f"{_COMPLETE} j.id, j.awaited, {_SETTLED}"
+
+#: The same on a connection that is not ours, and keeps no trace of it.
+COMPLETE_WITHIN = f"{_COMPLETE} {ENDED}"
+
+STOP = f"""
+-- Attempts that were stopped on request. ``asked``: only those that somebody has asked to cancel, because the
+-- outcome says otherwise.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+UPDATE taskito.jobs j
+   SET {CANCELLED}, error = o.error, started_at = coalesce(o.started_at, j.started_at)
+  FROM clock c, unnest(%(ids)b, %(tokens)b, %(errors)b, %(started)b) AS o(id, token, error, started_at)
+ CROSS JOIN {_HELD}
+ WHERE j.ctid = h.ctid AND NOT j.finished AND (j.cancel_force IS NOT NULL OR NOT %(asked)b)
+RETURNING j.id, j.awaited, {_SETTLED}
 """
 
 _FAILURES = """unnest(%(ids)b, %(tokens)b, %(charges)b, %(kinds)b, %(types)b, %(messages)b, %(tracebacks)b,
@@ -274,18 +234,29 @@ INSERT INTO taskito.job_errors (job_id, token, attempt, failed_at, kind, type, m
            h.kind, h.type, h.message, h.traceback, h.worker FROM hit h
     ON CONFLICT (job_id, token) DO NOTHING"""
 
+#: A job that falls due only later leaves its place to the next one of its key.
+_WAITING = """
+       gate = CASE WHEN {late} AND j.concurrency_key IS NOT NULL THEN 'later' END,
+       slot = CASE WHEN {late} THEN NULL ELSE j.slot END"""
+
+#: The key of a job that has just done so, with the signal. (NULL AND x looks at x: so no bare comparison.)
+_LEFT = f"CASE WHEN j.gate IS NOT DISTINCT FROM 'later' AND {_SIGNAL} THEN j.concurrency_key END"
+
 RETRY = f"""
--- Failed attempts that another one follows. ``extra`` is the delay in milliseconds.
+-- Failed attempts that another one follows. ``extra`` is the delay in milliseconds. Who must wait gives
+-- up the place of its key. Those that were asked to cancel are left for STOP.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
     UPDATE taskito.jobs_live j
-       SET status = 'pending', token = NULL, scheduled_at = c.now + o.extra::bigint, {_CHARGED}
+       SET status = 'pending', token = NULL, scheduled_at = c.now + o.extra::bigint,
+           expires_at = NULL, {_WAITING.format(late="o.extra::bigint > 0")}, {_CHARGED}
       FROM clock c, {_FAILURES}
      CROSS JOIN {_HELD}
-     WHERE j.ctid = h.ctid
-    RETURNING j.id, j.queue, j.retry_count, j.crashes, j.interruptions, j.worker, c.now,
+     WHERE j.ctid = h.ctid AND j.cancel_force IS NULL
+    RETURNING j.id, j.queue, {_LEFT} AS key,
+              j.retry_count, j.crashes, j.interruptions, j.worker, c.now,
               o.token, o.charge, o.kind, o.type, o.message, o.traceback
 ), noted AS ({_NOTED})
-SELECT id, queue FROM hit
+SELECT id, queue, key FROM hit
 """
 
 BURY = f"""
@@ -297,38 +268,50 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
       FROM clock c, {_FAILURES}
      CROSS JOIN {_HELD}
      WHERE j.ctid = h.ctid AND NOT j.finished
-    RETURNING j.*, c.now, o.charge, o.kind, o.type, o.message, o.traceback, o.extra AS reason
+    RETURNING j.*, {_SETTLED},
+              c.now, o.charge, o.kind, o.type, o.message, o.traceback, o.extra AS reason
 ), noted AS ({_NOTED}), letter AS (
     INSERT INTO taskito.dead_letter
            (job_id, task_name, queue, payload, reason, error, traceback, priority, retry_count, max_retries,
-            crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at)
+            crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, failed_at,
+            lane, unique_key, concurrency_key, concurrency, expires_at)
     SELECT id, task_name, queue, payload, reason, error, traceback, priority, retry_count, max_retries,
-           crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, now FROM hit
+           crashes, interruptions, timeout, result_ttl, metadata, tags, created_at, now,
+           lane, unique_key, concurrency_key, concurrency, expires_at FROM hit
         ON CONFLICT (job_id) DO NOTHING
 )
-SELECT id, awaited FROM hit
+SELECT id, awaited, key, has_dependants FROM hit
 """
 
 RELEASE = f"""
--- Claims handed back: pending again, due when they were due before, nothing charged.
-UPDATE taskito.jobs_live j SET status = 'pending', token = NULL, lane = coalesce(o.lane, j.lane)
-  FROM unnest(%(ids)b, %(tokens)b, %(lanes)b) AS o(id, token, lane)
+-- Claims handed back: pending again, nothing charged, due when they were due before or after a delay in
+-- milliseconds. Those that were asked to cancel are left for STOP.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+UPDATE taskito.jobs_live j
+   SET status = 'pending', token = NULL, lane = coalesce(o.lane, j.lane),
+       scheduled_at = coalesce(c.now + o.delay, j.scheduled_at),
+       expires_at = CASE WHEN o.delay IS NULL THEN j.expires_at END, {_WAITING.format(late="o.delay > 0")}
+  FROM clock c, unnest(%(ids)b, %(tokens)b, %(lanes)b, %(delays)b) AS o(id, token, lane, delay)
  CROSS JOIN {_HELD}
- WHERE j.ctid = h.ctid
-RETURNING j.id, j.queue
+ WHERE j.ctid = h.ctid AND j.cancel_force IS NULL
+RETURNING j.id, j.queue, {_LEFT}
 """
 
 EARLIER = """
--- Of outcomes that matched nothing: those an earlier sending recorded. A rescue writes a row with the
--- same token too, so an error must also say the same.
-SELECT o.id
+-- Of outcomes that matched nothing: those an earlier sending recorded, or complete_in on the task's own
+-- connection; of the finished ones also what follows. A rescue writes a row with the same token
+-- too, so an error must also say the same. A retry of a job that was asked to cancel has become its end.
+SELECT o.id, found.awaited, found.key,
+       (SELECT true FROM taskito.job_dependencies d WHERE d.parent_id = o.id LIMIT 1)
   FROM unnest(%(ids)b, %(tokens)b, %(statuses)b, %(kinds)b, %(types)b, %(messages)b)
        AS o(id, token, status, kind, type, message)
  CROSS JOIN LATERAL (
-       (SELECT 1 FROM taskito.jobs_done d
-         WHERE d.id = o.id AND d.token = o.token AND d.status = o.status LIMIT 1)
+       (SELECT d.awaited, CASE WHEN d.slot IS NOT NULL THEN d.concurrency_key END AS key
+          FROM taskito.jobs_done d
+         WHERE d.id = o.id AND d.token = o.token
+           AND (d.status = o.status OR o.status = 'pending' AND d.status = 'cancelled') LIMIT 1)
        UNION ALL
-       (SELECT 1 FROM taskito.job_errors e
+       (SELECT false, NULL FROM taskito.job_errors e
          WHERE e.job_id = o.id AND e.token = o.token AND o.status = 'pending'
            AND e.kind = o.kind AND e.type = o.type AND e.message = o.message LIMIT 1)) AS found
 """
@@ -339,8 +322,16 @@ SELECT pg_notify(%(channel)b, t.ids), set_config('synchronous_commit', 'off', tr
   FROM unnest(%(payloads)b) AS t(ids)
 """
 
-#: What runs for every job or every wakeup: a test looks at how each is planned.
+HELD_BY_OTHERS = """
+-- Of these jobs, those that another transaction holds: a task's own may be open after complete_in.
+WITH free AS MATERIALIZED (
+    SELECT l.id FROM taskito.jobs_live l WHERE l.id = ANY (%(ids)b) FOR UPDATE SKIP LOCKED
+)
+SELECT l.id FROM taskito.jobs_live l WHERE l.id = ANY (%(ids)b) AND l.id <> ALL (ARRAY(SELECT id FROM free))
+"""
+
+#: What runs for every job: a test looks at how each is planned.
 HOT = (
-    *(ENQUEUE, ENQUEUE_ONE, FORGET_FINISHED, FORGET_FINISHED_ONE, CLAIM, CLAIM_IN_ORDER, LOOK, DUE, MARK),
-    *(COMPLETE, RETRY, BURY, RELEASE, EARLIER),
+    *(ENQUEUE, ENQUEUE_ONE, ENQUEUE_GATED, STANDING, FORGET_FINISHED, FORGET_FINISHED_ONE),
+    *(COMPLETE, STOP, RETRY, BURY, RELEASE, EARLIER, HELD_BY_OTHERS),
 )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from taskito_core import Capability, StorageInfo
 from taskito_postgres import location, migrate, queries, sql
 from taskito_postgres.consume import Consume
-from taskito_postgres.look import Look
-from taskito_postgres.produce import Produce
+from taskito_postgres.external import External
+from taskito_postgres.managing import Manage
+from taskito_postgres.notes import Notes
+from taskito_postgres.periodic import Periodic
 from taskito_postgres.session import Session
 
 
-class PostgresStorage(Produce, Consume, Look):
+class PostgresStorage(Manage, Periodic, External, Consume, Notes):
     """Thread-safe. Constructing it does no I/O; the first call that needs the server connects."""
 
-    capabilities = frozenset({Capability.WAKEUPS, Capability.MULTI_HOST})
+    capabilities = frozenset({Capability.WAKEUPS, Capability.MULTI_HOST, Capability.EXTERNAL_TRANSACTIONS})
 
     def migrate(self) -> list[str]:
         return self._connections.apart(

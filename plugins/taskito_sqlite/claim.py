@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from taskito_core import Claim, Want
@@ -28,28 +28,64 @@ class Level(NamedTuple):
     lanes: list[str]
 
 
+class Taking:
+    """One claim under way: who takes, when, and how much is left to take."""
+
+    def __init__(self, connection: sqlite3.Connection, worker_id: str, want: Want, now: int) -> None:
+        self.connection = connection
+        self.worker_id = worker_id
+        self.token = want.token
+        self.now = now
+        self.claims: list[Claim] = []
+        self._limit = want.limit
+        self._caps = dict(want.caps)  #: what is left of them
+
+    @property
+    def room(self) -> int:
+        return self._limit - len(self.claims)
+
+    def room_in(self, lane: str) -> int:
+        """How much of a lane may be taken now."""
+        return min(self.room, self._caps.get(lane, self.room))
+
+    def may_take(self, lane: str) -> bool:
+        """False if the lane's cap is used up, however much it holds."""
+        return self._caps.get(lane, 1) > 0
+
+    def took(self, lane: str, claims: list[Claim]) -> None:
+        self.claims += claims
+        if lane in self._caps:
+            self._caps[lane] -= len(claims)
+
+
 def claim(
     connection: sqlite3.Connection, worker_id: str, want: Want, now: int
 ) -> tuple[list[Claim], int | None]:
     """Up to ``want.limit`` claims, best first; and when the next job falls due if none is due any more."""
-    claims: list[Claim] = []
+    taking = Taking(connection, worker_id, want, now)
+    paused = {row[0] for row in connection.execute(sql.PAUSED)}
     next_due: int | None = None
     for queue in want.queues:
+        if queue in paused:
+            continue
         for step, level in enumerate(_levels(connection, queue, want.tasks), 1):
-            room = want.limit - len(claims)
             if step > MAX_STEPS:
-                if room > 0:
-                    claims += _take_in_order(connection, level, worker_id, want, now, room)
+                if taking.room > 0:
+                    _take_in_order(taking, level, want.tasks)
                 next_due = min(next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
                 break
-            if room > 0:
-                claims += _take(connection, level, worker_id, want.token, now, room)
-            left = _earliest(connection, level)
+            if taking.room > 0:
+                _take(taking, level)
+            open_lanes = [lane for lane in level.lanes if taking.may_take(lane)]
+            left = _earliest(taking, level, open_lanes)
             if left is not None and left <= now:
-                return claims, None
+                return taking.claims, None
+            if len(open_lanes) < len(level.lanes):
+                capped = _earliest(taking, level, [lane for lane in level.lanes if lane not in open_lanes])
+                left = min((moment for moment in (left, capped) if moment is not None), default=None)
             if left is not None and (next_due is None or left < next_due):
-                next_due = left
-    return claims, next_due
+                next_due = max(left, now)
+    return taking.claims, next_due
 
 
 def _levels(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) -> Iterator[Level]:
@@ -79,54 +115,74 @@ def _lanes(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) -
             yield lane
 
 
-def _take(
-    connection: sqlite3.Connection, level: Level, worker_id: str, token: int, now: int, room: int
-) -> list[Claim]:
+def _take(taking: Taking, level: Level) -> None:
     if len(level.lanes) == 1:
-        return _take_from(connection, level, level.lanes[0], worker_id, token, now, room)
+        [lane] = level.lanes
+        taking.took(lane, _take_from(taking, level, lane, taking.room_in(lane)))
+        return
     heads: list[tuple[int, str, str]] = []
     for lane in level.lanes:
-        heads += connection.execute(sql.DUE_HEADS, (level.queue, lane, level.priority, now, room))
-    best = sorted(heads)[:room]
+        where = (level.queue, lane, level.priority, taking.now, taking.room_in(lane))
+        heads += taking.connection.execute(sql.DUE_HEADS, where)
+    best = sorted(heads)[: taking.room]
     place = {job_id: index for index, (_, job_id, _) in enumerate(best)}
-    claims: list[Claim] = []
+    before = len(taking.claims)
     for lane in level.lanes:
         # What is taken from a lane is a prefix of that lane, so its length is all we need.
         if share := sum(1 for _, _, its_lane in best if its_lane == lane):
-            claims += _take_from(connection, level, lane, worker_id, token, now, share)
-    claims.sort(key=lambda claim: place[claim.id])
-    return claims
+            taking.took(lane, _take_from(taking, level, lane, share))
+    taking.claims[before:] = sorted(taking.claims[before:], key=lambda claim: place[claim.id])
 
 
-def _take_from(
-    connection: sqlite3.Connection, level: Level, lane: str, worker_id: str, token: int, now: int, room: int
-) -> list[Claim]:
-    where = (level.queue, lane, level.priority, now, room, token)
-    claims = list(map(Claim._make, connection.execute(sql.DUE, where)))
+def _take_from(taking: Taking, level: Level, lane: str, room: int) -> list[Claim]:
+    where = (level.queue, lane, level.priority, taking.now, room, taking.token)
+    claims = list(map(Claim._make, taking.connection.execute(sql.DUE, where))) if room > 0 else []
     if claims:
-        connection.execute(sql.CLAIM, (*where, worker_id))
+        taking.connection.execute(sql.CLAIM, (*where, taking.worker_id))
     return claims
 
 
-def _take_in_order(
-    connection: sqlite3.Connection, level: Level, worker_id: str, want: Want, now: int, room: int
-) -> list[Claim]:
+def _take_in_order(taking: Taking, level: Level, tasks: tuple[str, ...]) -> None:
     """The best due jobs of a queue from this level's priority down, over all wanted lanes."""
-    rows: list[tuple[Any, ...]] = []
-    for lane in _lanes(connection, level.queue, want.tasks):
-        where = (level.queue, lane, level.priority, now, room, want.token)
-        rows += connection.execute(sql.DUE_IN_ORDER, where)
-    rows.sort(key=lambda row: (-row[-2], row[-1], row[0]))
-    claims = [Claim._make(row[:-2]) for row in rows[:room]]
-    ids = json.dumps([claim.id for claim in claims])
-    connection.execute(sql.CLAIM_THESE, (ids, worker_id, want.token, now))
-    return claims
+    rows: list[tuple[tuple[Any, ...], str]] = []
+    for lane in _lanes(taking.connection, level.queue, tasks):
+        if (room := taking.room_in(lane)) > 0:
+            where = (level.queue, lane, level.priority, taking.now, room, taking.token)
+            rows += [(row, lane) for row in taking.connection.execute(sql.DUE_IN_ORDER, where)]
+    rows.sort(key=lambda found: (-found[0][-2], found[0][-1], found[0][0]))
+    best = rows[: taking.room]
+    ids = json.dumps([row[0] for row, _ in best])
+    taking.connection.execute(sql.CLAIM_THESE, (ids, taking.worker_id, taking.token, taking.now))
+    for row, lane in best:
+        taking.took(lane, [Claim._make(row[:-2])])
 
 
-def _earliest(connection: sqlite3.Connection, level: Level) -> int | None:
-    """When the first of the jobs that are left in a level falls due."""
+def _earliest(taking: Taking, level: Level, lanes: list[str]) -> int | None:
+    """When the first of the jobs that are left in these lanes of a level falls due."""
     found = (
-        connection.execute(sql.NEXT_DUE, (level.queue, lane, level.priority)).fetchone()
-        for lane in level.lanes
+        taking.connection.execute(sql.NEXT_DUE, (level.queue, lane, level.priority, taking.now)).fetchone()
+        for lane in lanes
     )
     return min((int(row[0]) for row in found if row is not None), default=None)
+
+
+def peek(
+    connection: sqlite3.Connection, queues: Sequence[str], lanes: Sequence[str], now: int
+) -> dict[str, int]:
+    """When the earliest claimable job of each of these lanes falls due, over these queues."""
+    wanted, earliest = set(lanes), dict[str, int]()
+    paused = {row[0] for row in connection.execute(sql.PAUSED)}
+    for queue in queues:
+        if queue not in paused:
+            for lane in _lanes(connection, queue, tuple(wanted)):
+                if lane in wanted:
+                    _note_earliest(connection, queue, lane, now, earliest)
+    return earliest
+
+
+def _note_earliest(
+    connection: sqlite3.Connection, queue: str, lane: str, now: int, earliest: dict[str, int]
+) -> None:
+    found = connection.execute(sql.EARLIEST, (queue, lane, now)).fetchone()
+    if found is not None and found[0] is not None:
+        earliest[lane] = min(found[0], earliest.get(lane, found[0]))

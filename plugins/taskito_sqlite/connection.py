@@ -114,6 +114,18 @@ class Database:
 
         return self._run(attempt)
 
+    def in_turn(self, action: Callable[[], object]) -> None:
+        """Do what takes the write lock on a connection that is not ours."""
+        try:
+            self._turn.take()
+            self.patiently(action)
+        finally:
+            self._turn.give()
+
+    def patiently(self, action: Callable[[], object]) -> None:
+        """Do it as soon as nobody is in the way."""
+        _patiently(action, time.monotonic() + PATIENCE)
+
     @property
     def foreign(self) -> bool:
         """True in a process that a fork carried this object into."""
@@ -147,8 +159,11 @@ class Database:
                 self._watching.remove(handle)
             self._close(handle)
 
-    def version(self, handle: Handle) -> int | None:
-        """A number that changes when another connection commits; None if there is nothing to compare with."""
+    def version(self, handle: Handle) -> tuple[int, bool]:
+        """A number that changes when another connection commits.
+
+        And True if the handle was opened for it: then there is no earlier number to compare with.
+        """
         deadline = time.monotonic() + PATIENCE
         with self._changed:
             self._check_process()
@@ -164,7 +179,7 @@ class Database:
             with self._changed:
                 self._busy.discard(handle)
                 self._changed.notify_all()
-        return None if fresh else int(version)
+        return int(version), fresh
 
     # ---- around a fork (see forks.py) ----
 

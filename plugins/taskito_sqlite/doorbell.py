@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from taskito_core import StorageError
 from taskito_sqlite import queries
@@ -153,23 +153,30 @@ def _answers(address: str) -> bool:
     return True
 
 
+def pause(quiet: float) -> float:
+    """Seconds until the next look without a bell, after so many quiet ones."""
+    return next(pause for since, pause in POLLING if quiet < since)
+
+
 class Watch:
     """The database's change counter, seen from one connection."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._handle = database.watch()
-        self._version: int | None = None
+        self._version = 0
 
     def changed(self) -> bool:
-        """Has anybody committed since the last call? A database that cannot be read has not changed."""
+        """Has anybody committed since the last call? A database that cannot be read has not changed.
+
+        True at first, and whenever the connection was opened anew: what was committed before, nobody knows.
+        """
         try:
-            version = self._database.version(self._handle)
+            version, fresh = self._database.version(self._handle)
         except StorageError:
             return False
         before, self._version = self._version, version
-        # None: the connection was opened anew, and what was committed meanwhile nobody knows.
-        return version is None or (before is not None and version != before)
+        return fresh or version != before
 
     def close(self) -> None:
         """Close the connection."""
@@ -182,8 +189,7 @@ class Ear:
     def __init__(self, database: Database, bell: Bell | None) -> None:
         self._bell = bell
         self._watch = Watch(database)
-        self._watch.changed()
-        self._watch.changed()  # the first look only opens
+        self._watch.changed()  # from here on
         self._changed_at = time.monotonic()
         self._interrupted, self._interrupt = socket.socketpair()
         for end in (self._interrupted, self._interrupt):
@@ -243,8 +249,7 @@ class Ear:
     def _pause(self) -> float:
         if self._bell is not None and self._bell.whole():
             return RECHECK
-        quiet = time.monotonic() - self._changed_at
-        return next(pause for since, pause in POLLING if quiet < since)
+        return pause(time.monotonic() - self._changed_at)
 
 
 class Waiters:
@@ -262,13 +267,17 @@ class Waiters:
             return ended
         bell = self._take()
         if bell is None:
-            return self._poll(job_id, deadline)
+            return self._watch_until(lambda: self._look(job_id)[0], deadline)
         try:
             if bell.address not in awaited and not self._ask(job_id, bell.address):
                 return True
             return self._listen(job_id, bell, deadline)
         finally:
             self._give_back(bell)
+
+    def wait_for_news(self, job_id: str, news: Callable[[], bool], timeout: float) -> bool:
+        """Block until ``news()`` or the job has ended; looks whenever somebody commits."""
+        return self._watch_until(lambda: news() or self._look(job_id)[0], time.monotonic() + timeout)
 
     def close(self) -> None:
         """Close the bells that nobody uses now."""
@@ -287,18 +296,17 @@ class Waiters:
             if ended or time.monotonic() >= deadline:
                 return ended
 
-    def _poll(self, job_id: str, deadline: float) -> bool:
+    def _watch_until(self, seen: Callable[[], bool], deadline: float) -> bool:
         watch = Watch(self._database)
         started = time.monotonic()
         try:
             while True:
-                ended, _ = self._look(job_id)
+                found = seen()
                 left = deadline - time.monotonic()
-                if ended or left <= 0:
-                    return ended
+                if found or left <= 0:
+                    return found
                 while left > 0 and not watch.changed():
-                    quiet = time.monotonic() - started
-                    time.sleep(min(left, next(pause for since, pause in POLLING if quiet < since)))
+                    time.sleep(min(left, pause(time.monotonic() - started)))
                     left = deadline - time.monotonic()
         finally:
             watch.close()

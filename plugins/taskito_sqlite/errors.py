@@ -34,7 +34,12 @@ def _primary_code(exc: BaseException) -> int:
 
 def is_busy(exc: BaseException) -> bool:
     """True if another connection was in the way: worth trying again in a moment."""
-    return isinstance(exc, sqlite3.OperationalError) and _primary_code(exc) in _BUSY
+    return isinstance(exc, sqlite3.OperationalError) and _primary_code(exc) in _BUSY and not is_stale(exc)
+
+
+def is_stale(exc: BaseException) -> bool:
+    """True if the transaction has read what somebody else has changed since: it can never write."""
+    return getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY_SNAPSHOT
 
 
 def translated(exc: Exception, path: str) -> StorageError:

@@ -38,6 +38,12 @@ def get(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Job]:
     return [_job(row) for row in connection.execute(queries.GET, (json.dumps(list(ids)),))]
 
 
+def ends(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, bool]:
+    """Which of these jobs are stored, and if they have ended."""
+    rows = connection.execute(queries.ENDS, (json.dumps(list(ids)),))
+    return {job_id: bool(ended) for job_id, ended in rows}
+
+
 def list_jobs(connection: sqlite3.Connection, where: JobFilter, limit: int, cursor: str | None) -> Page:
     """One page, newest first: a page per wanted state, merged."""
     values = _filter_values(where) | {"limit": limit + 1}
@@ -143,7 +149,8 @@ def _job(row: tuple[Any, ...]) -> Job:
     (
         job_id, task_name, queue, status, payload, result, error, priority, created_at, scheduled_at,
         claimed_at, started_at, completed_at, retry_count, max_retries, crashes, interruptions, timeout,
-        result_ttl, worker, token, metadata, tags,
+        result_ttl, worker, token, metadata, tags, gate, expires_at, unique_key, concurrency_key, progress,
+        cancel_asked,
     ) = row  # fmt: skip
     return Job(
         id=job_id,
@@ -169,6 +176,12 @@ def _job(row: tuple[Any, ...]) -> Job:
         token=token,
         metadata=metadata,
         tags=_words(tags),
+        gate=gate,
+        expires_at=expires_at,
+        unique_key=unique_key,
+        concurrency_key=concurrency_key,
+        progress=progress,
+        cancel_asked=bool(cancel_asked),
     )
 
 

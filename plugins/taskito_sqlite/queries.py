@@ -5,12 +5,18 @@ from __future__ import annotations
 JOB_COLUMNS = """
   id, task_name, queue, status, payload, result, error, priority, created_at, scheduled_at, claimed_at,
   started_at, completed_at, retry_count, max_retries, crashes, interruptions, timeout, result_ttl, worker,
-  token, metadata, tags
+  token, metadata, tags, gate, expires_at, unique_key, concurrency_key, progress,
+  cancel_at IS NOT NULL AND status = 'running'
 """
 
 GET = f"""
 -- Jobs by id.
 SELECT {JOB_COLUMNS} FROM jobs WHERE id IN (SELECT value FROM json_each(?1))
+"""
+
+ENDS = """
+-- Which of these jobs are stored, and whether it is over with them.
+SELECT id, completed_at IS NOT NULL FROM jobs WHERE id IN (SELECT value FROM json_each(?1))
 """
 
 WAITED_FOR = """
@@ -137,4 +143,4 @@ SELECT worker_id, host, pid, app, queues, tasks, procs, version, started_at, las
 """
 
 #: What runs per job that somebody waits for or looks up: a test forbids these to scan a table.
-HOT = ("GET", "WAITED_FOR", "AWAIT", "ERRORS", "LETTERS", "DEAD_LETTERS")
+HOT = ("GET", "ENDS", "WAITED_FOR", "AWAIT", "ERRORS", "LETTERS", "DEAD_LETTERS")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from taskito_core import (
+    Cancelled,
     Charge,
     Complete,
     Dead,
@@ -24,13 +25,17 @@ from taskito_core import (
     Retry,
     clean_text,
 )
-from taskito_sqlite import sql
+from taskito_sqlite import acts, sql
 from taskito_sqlite.errors import UNSTORABLE
+from taskito_sqlite.relations import Ripples
+
+#: The ``error`` of a job that was asked to cancel and came back before it did.
+CANCELLED_WHILE_RUNNING = "cancelled while running"
 
 
 class Settled(NamedTuple):
     recorded: frozenset[str]
-    queues: frozenset[str]  #: where jobs became pending again
+    queues: frozenset[str]  #: where jobs can be claimed that could not before
     awaited: frozenset[str]  #: doorbells of those who wait for a job that ended
 
 
@@ -40,26 +45,79 @@ def settle(connection: sqlite3.Connection, outcomes: Sequence[Outcome], now: int
         return Settled(frozenset(), frozenset(), frozenset())
     completes = [outcome for outcome in outcomes if type(outcome) is Complete]
     recorded = _complete(connection, completes, now) if completes else set()
-    queues: set[str] = set()
+    ripples = Ripples(connection, now)
     if len(completes) != len(outcomes):
         for outcome in outcomes:
-            match outcome:
-                case Retry():
-                    known, queue = _retry(connection, outcome, now)
-                case Dead():
-                    known, queue = _bury(connection, outcome, now), None
-                case Release():
-                    found = connection.execute(
-                        sql.RELEASE, {"id": outcome.job_id, "token": outcome.token, "lane": outcome.lane}
-                    ).fetchone()
-                    known, queue = found is not None, found and found[0]
-                case Complete():
-                    continue
-            if known:
+            if type(outcome) is not Complete and _record(connection, outcome, now, ripples):
                 recorded.add(outcome.job_id)
-            if queue is not None:
-                queues.add(queue)
-    return Settled(frozenset(recorded), frozenset(queues), tell_waiters(connection))
+    ripples.settle()
+    return Settled(frozenset(recorded), frozenset(ripples.queues), tell_waiters(connection))
+
+
+def _record(connection: sqlite3.Connection, outcome: Outcome, now: int, ripples: Ripples) -> bool:
+    """Record one outcome that is not a result; False if its attempt is not on the row any more."""
+    match outcome:
+        case Retry() | Release() if _is_asked(connection, outcome):
+            _stop(connection, _given_up(outcome), now)
+        case Retry():
+            values = _failure(outcome, now) | {"due": now + round(outcome.delay * 1000)}
+            connection.execute(sql.FAILED_ATTEMPT, values)
+            found = connection.execute(sql.RETRY, values).fetchone()
+            if found is None:
+                return _retried_or_stopped(connection, outcome, values)
+            _back_in_line(outcome.job_id, found, outcome.delay > 0, ripples)
+        case Release():
+            due = None if outcome.delay is None else now + round(outcome.delay * 1000)
+            values = {"id": outcome.job_id, "token": outcome.token, "lane": outcome.lane, "due": due}
+            found = connection.execute(sql.RELEASE, values).fetchone()
+            if found is None:
+                fence = {(outcome.job_id, outcome.token)}
+                return bool(_finished(connection, fence, JobStatus.CANCELLED))
+            _back_in_line(outcome.job_id, found, bool(outcome.delay), ripples)
+        case Dead():
+            return _bury(connection, outcome, now)
+        case Cancelled():
+            return _stop(connection, outcome, now)
+    return True
+
+
+def _back_in_line(job_id: str, found: tuple[str, str | None], later: bool, ripples: Ripples) -> None:
+    """A job is pending again; one of a key that is due later gives up its place until then."""
+    queue, key = found
+    if key is not None and later:
+        ripples.step_back(job_id, key)
+    else:
+        ripples.queues.add(queue)
+
+
+def _retried_or_stopped(connection: sqlite3.Connection, outcome: Retry, values: dict[str, object]) -> bool:
+    """Was this retry recorded by an earlier sending, as what it is or as what it became?"""
+    if connection.execute(sql.RETRIED_WITH, values).fetchone() is not None:
+        return True
+    return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.CANCELLED))
+
+
+def _is_asked(connection: sqlite3.Connection, outcome: Retry | Release) -> bool:
+    """Was this attempt, which still runs as far as the row says, asked to cancel?"""
+    return connection.execute(acts.ASKED_OF, (outcome.job_id, outcome.token)).fetchone() is not None
+
+
+def _given_up(outcome: Retry | Release) -> Cancelled:
+    started_at = outcome.started_at if isinstance(outcome, Retry) else None
+    return Cancelled(outcome.job_id, outcome.token, CANCELLED_WHILE_RUNNING, started_at)
+
+
+def _stop(connection: sqlite3.Connection, outcome: Cancelled, now: int) -> bool:
+    values = {
+        "id": outcome.job_id,
+        "token": outcome.token,
+        "now": now,
+        "error": clean_text(outcome.error, 500),
+        "started_at": outcome.started_at,
+    }
+    if connection.execute(sql.STOP, values).fetchone() is not None:
+        return True
+    return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.CANCELLED))
 
 
 def tell_waiters(connection: sqlite3.Connection) -> frozenset[str]:
@@ -98,15 +156,6 @@ def _finished(connection: sqlite3.Connection, fences: set[tuple[str, int]], stat
     """The ids that ended in this state under these tokens, now or earlier."""
     rows = connection.execute(sql.FINISHED_WITH, (json.dumps([job_id for job_id, _ in fences]),))
     return {job_id for job_id, token, found in rows if found == status and (job_id, token) in fences}
-
-
-def _retry(connection: sqlite3.Connection, outcome: Retry, now: int) -> tuple[bool, str | None]:
-    values = _failure(outcome, now) | {"due": now + round(outcome.delay * 1000)}
-    connection.execute(sql.FAILED_ATTEMPT, values)
-    found = connection.execute(sql.RETRY, values).fetchone()
-    if found is not None:
-        return True, found[0]
-    return connection.execute(sql.RETRIED_WITH, values).fetchone() is not None, None
 
 
 def _bury(connection: sqlite3.Connection, outcome: Dead, now: int) -> bool:

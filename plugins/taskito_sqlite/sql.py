@@ -7,6 +7,14 @@ are literals: only so are the partial indexes used. INDEXED BY where a worse pla
 
 from __future__ import annotations
 
+ENQUEUE_WHOLE = """
+-- Insert a job of which more is said than ENQUEUE takes.
+INSERT INTO jobs (id, task_name, queue, status, priority, created_at, scheduled_at, max_retries, timeout,
+                  result_ttl, tags, metadata, payload, lane, gate, expires_at, unique_key, concurrency_key,
+                  places, replay_of)
+VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+"""
+
 ENQUEUE = """
 -- Insert a job; the same id again changes nothing, also if that job has finished.
 INSERT INTO jobs (id, task_name, queue, status, priority, created_at, scheduled_at, max_retries, timeout,
@@ -15,9 +23,19 @@ VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
 ON CONFLICT (id) DO NOTHING
 """
 
+WRITE_NOTHING = """
+-- Takes the write lock, and nothing else.
+UPDATE jobs SET status = status WHERE 0
+"""
+
 STORED = """
 -- Which of these ids are stored.
 SELECT jobs.id FROM json_each(?1) AS wanted JOIN jobs ON jobs.id = wanted.value
+"""
+
+PAUSED = """
+-- Queues nothing is claimed from.
+SELECT queue FROM paused_queues
 """
 
 # ---- claim: a loose index scan over (queue, lane, priority), then one probe each ----
@@ -45,10 +63,10 @@ DUE = """
 -- The best due jobs of one lane and priority, in the order and shape of a Claim. ?6 is the token and ?4 the
 -- moment of the claim that CLAIM is about to write.
 SELECT id, ?6, task_name, queue, payload, retry_count, crashes, interruptions, max_retries, timeout,
-       metadata, ?4
+       metadata, ?4, max(scheduled_at, created_at)
   FROM jobs INDEXED BY jobs_claim
  WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3
-   AND scheduled_at <= ?4
+   AND scheduled_at <= ?4 AND (expires_at IS NULL OR expires_at > ?4)
  ORDER BY scheduled_at, id LIMIT ?5
 """
 
@@ -56,7 +74,7 @@ DUE_HEADS = """
 -- As DUE, only what is needed to merge several lanes.
 SELECT scheduled_at, id, lane FROM jobs INDEXED BY jobs_claim
  WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3
-   AND scheduled_at <= ?4
+   AND scheduled_at <= ?4 AND (expires_at IS NULL OR expires_at > ?4)
  ORDER BY scheduled_at, id LIMIT ?5
 """
 
@@ -65,7 +83,7 @@ CLAIM = """
 UPDATE jobs SET status = 'running', worker = ?7, token = ?6, claimed_at = ?4
  WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_claim
                 WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3
-                  AND scheduled_at <= ?4
+                  AND scheduled_at <= ?4 AND (expires_at IS NULL OR expires_at > ?4)
                 ORDER BY scheduled_at, id LIMIT ?5)
 """
 
@@ -73,10 +91,10 @@ DUE_IN_ORDER = """
 -- As DUE for all priorities from ?3 down, with priority and due time to merge lanes by: passes over what is
 -- not due one by one, which is cheaper than a step each when nearly every job has a priority of its own.
 SELECT id, ?6, task_name, queue, payload, retry_count, crashes, interruptions, max_retries, timeout,
-       metadata, ?4, priority, scheduled_at
+       metadata, ?4, max(scheduled_at, created_at), priority, scheduled_at
   FROM jobs INDEXED BY jobs_claim
  WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority <= ?3
-   AND scheduled_at <= ?4
+   AND scheduled_at <= ?4 AND (expires_at IS NULL OR expires_at > ?4)
  ORDER BY priority DESC, scheduled_at, id LIMIT ?5
 """
 
@@ -87,10 +105,31 @@ UPDATE jobs SET status = 'running', worker = ?2, token = ?3, claimed_at = ?4
 """
 
 NEXT_DUE = """
--- When the first job of one lane and priority falls due.
+-- When the first job of one lane and priority falls due. What has expired by ?4 never will.
 SELECT scheduled_at FROM jobs INDEXED BY jobs_claim
  WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2 AND priority = ?3
+   AND (expires_at IS NULL OR expires_at > ?4)
  ORDER BY scheduled_at LIMIT 1
+"""
+
+EARLIEST = """
+-- When the first job of a lane falls due: one look per priority.
+WITH RECURSIVE steps (priority) AS (
+  SELECT (SELECT priority FROM jobs INDEXED BY jobs_claim
+           WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2
+           ORDER BY priority DESC LIMIT 1)
+  UNION ALL
+  SELECT (SELECT jobs.priority FROM jobs INDEXED BY jobs_claim
+           WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2
+             AND jobs.priority < steps.priority
+           ORDER BY jobs.priority DESC LIMIT 1)
+    FROM steps WHERE steps.priority IS NOT NULL LIMIT 200
+)
+SELECT min((SELECT scheduled_at FROM jobs INDEXED BY jobs_claim
+             WHERE status = 'pending' AND gate IS NULL AND queue = ?1 AND lane = ?2
+               AND jobs.priority = steps.priority AND (expires_at IS NULL OR expires_at > ?3)
+             ORDER BY scheduled_at LIMIT 1))
+  FROM steps WHERE steps.priority IS NOT NULL
 """
 
 # ---- settle: the token is the fence; a finished row keeps it, so the status is part of the condition ----
@@ -105,7 +144,7 @@ UPDATE jobs SET status = 'complete', result = ?3, started_at = ?4, completed_at 
 FINISHED_WITH = """
 -- Of these ids, the finished ones with their token and status.
 SELECT jobs.id, jobs.token, jobs.status FROM json_each(?1) AS wanted JOIN jobs ON jobs.id = wanted.value
- WHERE jobs.status IN ('complete', 'dead')
+ WHERE jobs.completed_at IS NOT NULL
 """
 
 FAILED_ATTEMPT = """
@@ -116,12 +155,12 @@ SELECT id, token, retry_count + crashes + interruptions + 1, :kind, :type, :mess
 """
 
 RETRY = """
--- Put a failed attempt's job back in line for later.
-UPDATE jobs SET status = 'pending', token = NULL, slot = NULL, scheduled_at = :due, error = :error,
+-- Put a failed attempt's job back in line for later. It was started, so it expires no more.
+UPDATE jobs SET status = 'pending', token = NULL, scheduled_at = :due, error = :error, expires_at = NULL,
                 started_at = :started_at, retry_count = retry_count + :retry, crashes = crashes + :crash,
                 interruptions = interruptions + :interruption
  WHERE id = :id AND token = :token AND status = 'running'
-RETURNING queue
+RETURNING queue, concurrency_key
 """
 
 RETRIED_WITH = """
@@ -132,7 +171,7 @@ SELECT 1 FROM job_errors
 
 BURY = """
 -- End a job as dead.
-UPDATE jobs SET status = 'dead', slot = NULL, completed_at = :now, error = :error, started_at = :started_at,
+UPDATE jobs SET status = 'dead', completed_at = :now, error = :error, started_at = :started_at,
                 retry_count = retry_count + :retry, crashes = crashes + :crash,
                 interruptions = interruptions + :interruption,
                 prune_at = :now + CAST(result_ttl * 1000 AS INTEGER)
@@ -151,8 +190,18 @@ SELECT id, task_name, queue, :reason, error, :traceback, priority, retry_count, 
 """
 
 RELEASE = """
--- Hand a claim back as it was, perhaps into another lane.
-UPDATE jobs SET status = 'pending', token = NULL, slot = NULL, lane = coalesce(:lane, lane)
+-- Hand a claim back as it was, perhaps into another lane, perhaps for later.
+UPDATE jobs SET status = 'pending', token = NULL, lane = coalesce(:lane, lane),
+                scheduled_at = coalesce(:due, scheduled_at),
+                expires_at = CASE WHEN :due IS NULL THEN expires_at END
+ WHERE id = :id AND token = :token AND status = 'running'
+RETURNING queue, concurrency_key
+"""
+
+STOP = """
+-- End a running job as cancelled, because somebody asked for it.
+UPDATE jobs SET status = 'cancelled', completed_at = :now, error = :error, started_at = :started_at,
+                prune_at = :now + CAST(result_ttl * 1000 AS INTEGER)
  WHERE id = :id AND token = :token AND status = 'running'
 RETURNING queue
 """
@@ -196,6 +245,17 @@ SELECT worker_id, waiting, doorbell, listens, last_seen
 #: What runs per batch of jobs: a test forbids these to scan a table.
 HOT = (
     *("ENQUEUE", "STORED", "NEXT_LANE", "FIRST_PRIORITY", "NEXT_PRIORITY", "DUE", "DUE_HEADS", "CLAIM"),
-    *("DUE_IN_ORDER", "CLAIM_THESE", "NEXT_DUE", "COMPLETE", "FINISHED_WITH", "FAILED_ATTEMPT", "RETRY"),
-    *("RETRIED_WITH", "BURY", "DEAD_LETTER", "RELEASE", "AWAITED", "TOLD", "WORKER", "SET_WAITING"),
+    *(
+        "DUE_IN_ORDER",
+        "CLAIM_THESE",
+        "NEXT_DUE",
+        "EARLIEST",
+        "PAUSED",
+        "COMPLETE",
+        "FINISHED_WITH",
+        "FAILED_ATTEMPT",
+        "RETRY",
+    ),
+    *("RETRIED_WITH", "BURY", "DEAD_LETTER", "RELEASE", "STOP", "AWAITED", "TOLD", "WORKER"),
+    "SET_WAITING",
 )

@@ -5,16 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
 
 from taskito_core import (
     AttemptError,
     Beat,
     Capability,
-    ConfigError,
     CountReport,
     DeadLetter,
     DeadPage,
@@ -26,17 +22,14 @@ from taskito_core import (
     Page,
     Peer,
     Receipt,
-    StorageConfig,
     StorageError,
     StorageInfo,
     Want,
     WorkerInfo,
 )
 from taskito_sqlite import (
-    checkpoint,
     claim,
     doorbell,
-    location,
     look,
     migrate,
     produce,
@@ -45,38 +38,17 @@ from taskito_sqlite import (
     sql,
     upkeep,
 )
-from taskito_sqlite.connection import Database
-
-T = TypeVar("T")
-
-POOL_SIZE = 8
+from taskito_sqlite.base import Base
+from taskito_sqlite.lookout import Expected
+from taskito_sqlite.managing import Managing, next_sweep
 
 
-class SqliteStorage:
+class SqliteStorage(Managing, Base):
     """taskito's storage in one SQLite file."""
 
-    capabilities: frozenset[Capability] = frozenset({Capability.WAKEUPS})
-
-    def __init__(self, config: StorageConfig) -> None:
-        location.check(config)
-        self.path = location.database_path(config)
-        self.clock_shift = 0
-        self._auto_migrate = config.auto_migrate
-        self._database = Database(
-            self.path, pool_size=config.pool_size or POOL_SIZE, power_safe=config.durability == "power"
-        )
-        self._checkpoints = checkpoint.Policy(self._database)
-        self._waiting = doorbell.Waiters(self._database)
-        self._opening = threading.Lock()
-        self._current = False
-        #: Ears whose worker has yet to register: id -> (address, queues as JSON).
-        self._early_ears: dict[str, tuple[str | None, str]] = {}
+    capabilities: frozenset[Capability] = frozenset({Capability.WAKEUPS, Capability.EXTERNAL_TRANSACTIONS})
 
     # ---- life ----
-
-    def migrate(self) -> list[str]:
-        """As ``Storage.migrate``."""
-        return self._database.write(lambda connection: migrate.apply(connection, self.now()))
 
     def pending_migrations(self) -> list[str]:
         """As ``Storage.pending_migrations``; a file that does not exist is not made."""
@@ -90,6 +62,7 @@ class SqliteStorage:
         """As ``Storage.close``."""
         if self._database.foreign:
             return
+        self._lookout.close()
         self._waiting.close()
         self._current = False
         self._database.close()
@@ -99,29 +72,42 @@ class SqliteStorage:
         server = f"SQLite {sqlite3.sqlite_version}"
         return StorageInfo("sqlite", self.path, server, self._version(), migrate.newest())
 
-    def now(self) -> int:
-        """As ``Storage.now``: the machine's clock, because only this machine uses the file."""
-        return time.time_ns() // 1_000_000 + self.clock_shift
-
     # ---- produce ----
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
         """As ``Storage.enqueue``."""
         if not jobs:
             return []
-        queues = {job.queue for job in jobs}
+        if connection is not None:
+            return self._enqueue_in(connection, jobs)
 
         def work(
-            insert: Callable[..., list[Receipt]], connection: sqlite3.Connection
+            insert: Callable[..., produce.Stored], connection: sqlite3.Connection
         ) -> tuple[list[Receipt], set[str]]:
-            return insert(connection, jobs, self.now()), self._listeners(connection, queues)
+            stored = insert(connection, jobs, self.now())
+            return stored.receipts, self._listeners(connection, stored.queues)
 
         try:
-            receipts, bells = self._write(functools.partial(work, produce.insert))
+            return self._write_and_ring(functools.partial(work, produce.insert))
         except produce.SentBefore:
-            receipts, bells = self._write(functools.partial(work, produce.insert_again))
-        self._ring(bells)
-        return receipts
+            return self._write_and_ring(functools.partial(work, produce.insert_again))
+
+    def _enqueue_in(self, connection: object, jobs: Sequence[NewJob]) -> list[Receipt]:
+        def expected(stored: produce.Stored) -> Expected | None:
+            inserted = [receipt.id for receipt in stored.receipts if receipt.inserted]
+            # One stands for all: they are committed together.
+            if not inserted or not stored.queues:
+                return None
+            return Expected(inserted[0], False, frozenset(stored.queues))
+
+        def work(found: sqlite3.Connection) -> produce.Stored:
+            return produce.insert_again(found, jobs, self.now())
+
+        return self._within(connection, work, expected).receipts
+
+    def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
+        """As ``Storage.peek``."""
+        return self._read(lambda connection: claim.peek(connection, queues, lanes, self.now()))
 
     # ---- consume ----
 
@@ -166,15 +152,16 @@ class SqliteStorage:
             if settled.queues:
                 bells |= self._listeners(connection, settled.queues, but=worker_id)
             alive, waiting = connection.execute(sql.WORKER, (worker_id,)).fetchone() or (False, False)
-            if not alive:
-                return Exchange(settled.recorded, [], None, now, False), bells
-            if want is None or want.limit <= 0:
+            opened = bool(settled.queues)
+            if not alive or want is None or want.limit <= 0:
                 # Who only settles may be waiting still: the mark is not for this exchange to clear.
-                return Exchange(settled.recorded, [], None, now, True), bells
+                return Exchange(settled.recorded, [], None, now, bool(alive), opened=opened), bells
             claims, next_due = claim.claim(connection, worker_id, want, now)
-            if waiting != (len(claims) < want.limit):
+            short = len(claims) < want.limit
+            if waiting != short:
                 connection.execute(sql.SET_WAITING, (worker_id, not waiting))
-            return Exchange(settled.recorded, claims, next_due, now, True), bells
+            sweep_at = next_sweep(connection) if short else None
+            return Exchange(settled.recorded, claims, next_due, now, True, sweep_at, opened), bells
 
         answer, bells = self._write(work, durable=bool(outcomes))
         self._ring(bells)
@@ -190,9 +177,11 @@ class SqliteStorage:
             now = self.now()
             alive = connection.execute(upkeep.HEARTBEAT, (worker_id, now)).rowcount == 1
             peers = [Peer(*row) for row in connection.execute(upkeep.PEERS, (worker_id,))]
-            stored = [(row[0], row[1]) for row in connection.execute(upkeep.RUNS, (worker_id,))]
+            rows = connection.execute(upkeep.RUNS, (worker_id,)).fetchall()
+            stored = [(job_id, token) for job_id, token, _ in rows]
             lost = frozenset(job_id for job_id, _ in named.difference(stored))
-            return Beat(alive, peers, [pair for pair in stored if pair not in named], lost, now)
+            asked = {job_id: bool(force) for job_id, _, force in rows if force is not None}
+            return Beat(alive, peers, [pair for pair in stored if pair not in named], lost, now, asked)
 
         return self._write(work, durable=False)
 
@@ -201,19 +190,16 @@ class SqliteStorage:
 
         def work(connection: sqlite3.Connection) -> tuple[list[str], set[str]]:
             rescued = rescue.rescue(connection, suspects, self.now())
-            return rescued.ids, self._listeners(connection, rescued.queues) if rescued.ids else set()
+            return rescued.ids, self._bells(connection, rescued.queues)
 
-        ids, bells = self._write(work)
-        self._ring(bells)
-        return ids
+        return self._write_and_ring(work)
 
     def unregister(self, worker_id: str) -> None:
         """As ``Storage.unregister``."""
 
         def work(connection: sqlite3.Connection) -> set[str]:
             connection.execute(upkeep.UNREGISTER, (worker_id,))
-            queues = {row[0] for row in connection.execute(upkeep.RELEASE_ALL, (worker_id,)).fetchall()}
-            return self._listeners(connection, queues) if queues else set()
+            return self._bells(connection, rescue.release_all(connection, worker_id, self.now()))
 
         self._ring(self._write(work))
         self._checkpoints.others()
@@ -276,50 +262,3 @@ class SqliteStorage:
     def workers(self) -> list[WorkerInfo]:
         """As ``Storage.workers``."""
         return self._read(look.workers)
-
-    # ---- underneath ----
-
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._ready()
-        return self._database.read(work)
-
-    def _write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
-        self._ready()
-        return self._database.write(work, durable=durable)
-
-    def _ready(self) -> None:
-        """Before the first use: bring the schema up to date, or refuse one that is not."""
-        if self._current:
-            return
-        with self._opening:
-            todo = migrate.pending(self._version())
-            if todo and not self._auto_migrate:
-                raise ConfigError(f"the database {self.path} lacks {todo[-1].name}: run 'taskito migrate'")
-            if todo:
-                self.migrate()
-            self._current = True
-
-    def _version(self) -> int:
-        return self._database.read(migrate.version) if self._database.exists() else 0
-
-    def _listeners(
-        self, connection: sqlite3.Connection, queues: Iterable[str], but: str | None = None
-    ) -> set[str]:
-        """The doorbells of the workers that wait for jobs on these queues."""
-        bells: set[str] = set()
-        last_seen = 0
-        for worker_id, waiting, address, listens, seen in connection.execute(sql.LISTENERS):
-            last_seen = max(last_seen, seen)
-            if waiting and address and worker_id != but and not _words(listens).isdisjoint(queues):
-                bells.add(address)
-        self._checkpoints.worker_seen(last_seen, self.now())
-        return bells
-
-    def _ring(self, bells: Iterable[str]) -> None:
-        if bells:
-            doorbell.ring(bells)
-
-
-@functools.lru_cache(maxsize=256)
-def _words(text: str) -> frozenset[str]:
-    return frozenset(json.loads(text))

@@ -1,4 +1,4 @@
-"""The statements of upkeep, one constant each: a worker's life, the rescue of its jobs, and pruning.
+"""The statements of upkeep, one constant each: a worker's life, the rescue of its jobs, pruning, metrics.
 
 How they bind: see ``sql``.
 """
@@ -23,8 +23,9 @@ SELECT worker_id, beat, host FROM workers INDEXED BY workers_alive WHERE status 
 """
 
 RUNS = """
--- What a worker runs, as the store sees it.
-SELECT id, token FROM jobs INDEXED BY jobs_running WHERE status = 'running' AND worker = ?1
+-- What a worker runs, as the store sees it, and what it was asked to cancel of that, with force or without.
+SELECT id, token, CASE WHEN cancel_at IS NOT NULL THEN cancel_force END
+  FROM jobs INDEXED BY jobs_running WHERE status = 'running' AND worker = ?1
 """
 
 DECLARE_DEAD = """
@@ -42,10 +43,10 @@ SELECT id, token, worker FROM jobs INDEXED BY jobs_running
 
 RESCUE = """
 -- Take a running job back from a worker that is gone.
-UPDATE jobs SET status = 'pending', token = NULL, slot = NULL, error = :error,
+UPDATE jobs SET status = 'pending', token = NULL, error = :error, expires_at = NULL,
                 interruptions = interruptions + 1
  WHERE id = :id AND token = :token AND status = 'running'
-RETURNING queue
+RETURNING queue, cancel_at
 """
 
 UNREGISTER = """
@@ -55,9 +56,9 @@ UPDATE workers SET status = 'stopped', waiting = 0, doorbell = NULL WHERE worker
 
 RELEASE_ALL = """
 -- Hand back everything a worker still runs.
-UPDATE jobs INDEXED BY jobs_running SET status = 'pending', token = NULL, slot = NULL
+UPDATE jobs INDEXED BY jobs_running SET status = 'pending', token = NULL
  WHERE status = 'running' AND worker = ?1
-RETURNING queue
+RETURNING queue, id, cancel_at
 """
 
 FORGET_WORKERS = """
@@ -65,25 +66,42 @@ FORGET_WORKERS = """
 DELETE FROM workers WHERE status <> 'alive' AND last_seen <= ?1
 """
 
-# ---- prune: the jobs first, then what belongs to them ----
+# ---- metrics: read, merged in Python, and put back, in one write transaction ----
 
-PRUNE = """
--- Finished jobs whose time to be kept has passed, longest first.
-DELETE FROM jobs
- WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_prune
-                WHERE prune_at IS NOT NULL AND prune_at <= ?1 ORDER BY prune_at LIMIT ?2)
-RETURNING id
+TALLY_COLUMNS = """
+  task_name, queue, succeeded, failed, ran_sum, ran_min, ran_max, waited_sum, peak_memory, histogram
 """
 
-PRUNE_ERRORS = "DELETE FROM job_errors WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_LETTERS = "DELETE FROM dead_letter WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_LOGS = "DELETE FROM task_logs WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_DEPENDENCIES = "DELETE FROM job_dependencies WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_REPLAYS = "DELETE FROM replay_history WHERE job_id IN (SELECT value FROM json_each(?1))"
-PRUNE_WITH_JOB = (PRUNE_ERRORS, PRUNE_LETTERS, PRUNE_LOGS, PRUNE_DEPENDENCIES, PRUNE_REPLAYS)
+TALLY = f"""
+-- What one minute of a task and queue holds so far.
+SELECT {TALLY_COLUMNS} FROM task_metrics WHERE task_name = ?1 AND queue = ?2 AND period = ?3
+"""
 
-#: What runs per beat or per batch of jobs: a test forbids these to scan a table.
+PUT_TALLY = """
+-- In place of what TALLY returned.
+INSERT OR REPLACE INTO task_metrics
+       (task_name, queue, period, succeeded, failed, ran_sum, ran_min, ran_max, waited_sum, peak_memory,
+        histogram)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+"""
+
+TALLIES = f"""
+-- Every row of the minutes that began after ?1.
+SELECT {TALLY_COLUMNS} FROM task_metrics INDEXED BY task_metrics_period WHERE period > ?1
+"""
+
+TALLIES_OF_TASK = f"""
+-- The same of one task.
+SELECT {TALLY_COLUMNS} FROM task_metrics WHERE task_name = ?2 AND period > ?1
+"""
+
+FORGET_TALLIES = """
+-- Minutes that began before ?1.
+DELETE FROM task_metrics WHERE period < ?1
+"""
+
+#: What runs per beat, per rescue or per batch of jobs: a test forbids these to scan a table.
 HOT = (
     *("HEARTBEAT", "RUNS", "RELEASE_ALL", "DECLARE_DEAD", "RESCUE"),
-    *("PRUNE", "PRUNE_ERRORS", "PRUNE_LETTERS", "PRUNE_LOGS", "PRUNE_DEPENDENCIES", "PRUNE_REPLAYS"),
+    *("TALLY", "PUT_TALLY", "TALLIES", "TALLIES_OF_TASK", "FORGET_TALLIES"),
 )

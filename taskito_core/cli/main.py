@@ -21,6 +21,13 @@ from taskito_core.errors import TaskitoError
 COMMANDS = {
     "worker": "taskito_core.cli.worker:worker",
     "info": "taskito_core.cli.info:info",
+    "enqueue": "taskito_core.cli.enqueue:enqueue",
+    "jobs": "taskito_core.cli.jobs:jobs",
+    "dead": "taskito_core.cli.dead:dead",
+    "explain": "taskito_core.cli.logs:explain",
+    "logs": "taskito_core.cli.logs:logs",
+    "cron": "taskito_core.cli.cron:cron",
+    "queues": "taskito_core.cli.queues:queues",
     "migrate": "taskito_core.cli.migrate:migrate",
     "plugin": "taskito_core.cli.plugin:plugin",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 
 def aligned(rows: Sequence[Sequence[object]]) -> Iterator[str]:
@@ -16,3 +17,10 @@ def aligned(rows: Sequence[Sequence[object]]) -> Iterator[str]:
             for cell, width, on_right in zip(row, widths, right, strict=True)
         ]
         yield "  ".join(cells).rstrip()
+
+
+def moment(milliseconds: int | None) -> str:
+    """A moment as people read it, in UTC."""
+    if milliseconds is None:
+        return ""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

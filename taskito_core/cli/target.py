@@ -100,6 +100,24 @@ def open_target(app: str | None) -> Iterator[Target]:
         storage.close()
 
 
+@contextmanager
+def open_queue(app: str | None, *, may_create: bool = False) -> Iterator[Queue]:
+    """The queue of an app, or without one of the environment and pyproject.toml.
+
+    It migrates nothing, because a command that looks must not create what it looks for; ``may_create``: as
+    the settings say.
+    """
+    from taskito_core.queue import Queue
+
+    queue = Queue() if app is None else import_app(app)
+    if not may_create:
+        queue.storage_config = dataclasses.replace(queue.storage_config, auto_migrate=False)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
 def _settings(app: str | None) -> tuple[config.Settings, Plugins]:
     if app is not None:
         queue = import_app(app)

@@ -1,4 +1,4 @@
-"""For tests of taskito and of its plugins: a storage in memory, a conformance suite, factories.
+"""For tests of taskito and of its plugins: a storage and a sink in memory, conformance suites, factories.
 
 Needs ``taskito-core[testing]``. Nothing in the runtime may import this package.
 """
@@ -8,8 +8,11 @@ import pytest
 # Before the first import of the suite: without it a third party sees bare AssertionErrors.
 pytest.register_assert_rewrite("taskito_core.testing.conformance")
 
-from taskito_core.testing.conformance import StorageConformance  # noqa: E402
+from taskito_core.memory.metrics import MemoryMetrics  # noqa: E402
+from taskito_core.memory.storage import MemoryStorage  # noqa: E402
+from taskito_core.testing.conformance import MetricsConformance, StorageConformance  # noqa: E402
 from taskito_core.testing.factories import (  # noqa: E402
+    cancelled,
     claim,
     complete,
     dead,
@@ -22,13 +25,15 @@ from taskito_core.testing.factories import (  # noqa: E402
     retry,
     want,
 )
-from taskito_core.testing.memory import MemoryStorage  # noqa: E402
-from taskito_core.testing.opening import missing_methods, open_storage  # noqa: E402
+from taskito_core.testing.opening import missing_methods, open_metrics, open_storage  # noqa: E402
 from taskito_core.testing.plugin import register_memory_plugin  # noqa: E402
 
 __all__ = [
+    "MemoryMetrics",
     "MemoryStorage",
+    "MetricsConformance",
     "StorageConformance",
+    "cancelled",
     "claim",
     "complete",
     "dead",
@@ -38,6 +43,7 @@ __all__ = [
     "make_worker",
     "missing_methods",
     "new_token",
+    "open_metrics",
     "open_storage",
     "release",
     "retry",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from taskito_core.job import (
+    Cancelled,
     Charge,
     Claim,
     Complete,
@@ -14,12 +16,14 @@ from taskito_core.job import (
     DeadReason,
     ErrorInfo,
     ErrorKind,
+    JobStatus,
     NewJob,
     Release,
     Retry,
     new_id,
 )
-from taskito_core.storage import Storage, Want, WorkerInfo
+from taskito_core.managing import LogEntry, PeriodicEntry
+from taskito_core.storage import NO_CAPS, Storage, Want, WorkerInfo
 
 # As a supervisor draws them: 31 random bits per process start, then a counter.
 _tokens = itertools.count((random.SystemRandom().getrandbits(31) << 32) + 1)
@@ -62,9 +66,10 @@ def want(
     queues: tuple[str, ...] = ("default",),
     tasks: tuple[str, ...] = ("job",),
     token: int | None = None,
+    caps: Mapping[str, int] = NO_CAPS,
 ) -> Want:
     """Up to ``limit`` jobs, under a fresh token."""
-    return Want(limit, queues, tasks, new_token() if token is None else token)
+    return Want(limit, queues, tasks, new_token() if token is None else token, caps)
 
 
 def claim(storage: Storage, worker_id: str, limit: int = 1, **wanted: Any) -> list[Claim]:
@@ -114,5 +119,44 @@ def dead(
     return Dead(claimed.id, claimed.token, reason, charge, error or error_info(), started_at)
 
 
-def release(claimed: Claim, lane: str | None = None) -> Release:
-    return Release(claimed.id, claimed.token, lane)
+def release(claimed: Claim, lane: str | None = None, delay: float | None = None) -> Release:
+    return Release(claimed.id, claimed.token, lane, delay)
+
+
+def cancelled(claimed: Claim, error: str = "cancelled", started_at: int | None = None) -> Cancelled:
+    return Cancelled(claimed.id, claimed.token, error, started_at)
+
+
+def make_entry(**overrides: Any) -> PeriodicEntry:
+    """A periodic task of the app ``app:queue`` that runs ``job`` every minute."""
+    values: dict[str, Any] = {
+        "name": "every minute",
+        "app": "app:queue",
+        "task_name": "job",
+        "cron": "* * * * *",
+        "timezone": "UTC",
+        "catch_up": "skip",
+        "queue": "default",
+        "payload": b"payload",
+    }
+    return PeriodicEntry(**{**values, **overrides})
+
+
+def make_log(job_id: str, **overrides: Any) -> LogEntry:
+    """What the first attempt of a job of the task ``job`` said."""
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "job_id": job_id,
+        "task_name": "job",
+        "token": 1,
+        "logged_at": 1_700_000_000_000,
+        "level": "info",
+        "message": "said",
+        "extra": None,
+    }
+    return LogEntry(**{**values, **overrides})
+
+
+def status_of(storage: Storage, job_id: str) -> JobStatus:
+    [job] = storage.get([job_id])
+    return job.status

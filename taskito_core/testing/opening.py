@@ -7,7 +7,10 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import OfferKind
+from taskito_core.managing import Managing
+from taskito_core.metrics import Metrics
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
 
@@ -23,9 +26,18 @@ def open_storage(url: str, schema: str = "taskito", **options: Any) -> Storage:
     return plugins.open_storage(config)
 
 
+def open_metrics(url: str, schema: str = "taskito", **options: Any) -> Metrics:
+    """The metrics sink that ``url`` names, as the setting ``metrics`` does; ``options`` as above."""
+    sink = load().open_metrics(StorageConfig(schema=schema, **options), url)
+    if sink is None:
+        raise ConfigError(f"{url!r} names no metrics sink")
+    return sink
+
+
 def contract_methods() -> list[str]:
     """The names of the methods of the storage contract, in its order."""
-    return [name for name, value in vars(Storage).items() if inspect.isfunction(value) and name[0] != "_"]
+    named = {**vars(Storage), **vars(Managing)}
+    return [name for name, value in named.items() if inspect.isfunction(value) and name[0] != "_"]
 
 
 def missing_methods(storage: object) -> list[str]:

@@ -7,9 +7,13 @@ from urllib.parse import urlsplit
 
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import Offer, OfferKind, hookimpl
+from taskito_core.limits import CircuitBreaker, RateLimiter
+from taskito_core.memory.limits import MemoryCircuitBreaker, MemoryRateLimiter
+from taskito_core.memory.metrics import MemoryMetrics
+from taskito_core.memory.storage import MemoryStorage
+from taskito_core.metrics import Metrics
 from taskito_core.plugins import load
 from taskito_core.storage import Storage, StorageConfig
-from taskito_core.testing.memory import MemoryStorage
 
 
 class MemoryPlugin:
@@ -24,12 +28,29 @@ class MemoryPlugin:
                 schemes=("memory",),
                 check=_check,
                 describe=lambda config: config.db_url or "memory://",
-            )
+            ),
+            Offer(kind=OfferKind.LIMITER, name="memory"),
+            Offer(kind=OfferKind.BREAKER, name="memory"),
+            Offer(kind=OfferKind.METRICS, name="memory", schemes=("memory",)),
         ]
 
     @hookimpl
     def taskito_open_storage(self, config: StorageConfig) -> Storage | None:
         return MemoryStorage(config) if config.backend == "memory" else None
+
+    @hookimpl
+    def taskito_open_limiter(self, url: str, config: StorageConfig) -> RateLimiter | None:
+        return MemoryRateLimiter(config) if url == "memory" else None
+
+    @hookimpl
+    def taskito_open_breaker(self, url: str, config: StorageConfig) -> CircuitBreaker | None:
+        return MemoryCircuitBreaker(config) if url == "memory" else None
+
+    @hookimpl
+    def taskito_open_metrics(self, url: str, config: StorageConfig) -> Metrics | None:
+        if url.partition("://")[0].lower() != "memory":
+            return None
+        return MemoryMetrics(config.beside("memory", url))
 
 
 def _check(config: StorageConfig) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from setproctitle import setproctitle
 
 from taskito_core import logs
+from taskito_core.notes import Fields
 from taskito_core.worker import boot, leave, platform
 from taskito_core.worker.arguments import (
     EXIT_BOOT_FAILED,
@@ -33,6 +34,7 @@ from taskito_core.worker.arguments import (
 )
 from taskito_core.worker.custody import Custody, SupervisorGone
 from taskito_core.worker.failures import boot_failure
+from taskito_core.worker.notices import unpack_notice
 from taskito_core.worker.run import Runner
 from taskito_core.worker.slots import SlotTable
 from taskito_core.worker.soft import Interrupts
@@ -44,6 +46,7 @@ from taskito_core.worker.wire import (
     WireError,
     pack,
     pack_hello,
+    pack_note,
     pack_result,
 )
 
@@ -54,8 +57,15 @@ log = logging.getLogger("taskito.worker")
 
 #: A finished result is sent when it is this old, in seconds, even if the frame goes on.
 _RESULT_AGE = 0.002
+#: A child that a signal told to end waits so many seconds to hear the same from the supervisor.
+_ALONE = 1.0
+#: Seconds after which a child that waits to be dismissed looks whether its other thread has read that.
+_GLANCE = 0.1
 #: Before a job of a task that took longer than this last time, results are sent and the title is set.
 _SLOW = 0.001
+#: Of the jobs of quicker tasks, the memory of every so many is measured. A prime number: of tasks that
+#: take turns in some regular way, each has its turn.
+_SAMPLED = 61
 #: Signals that do something in a child, or nothing, that they would not do elsewhere.
 _OURS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR2)
 
@@ -87,6 +97,7 @@ class Child:
         self._last = (0, 0.0)  # seq and start of the last job that ended
         self._oldest = 0.0  # when the oldest result that waits was finished
         self._took: dict[str, float] = {}  # task to seconds, last time
+        self._told_to_drain = False  # by the supervisor, and not by a signal
         self._alien = False  # a task forked and this is the new process
         self._title = ""
         self._handlers: dict[signal.Signals, object] = {}
@@ -112,6 +123,14 @@ class Child:
         """One message on the control socket."""
         with self._control_writing:
             self._ends.control.sendall(pack(kind, body))
+
+    # ---- Host: what running jobs ask, in any thread ----
+
+    def note(self, seq: int, note: Fields) -> None:
+        self._custody.say(pack_note(seq, note))
+
+    def cancel_asked(self, seq: int) -> bool:
+        return self._slots.cancel_seq(self._slot) == seq
 
     # ---- boot ----
 
@@ -172,29 +191,57 @@ class Child:
         """Take a job, run it, and again; with nothing to take, send what is finished and wait."""
         custody, took = self._custody, self._took
         while not custody.draining:
+            if custody.notices:
+                self._run_hooks()
             job = custody.take()
             if job is None:
                 custody.flush()
                 self._set_title("idle")
                 custody.wait()
                 continue
-            if took.get(job.task_name, _SLOW) >= _SLOW:
+            slow = took.get(job.task_name, _SLOW) >= _SLOW
+            if slow:
                 custody.flush()
                 if custody.frame_size == 1:
                     self._set_title(job.task_name)
-            self._run(job)
+            self._run(job, slow or self._done % _SAMPLED == 0)
         custody.hand_back()
+        self._run_hooks()
+        if self._runner.hears_failures:
+            self._await_dismissal()
 
-    def _run(self, job: JobMessage) -> None:
+    def _await_dismissal(self) -> None:
+        """Stay for the hooks of failures that are being recorded, which no other child may be left to run."""
+        custody = self._custody
+        # A SIGTERM may have been for all processes of the worker, and DRAIN be on its way; or for us alone.
+        alone_at = monotonic() + _ALONE
+        while not custody.dismissed and (self._told_to_drain or monotonic() < alone_at):
+            custody.linger(_GLANCE)
+            self._run_hooks()
+
+    def _run_hooks(self) -> None:
+        """Tell the app's hooks of the failed attempts that this child was chosen to tell."""
+        custody = self._custody
+        custody.flush()  # Results must not wait for what hooks may take.
+        while custody.notices:
+            self._runner.notify(unpack_notice(custody.notices.popleft()))
+            if self._alien:
+                leave.at_once(0)  # A hook forked, and its copy came back here instead of exiting.
+
+    def _run(self, job: JobMessage, measured: bool) -> None:
+        """Run one job; ``measured``: its memory too, which takes about 15 µs."""
         seq = job.seq
+        measured = measured and platform.reset_peak_memory()
         self._interrupts.begin(seq)
         started = monotonic()
         self._slots.begin(self._slot, seq, started)
-        kind, body = self._runner.run(job, self._interrupts.guard)
+        kind, body = self._runner.run(job, self._interrupts.guard, self)
         ended = monotonic()
         if self._alien:
             # The task forked, and its copy came back here instead of exiting. The job is not its own.
             leave.as_a_copy(kind, body)
+        # While it still counts as running: other threads get a turn here, and what they find broken it broke.
+        peak_memory = platform.peak_memory() if measured else 0
         self._done += 1
         self._slots.end(self._slot, self._done)
         self._interrupts.repair()
@@ -203,7 +250,7 @@ class Child:
         custody = self._custody
         if not custody.unsent:
             self._oldest = ended
-        custody.finish(pack_result(ResultMessage(seq, kind, started, ran, body)))
+        custody.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
         if ended - self._oldest >= _RESULT_AGE:
             custody.flush()
 
@@ -243,6 +290,7 @@ class Child:
             case MessageType.RECALL:
                 self._custody.hand_back()
             case MessageType.DRAIN:
+                self._told_to_drain = True
                 self._custody.drain()
             case _:
                 raise WireError(f"an unexpected {kind.name} on the control socket")

@@ -17,9 +17,11 @@ from typing import Protocol
 
 from taskito_core.job import clean_text
 from taskito_core.worker.slots import anonymous_file
-from taskito_core.worker.wire import Inbox, MessageType, WireError
+from taskito_core.worker.wire import Inbox, MessageType, WireError, pack
 
 _READ_SIZE = 256 * 1024
+#: A child that has not read so many bytes is sent nothing that can go to another.
+_FULL = 1024 * 1024
 _TRACE_CAP = 16 * 1024
 #: How faulthandler begins the list of one thread's frames, and our own lines in it.
 _FIRST_FRAME = "(most recent call first):"
@@ -74,6 +76,11 @@ class Channel:
             data = data[sent:]
         self._outgoing += data
         self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    @property
+    def full(self) -> bool:
+        """The child has not read for long."""
+        return len(self._outgoing) >= _FULL
 
     def handle(self, mask: int) -> None:
         """The selector's callback."""
@@ -149,6 +156,7 @@ class Child:
         self.fault: str | None = None  #: why we killed it, if for misbehaving
         self.timed_out = 0  #: seq whose hard limit we killed it for
         self.killed = False  #: we killed it because we shut down
+        self.dismissed = False  #: nothing more is sent to it
         self.reaped = False  #: its pid may be somebody else's by now
         self.doomed_at = float("inf")  #: when it is killed unless it has ended by then
         self.doomed_for = ""  #: why
@@ -167,6 +175,24 @@ class Child:
         """Have the pool kill it then, if it has not ended by itself; the earliest such time counts."""
         if at < self.doomed_at:
             self.doomed_at, self.doomed_for = at, why
+
+    @property
+    def hears_notices(self) -> bool:
+        """It takes jobs, or drains and was not told yet that nothing will come any more."""
+        return self.state is ChildState.OPEN or (self.state is ChildState.CLOSING and not self.dismissed)
+
+    def dismiss(self) -> None:
+        """Tell it, once, that no NOTIFY will come any more."""
+        if not self.dismissed:
+            self.dismissed = True
+            self.data.write(pack(MessageType.DISMISS))
+
+    def take_notice(self, message: bytes) -> bool:
+        """Send it a NOTIFY message; False if it has too much to read already."""
+        if self.data.full:
+            return False
+        self.data.write(message)
+        return True
 
     def signal(self, signum: signal.Signals) -> None:
         """To the process alone, and to nobody once it is reaped: the pid may be somebody else's then."""

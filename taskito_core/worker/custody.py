@@ -43,6 +43,10 @@ class Custody:
         self._inbox = Inbox()
         self._waiting: deque[JobMessage] = deque()
         self._finished: deque[bytes] = deque()
+        #: Bodies of NOTIFY messages, for the main thread.
+        self.notices: deque[bytes] = deque()
+        #: No more of them will come.
+        self.dismissed = False
         self._reading = threading.Lock()
         self._writing = threading.Lock()
         self._alarm_read, self._alarm_write = os.pipe()
@@ -104,6 +108,13 @@ class Custody:
             with self._reading:
                 self._read()
 
+    def linger(self, timeout: float) -> None:
+        """While draining: wait so long for more to read, and hand back what that is."""
+        poll = select.poll()
+        poll.register(self._data, select.POLLIN)
+        if poll.poll(timeout * 1000):
+            self.hand_back()
+
     def finish(self, result: bytes) -> None:
         """Keep a packed result until the next ``flush``."""
         self._finished.append(result)
@@ -115,6 +126,11 @@ class Custody:
         if self._finished:
             with self._writing:
                 self._send_finished()
+
+    def say(self, message: bytes) -> None:
+        """Send what a running job said. Blocks until the supervisor's socket has taken it."""
+        with self._writing:
+            self._data.sendall(message)
 
     def hand_back(self) -> None:
         """Send the finished results and the seqs of what has not begun, unread frames included."""
@@ -157,9 +173,15 @@ class Custody:
         if not data:
             raise SupervisorGone
         for kind, body in self._inbox.feed(data):
-            if kind is not MessageType.JOBS:
-                raise WireError(f"an unexpected {kind.name} on the data socket")
-            jobs = list(unpack_jobs(body))
-            self.frame_size = len(jobs)
-            self._waiting.extend(jobs)
+            match kind:
+                case MessageType.JOBS:
+                    jobs = list(unpack_jobs(body))
+                    self.frame_size = len(jobs)
+                    self._waiting.extend(jobs)
+                case MessageType.NOTIFY:
+                    self.notices.append(body)
+                case MessageType.DISMISS:
+                    self.dismissed = True
+                case _:
+                    raise WireError(f"an unexpected {kind.name} on the data socket")
         return True

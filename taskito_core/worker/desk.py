@@ -7,34 +7,36 @@ how to go on after the store was away. Decides nothing about jobs: that is the d
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
-from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind, Outcome, Release, Retry
-from taskito_core.plugins import Plugins
-from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
+from taskito_core.job import Release, Retry
+from taskito_core.managing import Note, Swept
+from taskito_core.storage import Beat, Storage, Want, WorkerInfo
+from taskito_core.worker.batches import Batches
 from taskito_core.worker.dispatcher import Dispatcher
+from taskito_core.worker.errands import PRUNE_BATCH, Errands, Visit
 from taskito_core.worker.failurelog import log_failures
 from taskito_core.worker.identity import TokenMint, new_worker_id
-from taskito_core.worker.lanes import Entry
+from taskito_core.worker.lanes import NEVER, Entry, Lane
 from taskito_core.worker.lifeline import Neighbours
+from taskito_core.worker.notebook import Notebook
+from taskito_core.worker.notices import Notice, notices_of
 from taskito_core.worker.peers import BEAT_INTERVAL, PeerWatch
+from taskito_core.worker.rounds import Round, Rounds
 from taskito_core.worker.store import Answer, StoreThread
 
 log = logging.getLogger("taskito.worker")
 
 #: Seconds between looks while nothing rings; the net under lost wakeups.
 FALLBACK_POLL = 5.0
-#: Seconds between two rounds of removing what has outlived its result_ttl, and jobs removed at once.
-PRUNE_INTERVAL = 60.0
-PRUNE_BATCH = 500
 #: Seconds between attempts while the store is away: doubling, from the first to the last.
 RETRY_FIRST, RETRY_LAST = 0.1, 2.0
 #: Seconds a claim the store knows and we do not must stay so, before it is handed back.
 STRAY_AFTER = BEAT_INTERVAL
-#: Outcomes sent with one exchange, at most.
-MAX_BATCH = 1000
+#: Seconds between a heartbeat and the next that a wakeup may cause.
+HURRY = 0.1
 
 
 class StoreDesk:
@@ -45,25 +47,36 @@ class StoreDesk:
         storage: Storage,
         worker: WorkerInfo,
         dispatcher: Dispatcher,
-        plugins: Plugins,
+        errands: Errands,
         post: Callable[[Answer], None],
         woken: Callable[[], None],
         neighbours: Neighbours,
         on_disowned: Callable[[Sequence[int]], None],
+        on_cancelled: Callable[[Lane, Entry, bool], None],
+        on_failed: Callable[[Sequence[Notice]], None],
         rename: Callable[[str], None],
     ) -> None:
         self.worker = worker
-        self._storage = storage
         self._dispatcher = dispatcher
-        self._plugins = plugins
-        self._thread = StoreThread(storage, post, woken)
+        self._errands = errands
+        self.notebook = Notebook()
+        self._batches = Batches(dispatcher)
+        self._rounds = Rounds()
+        self._errand_of: dict[Round, Callable[[], object]] = {
+            Round.PRUNE: errands.tidy,
+            Round.SWEEP: errands.sweep,
+            Round.FIRE: errands.fire,
+        }
+        self._thread = StoreThread(storage, post, woken, errands.close)
         self._neighbours = neighbours
         self._on_disowned = on_disowned
+        self._on_cancelled = on_cancelled
+        self._on_failed = on_failed  #: attempts that failed and of which the app's hooks are to be told
         self._rename = rename  #: tells the lifeline under which id it is known from now on
         self._tokens = TokenMint()
         self._peers = PeerWatch()
         self._batch: list[Entry] = []  #: outcomes inside the exchange under way
-        self._bisected: list[list[Entry]] = []  #: parts of a batch that the store refused as a whole
+        self._notes: list[Note] = []  #: notes inside the request under way
         self._strays: dict[tuple[str, int], float] = {}
         self._suspects: dict[str, int] = {}
         self._queue_turn = 0
@@ -71,7 +84,7 @@ class StoreDesk:
         self._look = True
         self._look_at = 0.0
         self._beat_at = 0.0
-        self._prune_at = 0.0
+        self._beaten_at = 0.0  #: when the last heartbeat was sent
         self._retry_at = 0.0
         self._retry_delay = RETRY_FIRST
         self._busy = False
@@ -81,7 +94,6 @@ class StoreDesk:
         self.trouble: Exception | None = None  #: how the last request failed, if the store did not answer it
         self.registered = False
         self.booting = True  #: never registered so far
-        self._farewell_said = False  #: plugins know that we stop
         self._enrolled = False  #: this id is in the store, if not all that belongs to registering is done
         self.fatal: Exception | None = None  #: the store refused to have us at all
         self.left = False  #: unregistered, in good order
@@ -94,9 +106,14 @@ class StoreDesk:
 
     # ---- what to do next ----
 
-    def woken(self) -> None:
-        """Something may have arrived."""
+    def woken(self, now: float) -> None:
+        """Something may have arrived: a job, or word that one is to be cancelled."""
         self._look = True
+        self._hurry()
+
+    def _hurry(self) -> None:
+        if not self._dispatcher.idle():
+            self._beat_at = min(self._beat_at, self._beaten_at + HURRY)
 
     def turn(self, now: float) -> None:
         """Send the next request, if there is one and the last was answered."""
@@ -112,28 +129,33 @@ class StoreDesk:
 
     def _choose(self, now: float) -> None:
         if not self.registered:
-            self._request("register", self._register)
-        elif self._leaving and self._dispatcher.idle():
-            self._request("unregister", self._unregister)
+            worker, known, first = self.worker, self._enrolled, self.booting
+            self._request("register", lambda: self._register(worker, known, first))
+        elif self._leaving and self._dispatcher.idle() and self.notebook.due() == NEVER:
+            self._request("unregister", lambda: self._errands.unregister(self.worker))
         elif now >= self._beat_at:
             self._heartbeat(now)
         elif self._suspects:
             suspects = self._suspects
-            self._request("rescue", lambda: self._storage.rescue(suspects))
-        elif now >= self._prune_at and not self._dispatcher.draining:
-            self._request("prune", self._tidy)  # Before the exchange: under load one is always due.
+            self._request("rescue", lambda: self._errands.rescue(suspects))
+        elif self._notes_are_due(now):
+            self._notes = notes = self.notebook.take()
+            self._request("note", lambda: self._errands.note(notes))
+        # Before the exchange: under load one is always due.
+        elif not self._dispatcher.draining and (due := self._rounds.due(now)) is not None:
+            self._request(due, self._errand_of[due])
         elif self._exchange_is_due(now):
             self._exchange(now)
 
     def next_deadline(self) -> float:
         """When ``turn`` has something to do next without an event; infinity: never."""
         if self._busy or self.left or self.fatal is not None:
-            return float("inf")
-        if not self.registered or self._dispatcher.unrecorded or self._bisected or self._leaving:
+            return NEVER
+        if not self.registered or self._batches.waiting or self._leaving:
             return self._retry_at
-        due = self._beat_at
+        due = min(self._beat_at, self.notebook.due())
         if not self._dispatcher.draining:
-            due = min(due, self._prune_at)
+            due = min(due, self._rounds.next())
             if not self._look:
                 due = min(due, self._look_at)
             elif self._dispatcher.want() > 0:
@@ -156,68 +178,48 @@ class StoreDesk:
         limit = self._dispatcher.want() if self.registered and not (self._look or self._leaving) else 0
         if limit > 0:
             self._standing_by, self._wanted = True, limit
-            worker_id, want = self.worker.id, self._want(limit)
-            self._thread.stand_by("exchange", lambda: self._settle_and_claim(worker_id, (), want))
+            worker_id, want, free = self.worker.id, self._want(limit), self._dispatcher.free()
+            self._thread.stand_by("exchange", lambda: self._errands.visit(worker_id, (), {}, want, free))
 
     def _request(self, name: str, function: Callable[[], object]) -> None:
         self._busy = True
         self._thread.request(name, function)
 
-    # These run on the store thread, plugins' hooks among them: the loop must not wait for either.
-
-    def _register(self) -> object:
-        if not self._enrolled:
-            self._storage.register(self.worker)
+    def _register(self, worker: WorkerInfo, known: bool, first: bool) -> None:
+        """On the store thread."""
+        if not known:
+            self._errands.register(worker)
             self._enrolled = True
-        self._thread.listen(self.worker.id, self.worker.queues)
-        if self.booting:
-            self._plugins.observe("taskito_worker_started", worker=self.worker)
-        return None
-
-    def _unregister(self) -> object:
-        if not self._farewell_said:
-            self._farewell_said = True
-            self._plugins.observe("taskito_worker_stopping", worker=self.worker)
-        self._storage.unregister(self.worker.id)
-        return None
+        self._thread.listen(worker.id, worker.queues)
+        if first:
+            self._errands.greet(worker)
 
     def _heartbeat(self, now: float) -> None:
-        self._beat_at = now + BEAT_INTERVAL
-        running = self._dispatcher.holding()
-        self._request("heartbeat", lambda: self._storage.heartbeat(self.worker.id, running))
+        self._beat_at, self._beaten_at = now + BEAT_INTERVAL, now
+        worker_id, running = self.worker.id, self._dispatcher.holding()
+        self._request("heartbeat", lambda: self._errands.beat(worker_id, running))
 
-    def _tidy(self) -> int:
-        # A claim can commit just after its worker was declared dead and its jobs were rescued: that worker
-        # is nobody's peer any more, so no suspicion would ever lead to this job.
-        self._storage.rescue({})
-        return self._storage.prune(PRUNE_BATCH)
+    def _notes_are_due(self, now: float) -> bool:
+        """What a job said is stored before its outcome."""
+        due = self.notebook.due()
+        return due <= now or (due != NEVER and self._batches.waiting)
 
     def _exchange_is_due(self, now: float) -> bool:
-        if self._dispatcher.unrecorded or self._bisected:
+        if self._batches.waiting:
             return True
         if now >= self._look_at:
             self._look = True
         return self._look and self._dispatcher.want() > 0
 
     def _exchange(self, now: float) -> None:
-        if self._bisected:
-            batch, want = self._bisected.pop(0), None
-        else:
-            batch, want = self._dispatcher.take_outbox(), self._next_want()
-            if len(batch) > MAX_BATCH:
-                self._dispatcher.unsettled(batch[MAX_BATCH:])
-                batch = batch[:MAX_BATCH]
+        batch, alone = self._batches.take()
+        want = None if alone else self._next_want()
         self._batch = batch
         self._wanted = want.limit if want else 0
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
-        worker_id = self.worker.id
-        self._request("exchange", lambda: self._settle_and_claim(worker_id, outcomes, want))
-
-    def _settle_and_claim(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
-        exchange = self._storage.exchange(worker_id, outcomes, want)
-        if finished := [outcome for outcome in outcomes if outcome.job_id in exchange.recorded]:
-            self._plugins.observe("taskito_jobs_finished", outcomes=finished)
-        return exchange
+        worker_id, free = self.worker.id, self._dispatcher.free()
+        heard = self._errands.judged(batch)
+        self._request("exchange", lambda: self._errands.visit(worker_id, outcomes, heard, want, free))
 
     def _next_want(self) -> Want | None:
         limit = self._dispatcher.want() if self._look else 0
@@ -234,7 +236,7 @@ class StoreDesk:
 
     def answer(self, answer: Answer, now: float) -> None:
         """Take in what came of the request under way."""
-        self._busy = self._standing_by = False
+        unasked, self._busy, self._standing_by = self._standing_by, False, False
         if answer.error is not None:
             self._failed(answer, answer.error, now)
             return
@@ -245,40 +247,63 @@ class StoreDesk:
         match answer.name, answer.value:
             case "register", _:
                 self.registered, self.booting = True, False
-            case "exchange", Exchange() as exchange:
-                self._exchanged(exchange, now)
+            case "exchange", Visit() as visit:
+                self._visited(visit, now)
+                if unasked and not visit.exchange.claims:
+                    self._hurry()  # It rang, and not for a new job.
             case "heartbeat", Beat() as beat:
                 self._beaten(beat, now)
             case "rescue", list() as rescued:
                 self._rescued(rescued)
-            case "prune", int() as pruned:
-                self._prune_at = now + (PRUNE_INTERVAL if pruned < PRUNE_BATCH else 0.1)
+            case Round.PRUNE, int() as pruned:
+                self._rounds.done(Round.PRUNE, now, 0.1 if pruned >= PRUNE_BATCH else None)
+            case Round.SWEEP, Swept() as swept:
+                self._swept(swept, now)
+            case Round.FIRE, float() as pause:
+                self._rounds.done(Round.FIRE, now, pause)
             case "unregister", _:
                 self.left = True
 
-    def _exchanged(self, exchange: Exchange, now: float) -> None:
+    def _visited(self, visit: Visit, now: float) -> None:
+        exchange = visit.exchange
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
-        log_failures(entry for entry in batch if entry.claim.id in exchange.recorded)
+        recorded = [entry for entry in batch if entry.claim.id in exchange.recorded]
+        log_failures(recorded)
+        if notices := notices_of(recorded, self.worker.id, exchange.now):
+            self._on_failed(notices)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return
-        self._dispatcher.claimed(exchange.claims, now)
-        if self._wanted and len(exchange.claims) < self._wanted:
+        self._dispatcher.claimed(exchange.claims, now, visit.strays)
+        if not self._wanted:
+            self._look = self._look or exchange.opened
+        elif len(exchange.claims) >= self._wanted or visit.more:
+            self._look = True  # Also for one that stood by: there may be more, and nobody rings for it.
+        else:
             self._look = False
-            self._look_at = now + FALLBACK_POLL
+            self._look_at = now + min(FALLBACK_POLL, visit.retry_after or FALLBACK_POLL)
             if exchange.next_due is not None:
-                due_in = max(0.0, (exchange.next_due - exchange.now) / 1000)
-                self._look_at = min(self._look_at, now + due_in)
+                self._look_at = min(self._look_at, now + _until(exchange.next_due, exchange.now))
+        if exchange.sweep_at is not None:
+            self._rounds.sooner(Round.SWEEP, now + _until(exchange.sweep_at, exchange.now))
         self._look_for_returned(batch, now)
+
+    def _swept(self, swept: Swept, now: float) -> None:
+        pause = None if swept.next_at is None else _until(swept.next_at, swept.now)
+        self._rounds.done(Round.SWEEP, now, pause)
+        if swept.opened:
+            self._look = True
 
     def _look_for_returned(self, batch: list[Entry], now: float) -> None:
         """What went back by our own hand rings nobody here, and may fall due before the next look."""
         for entry in batch:
             match entry.outcome:
-                case Retry(delay=delay):
+                case Retry(delay=delay) | Release(delay=float() as delay):
                     self._look_at = min(self._look_at, now + delay)
+                    if entry.policy.concurrency:
+                        self._rounds.sooner(Round.SWEEP, now + delay)  # It waits behind a gate for its time.
                 case Release(lane=None):
                     self._look = True
 
@@ -295,12 +320,17 @@ class StoreDesk:
             self._declared_dead()
             return
         self._release_strays(beat.unknown_to_me, now)
+        self._cancel(beat.cancels)
         if beat.unknown_to_store:
             self._disown(beat.unknown_to_store)
         here = {peer.worker_id for peer in beat.peers if peer.host == self.worker.host}
         self._suspects = self._peers.look(beat.peers, now, self._neighbours.watch(here))
         for worker_id in self._suspects:
             log.warning("worker %s is dead; what it ran is rescued", worker_id)
+
+    def _cancel(self, asked: Mapping[str, bool]) -> None:
+        for lane, entry in self._dispatcher.give_up(asked):
+            self._on_cancelled(lane, entry, asked[entry.claim.id])
 
     def _release_strays(self, unknown: Sequence[tuple[str, int]], now: float) -> None:
         """A claim whose answer was lost can commit after we reconnected: the store says we run it."""
@@ -333,9 +363,11 @@ class StoreDesk:
 
     def _failed(self, answer: Answer, error: Exception, now: float) -> None:
         batch, self._batch = self._batch, []
+        notes, self._notes = self._notes, []
+        self.notebook.put_back(notes, now)
         refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
         if refused and answer.name == "exchange" and batch:
-            self._refused(batch, error)
+            self._batches.refused(batch, error)
             return
         if not self.registered and (refused or isinstance(error, ConfigError)):
             self.fatal = error
@@ -357,24 +389,10 @@ class StoreDesk:
             self._beat_at = now
         elif answer.name == "rescue":
             self._suspects = {}  # The next beat finds them again.
-        elif answer.name == "prune":
-            self._prune_at = now + PRUNE_INTERVAL
+        elif answer.name in self._errand_of:
+            self._rounds.done(Round(answer.name), now)
 
-    def _refused(self, batch: list[Entry], error: Exception) -> None:
-        """One outcome of this batch cannot be stored as it is: find it by halving, so that the rest can."""
-        if len(batch) > 1:
-            half = len(batch) // 2
-            self._bisected[:0] = [batch[:half], batch[half:]]
-            return
-        [entry] = batch
-        claim = entry.claim
-        if isinstance(entry.outcome, Dead) and entry.outcome.reason is DeadReason.REJECTED:
-            log.error("job %s can be recorded neither with its outcome nor without: %s", claim.id, error)
-            self._dispatcher.settled(batch, frozenset({claim.id}))
-            return
-        log.error("the outcome of job %s cannot be stored: %s", claim.id, error)
-        info = ErrorInfo(
-            ErrorKind.REJECTED, type(error).__name__, f"its outcome could not be stored: {error}"
-        )
-        entry.outcome = Dead(claim.id, claim.token, DeadReason.REJECTED, None, info, None)
-        self._bisected.insert(0, batch)
+
+def _until(moment: int, now: int) -> float:
+    """Seconds from one moment of the store's clock to another, 0 if it has passed."""
+    return max(0.0, (moment - now) / 1000)

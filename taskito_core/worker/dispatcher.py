@@ -7,16 +7,18 @@ the buffer, one lane's outstanding jobs, or the outbox of decided outcomes.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from taskito_core.job import Claim, Outcome, Release
+from taskito_core.metrics import Tallies
 from taskito_core.report import TaskPolicy
 from taskito_core.retry import HandedBack, Result, RetryPolicy, decide, refuse
 from taskito_core.worker import verdicts
+from taskito_core.worker.buffer import Buffer
 from taskito_core.worker.lanes import NEVER, Death, Entry, Lane
+from taskito_core.worker.measuring import measure
 from taskito_core.worker.pace import Pace
-from taskito_core.worker.wire import ResultMessage
+from taskito_core.worker.wire import ResultKind, ResultMessage
 
 #: Expected seconds of work a child may hold at once: short jobs travel in batches, long ones alone.
 BUDGET = 0.005
@@ -34,6 +36,8 @@ MAX_CLAIM = 500
 RECALL_AFTER = 0.02
 #: A child that holds jobs and is inside of none of them for so long is ended; the jobs go elsewhere.
 SILENT_AFTER = 60.0
+#: A job with a token of a rate limit that could not begin for one refill, or for so long, gives it up.
+FRESH = 0.01
 #: A claim that waited so long for a child is handed back: another worker may have one free.
 BUFFER_PATIENCE = 1.0
 
@@ -45,12 +49,12 @@ class Dispatcher:
         self._tasks = tasks
         self._chance = chance  #: random numbers in [0, 1) for the jitter
         self._next_seq = 1
-        self._buffer: deque[Entry] = deque()
-        self._buffered_work = 0.0
         self._outbox: list[Entry] = []
         self._custody: dict[int, Entry] = {}
         self.lanes: dict[int, Lane] = {}
         self.pace = Pace()
+        self.tallies = Tallies()  #: of the attempts that ended; whoever records them takes them out
+        self._buffer = Buffer(self.pace)
         self._mean_size = 1.0  #: bytes of a payload, a moving average
         self._stalled = False  #: a claim went back for want of a child, and no job has ended since
         self.draining = False
@@ -78,7 +82,11 @@ class Dispatcher:
                 unheard -= 1
                 self._decide(entry, verdicts.of_lost_result(death), None)
             elif entry.seq in (death.running, death.timed_out):
-                self._decide(entry, verdicts.of_death(entry, death), None)
+                result = verdicts.of_death(entry, death)
+                measure(
+                    self.tallies, entry.claim, result, entry.store_time(death.started), now - death.started, 0
+                )
+                self._decide(entry, result, None)
             else:
                 back.append(entry)
         self._back_to_buffer(back)
@@ -93,13 +101,18 @@ class Dispatcher:
         if not open_lanes:
             return 0
         free = sum(1 for lane in open_lanes if self._accepts(lane))
-        spare = 0.0 if self._stalled else LOOK_AHEAD * len(open_lanes) - self._buffered_work
+        spare = 0.0 if self._stalled else LOOK_AHEAD * len(open_lanes) - self._buffer.work
         ahead = int(spare / self.pace.mean) if spare > 0 else 0
         ahead = min(ahead, int(MAX_BUFFERED_SIZE / self._mean_size))
         return max(0, min(MAX_CLAIM - len(self._buffer), free + ahead - len(self._buffer)))
 
-    def claimed(self, claims: Iterable[Claim], now: float) -> None:
-        """These claims are ours from now on."""
+    def free(self) -> int:
+        """How many lanes could begin a job at once."""
+        return sum(1 for lane in self.lanes.values() if not lane.outstanding and lane.room() > 0)
+
+    def claimed(self, claims: Iterable[Claim], now: float, strays: Collection[str] = ()) -> None:
+        """These claims are ours from now on; ``strays`` (ids) must go to the lane of their task."""
+        limited: list[Entry] = []
         for claim in claims:
             policy = self._tasks.get(claim.task_name)
             seq = self._next_seq
@@ -112,10 +125,17 @@ class Dispatcher:
                 self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
             elif (refusal := refuse(claim)) is not None:
                 self._outcome(entry, refusal)
+            elif claim.id in strays:
+                self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
             elif self.draining:
                 self._outcome(entry, Release(claim.id, claim.token))
+            elif policy.rate_limit is not None:
+                entry.fresh_until = now + max(1.0 / policy.rate_limit.rate, FRESH)
+                limited.append(entry)
             else:
-                self._push(entry)
+                self._buffer.push(entry)
+        # Before what waits already: their tokens are counted from now.
+        self._buffer.to_front(limited)
 
     def take_outbox(self) -> list[Entry]:
         """Everything decided and not yet recorded. ``settled`` or ``unsettled`` must follow."""
@@ -179,9 +199,11 @@ class Dispatcher:
             if entry is None:
                 continue
             self.pace.learn(entry.claim.task_name, message.ran)
-            started = entry.claim.claimed_at + int((message.started - entry.claimed) * 1000)
+            entry.apart = message.kind is ResultKind.RECORDED
+            started = entry.store_time(message.started)
             result = verdicts.of_message(entry, message, self.draining)
-            self._decide(entry, result, max(started, entry.claim.claimed_at))
+            measure(self.tallies, entry.claim, result, started, message.ran, message.peak_memory)
+            self._decide(entry, result, started)
 
     def returned(self, lane_id: int, seqs: Iterable[int]) -> None:
         """A child handed back jobs it has not begun."""
@@ -207,15 +229,14 @@ class Dispatcher:
 
     def return_stale(self, now: float) -> None:
         """Hand back what has waited in the buffer for too long."""
-        while self._buffer and self._buffer[0].claimed + BUFFER_PATIENCE <= now:
-            entry = self._buffer.popleft()
-            self._buffered_work = self._buffered_work - entry.work if self._buffer else 0.0
+        while self._buffer.waits_since() + BUFFER_PATIENCE <= now:
+            entry = self._buffer.pop()
             self._outcome(entry, Release(entry.claim.id, entry.claim.token))
             self._stalled = True
 
     def next_stale(self) -> float:
         """When ``return_stale`` has something to do next; infinity: never as things stand."""
-        return self._buffer[0].claimed + BUFFER_PATIENCE if self._buffer else NEVER
+        return self._buffer.waits_since() + BUFFER_PATIENCE
 
     def next_check(self) -> float:
         """When some lane has to be looked at with ``overdue`` next; infinity: never as things stand."""
@@ -254,12 +275,21 @@ class Dispatcher:
             lane.recalled = True
         return [lane for lane in self.lanes.values() if lane.outstanding]
 
+    def give_up(self, job_ids: Collection[str]) -> list[tuple[Lane, Entry]]:
+        """Hand back those of these jobs that no lane holds; the others, each with its lane."""
+        for entry in self._buffer.remove(job_ids):
+            self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+        return [
+            (lane, entry)
+            for lane in self.lanes.values()
+            for entry in lane.outstanding.values()
+            if entry.claim.id in job_ids
+        ]
+
     def disown(self, job_ids: Iterable[str]) -> list[int]:
         """The store gave these jobs to somebody else; the lanes that still run one of them."""
         gone = set(job_ids)
-        for entry in [entry for entry in self._buffer if entry.claim.id in gone]:
-            self._buffer.remove(entry)
-            self._buffered_work -= entry.work
+        for entry in self._buffer.remove(gone):
             self._custody.pop(entry.seq, None)
         lanes = []
         for lane in self.lanes.values():
@@ -272,7 +302,7 @@ class Dispatcher:
 
     def release_stray(self, job_id: str, token: int) -> None:
         """Hand back a claim that the store says is ours and that never reached us."""
-        claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0)
+        claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0, 0)
         entry = Entry(self._next_seq, claim, _STRANGER, 0.0, 0.0)
         self._next_seq += 1
         self._custody[entry.seq] = entry
@@ -308,22 +338,22 @@ class Dispatcher:
             lane.work = 0.0
         size = 0
         while buffer and len(frame) < most:
-            entry = buffer[0]
+            entry = buffer.first
             size += len(entry.claim.payload) + len(entry.claim.metadata or "")
             if frame and size > MAX_FRAME_SIZE:
                 break
             if outstanding and lane.work + entry.work > BUDGET:
                 break
-            buffer.popleft()
-            self._buffered_work -= entry.work
+            buffer.pop()
+            if entry.fresh_until < now:
+                self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+                continue
             lane.work += entry.work
             outstanding[entry.seq] = entry
             frame.append(entry)
             limit = min(entry.timeout or SILENT_AFTER, SILENT_AFTER)
             if now + limit < lane.check_at:
                 lane.check_at = now + limit
-        if not buffer:
-            self._buffered_work = 0.0
         lane.sent += len(frame)
         return frame
 
@@ -331,11 +361,6 @@ class Dispatcher:
         if lane.recalled or len(lane.outstanding) < 2:
             return NEVER
         return lane.progress + RECALL_AFTER
-
-    def _push(self, entry: Entry) -> None:
-        entry.work = self.pace.expected(entry.claim.task_name)
-        self._buffer.append(entry)
-        self._buffered_work += entry.work
 
     def _back_to_buffer(self, entries: list[Entry]) -> None:
         """To the front, in their old order; while draining the whole buffer goes back to the store.
@@ -346,14 +371,10 @@ class Dispatcher:
             if entry.disowned:
                 self._custody.pop(entry.seq, None)
                 continue
-            entry.work = self.pace.expected(entry.claim.task_name)
-            self._buffer.appendleft(entry)
-            self._buffered_work += entry.work
+            self._buffer.to_front([entry])
         if self.draining:
-            for entry in self._buffer:
+            for entry in self._buffer.empty():
                 self._outcome(entry, Release(entry.claim.id, entry.claim.token))
-            self._buffer.clear()
-            self._buffered_work = 0.0
 
     def _decide(self, entry: Entry, result: Result, started_at: int | None) -> None:
         if self.draining and result == HandedBack():

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import pluggy
 
 import taskito_core
-from taskito_core.errors import ConfigError, SoftTimeoutError, WorkerShutdown
+from taskito_core.context import SnoozeRequest
+from taskito_core.errors import ConfigError, JobCancelled, SoftTimeoutError, WorkerShutdown
 from taskito_core.job import ErrorInfo, ErrorKind, clean_text
-from taskito_core.worker.wire import ResultKind, pack_error
+from taskito_core.worker.wire import ResultKind, pack_delay, pack_error
 
 #: Characters of an exception's message that are kept.
 _MESSAGE_CAP = 16 * 1024
@@ -28,6 +29,10 @@ _MACHINERY = (
 
 def failure(exc: BaseException, is_retryable: Callable[[BaseException], bool]) -> tuple[ResultKind, bytes]:
     """The result of a run that ``exc`` ended."""
+    if isinstance(exc, SnoozeRequest):
+        return ResultKind.SNOOZED, pack_delay(exc.delay)
+    if _is(exc, JobCancelled):
+        return ResultKind.CANCELLED, clean_text(str(exc), 500).encode()
     if _is(exc, WorkerShutdown):
         return ResultKind.INTERRUPTED, b""
     if _is(exc, SoftTimeoutError):

@@ -16,7 +16,20 @@ MAX_OUTSTANDING = 128
 class Entry:
     """One claim in custody."""
 
-    __slots__ = ("claim", "claimed", "disowned", "outcome", "policy", "seq", "timeout", "work")
+    __slots__ = (
+        *(
+            "apart",
+            "claim",
+            "claimed",
+            "disowned",
+            "fresh_until",
+            "outcome",
+            "policy",
+            "seq",
+            "timeout",
+            "work",
+        ),
+    )
 
     def __init__(self, seq: int, claim: Claim, policy: TaskPolicy, claimed: float, work: float) -> None:
         self.seq = seq  #: the worker's own number for this claim, never reused
@@ -27,7 +40,13 @@ class Entry:
         #: hard limit in seconds, 0: none
         self.timeout: float = policy.timeout if claim.timeout is None else claim.timeout
         self.outcome: Outcome | None = None  #: decided, and waiting to be recorded
+        self.apart = False  #: its outcome travels to the store alone: see ``ResultKind.RECORDED``
+        self.fresh_until = NEVER  #: to be begun by then, or handed back: its token of a rate limit is old
         self.disowned = False  #: somebody else's by now: not to be begun here any more
+
+    def store_time(self, moment: float) -> int:
+        """A monotonic time after the claim, in milliseconds on the store's clock."""
+        return self.claim.claimed_at + max(0, int((moment - self.claimed) * 1000))
 
     def message(self) -> JobMessage:
         """What a child is told of it."""
@@ -54,6 +73,7 @@ class Death(NamedTuple):
     done: int  #: how many jobs it had ended in all, their results written or not
     timed_out: int = 0  #: seq of the job whose hard limit it was killed for; 0: none
     ours: bool = False  #: it was killed by us at shutdown: its jobs are handed back uncharged
+    started: float = 0.0  #: monotonic time at which ``running`` began
 
 
 class Lane:

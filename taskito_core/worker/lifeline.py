@@ -155,3 +155,13 @@ class Neighbours:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(fd)
             os.close(fd)
+
+
+def open_lifeline(worker_id: str) -> tuple[Lifeline | None, Callable[[str], None]]:
+    """The worker's lifeline, and how to rename it; None where it cannot be had (the lease still holds)."""
+    try:
+        lifeline = Lifeline(worker_id)
+    except OSError as exc:
+        log.warning("no lifeline (%s): if this worker dies, its jobs wait for the lease to run out", exc)
+        return None, lambda _: None
+    return lifeline, lifeline.rename

@@ -17,16 +17,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import taskito_core
+from taskito_core import notes
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable, TaskitoError
+from taskito_core.notes import Fields
 from taskito_core.plugins import Plugins
 from taskito_core.report import AppReport
 from taskito_core.storage import WorkerInfo
 from taskito_core.worker.desk import StoreDesk
 from taskito_core.worker.dispatcher import Dispatcher
-from taskito_core.worker.lanes import Death
-from taskito_core.worker.lifeline import Lifeline, Neighbours
+from taskito_core.worker.errands import Errands
+from taskito_core.worker.gatekeeper import open_gates
+from taskito_core.worker.lanes import Death, Entry, Lane
+from taskito_core.worker.lifeline import Neighbours
 from taskito_core.worker.mailbox import Mailbox
 from taskito_core.worker.pool import Pool
+from taskito_core.worker.recorder import Recorder
+from taskito_core.worker.schedules import Schedules
 from taskito_core.worker.shutdown import ExitCode, Phase, Shutdown
 from taskito_core.worker.signals import SignalPipe
 from taskito_core.worker.store import Answer
@@ -77,6 +83,7 @@ class WorkerLoop:
         self._pool: Pool | None = None
         self._dispatcher: Dispatcher | None = None
         self._desk: StoreDesk | None = None
+        self._recorder: Recorder | None = None  #: None too if no metrics are kept
         self._failure: ExitCode | None = None
         self.failure: TaskitoError | None = None  #: why the worker could not start, or not end well
         self._neighbours = Neighbours(selector, self._neighbour_gone)
@@ -117,6 +124,8 @@ class WorkerLoop:
         if self._dispatcher is not None and self._desk is not None:
             self._give_out(pool, self._dispatcher, now)
             self._desk.turn(now)
+        if self._recorder is not None:
+            self._recorder.turn(now)
 
     def _give_out(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
         for lane, frame in dispatcher.assign(now):
@@ -151,6 +160,8 @@ class WorkerLoop:
             due = min(due, self._desk.next_deadline())
             if self._desk.booting:
                 due = min(due, self._store_asked + self._options.boot_timeout)
+        if self._recorder is not None:
+            due = min(due, self._recorder.next_deadline())
         return None if due == float("inf") else max(0.0, due - time.monotonic())
 
     # ---- events ----
@@ -178,9 +189,16 @@ class WorkerLoop:
             elif self._desk is None:
                 continue
             elif item is None:
-                self._desk.woken()
+                self._desk.woken(now)
             else:
                 self._desk.answer(item, now)
+
+    def _cancel(self, lane: Lane, entry: Entry, force: bool) -> None:
+        running, _ = self._the_pool.running(lane.id)
+        if running == entry.seq:
+            self._the_pool.cancel(lane.id, entry.seq, force)
+        else:
+            self._the_pool.recall(lane.id)  # Not begun: it comes back, and goes back.
 
     def _neighbour_gone(self) -> None:
         if self._desk is not None:
@@ -197,16 +215,19 @@ class WorkerLoop:
         try:
             plugins = self._plugins_for(report)
             storage = plugins.open_storage(report.storage)
+            gatekeeper = open_gates(report, plugins)
+            sink = plugins.open_metrics(report.storage, report.metrics)
         except ConfigError as exc:
             self._fail(ExitCode.APP_FAILED, exc)
             return
-        options = self._options
+        schedules = Schedules(report.app, report.periodic, gatekeeper.guarded)
+        errands = Errands(storage, plugins, gatekeeper, schedules)
         worker = WorkerInfo(
             id=self._worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
             app=report.app,
-            queues=options.queues or report.queues,
+            queues=self._options.queues or report.queues,
             tasks=tuple(sorted(report.tasks)),
             procs=lanes,
             version=taskito_core.__version__,
@@ -228,14 +249,19 @@ class WorkerLoop:
             storage,
             worker,
             self._dispatcher,
-            plugins,
+            errands,
             self._mail.post,
             lambda: self._mail.post(None),
             self._neighbours,
             self._the_pool.disown,
+            self._cancel,
+            self._the_pool.notify,
             self._rename,
         )
         self._desk.start()
+        if sink is not None:
+            self._recorder = Recorder(sink, self._dispatcher.tallies)
+            self._recorder.start()
         self._store_asked = time.monotonic()
 
     def app_failed(self, message: str, traceback: str | None) -> None:
@@ -252,6 +278,20 @@ class WorkerLoop:
     def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None:
         if self._dispatcher is not None:
             self._dispatcher.returned(lane_id, seqs)
+
+    def lane_said(self, lane_id: int, seq: int, note: Fields) -> None:
+        if self._dispatcher is None or self._desk is None:
+            return
+        lane = self._dispatcher.lanes.get(lane_id)
+        if lane is None or (entry := lane.outstanding.get(seq)) is None:
+            return
+        claim = entry.claim
+        try:
+            said = notes.read(note, claim.id, claim.task_name, claim.token)
+        except ValueError as exc:
+            log.warning("job %s: %s", claim.id, exc)
+        else:
+            self._desk.notebook.add(said, time.monotonic())
 
     def lane_closing(self, lane_id: int) -> None:
         if self._dispatcher is not None:
@@ -285,8 +325,10 @@ class WorkerLoop:
         if now >= self._interrupt_at:
             pool.interrupt()
             self._interrupt_at = now + INTERRUPT_AGAIN
-        if phase >= Phase.DRAINING and self._desk is not None and self._all_settled(pool):
-            self._desk.leave()
+        if phase >= Phase.DRAINING and (self._dispatcher is None or self._dispatcher.idle()):
+            pool.dismiss()
+            if self._desk is not None and pool.empty():
+                self._desk.leave()
 
     def _check_store(self, desk: StoreDesk, now: float) -> None:
         """Fail if the store will not have us, or does not answer in the time a start may take."""
@@ -298,9 +340,6 @@ class WorkerLoop:
             if desk.trouble is not None:
                 message += f": {desk.trouble}"
             self._fail(ExitCode.STORE_UNREACHABLE, StorageUnavailable(message), cause=desk.trouble)
-
-    def _all_settled(self, pool: Pool) -> bool:
-        return pool.empty() and (self._dispatcher is None or self._dispatcher.idle())
 
     def _finished(self) -> bool:
         if self._failure is not None:
@@ -327,10 +366,16 @@ class WorkerLoop:
             log.critical("%s%s", error, f"\n{traceback.rstrip()}" if traceback else "")
 
     def _close(self) -> None:
+        if self._recorder is not None:
+            self._recorder.finish()
         if self._desk is not None:
             patience = STOP_TIMEOUT if self._desk.left else STOP_AT_ONCE
+            give_up = time.monotonic() + patience
             if not self._desk.stop(patience):
                 log.warning("the store did not let go within %g s", patience)
+            # Both end at the same time: a store that was slow has used up the patience for the other.
+            if self._recorder is not None and not self._recorder.join(max(0.0, give_up - time.monotonic())):
+                log.warning("the last metrics were not recorded within %g s", patience)
         self._neighbours.close()
         self._selector.unregister(self._mail)
         self._mail.close()
@@ -353,13 +398,3 @@ class WorkerLoop:
     def _the_pool(self) -> Pool:
         assert self._pool is not None
         return self._pool
-
-
-def open_lifeline(worker_id: str) -> tuple[Lifeline | None, Callable[[str], None]]:
-    """The worker's lifeline, and how to rename it; None where it cannot be had (the lease still holds)."""
-    try:
-        lifeline = Lifeline(worker_id)
-    except OSError as exc:
-        log.warning("no lifeline (%s): if this worker dies, its jobs wait for the lease to run out", exc)
-        return None, lambda _: None
-    return lifeline, lifeline.rename

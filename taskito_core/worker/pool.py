@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from taskito_core.notes import Fields
 from taskito_core.report import AppReport
 from taskito_core.worker.lanes import Death, Entry
+from taskito_core.worker.notices import Notice
 from taskito_core.worker.wire import ResultMessage
 
 
@@ -32,6 +34,10 @@ class PoolEvents(Protocol):
     def lane_results(self, lane_id: int, results: Sequence[ResultMessage]) -> None: ...
 
     def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None: ...
+
+    def lane_said(self, lane_id: int, seq: int, note: Fields) -> None:
+        """A job that this lane is inside of, or was, said something; its result comes later."""
+        ...
 
     def lane_closing(self, lane_id: int) -> None:
         """Give this lane nothing more; it ends by itself."""
@@ -69,12 +75,20 @@ class Pool(Protocol):
         """These lanes run jobs that are no longer ours: end them, whatever it costs."""
         ...
 
+    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
+        """Let this job know that it was asked to cancel; ``force``: raise JobCancelled in it, if possible."""
+        ...
+
     def interrupt(self) -> None:
         """Raise WorkerShutdown in every running job."""
         ...
 
     def drain(self) -> None:
         """Open no more lanes; each lane ends when its current job has, and hands back the rest."""
+        ...
+
+    def dismiss(self) -> None:
+        """While draining: every outcome is recorded, so there is nothing more to ``notify`` of."""
         ...
 
     def kill(self) -> None:
@@ -87,6 +101,10 @@ class Pool(Protocol):
 
     def worn_out(self, lane_id: int) -> None:
         """This lane has ended all the jobs it may have: open another, then end it."""
+        ...
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        """Have the app's hooks told of these failures where its code may run, each at most once."""
         ...
 
     def child_event(self) -> None:

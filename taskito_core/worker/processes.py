@@ -22,6 +22,7 @@ from taskito_core.worker.children import Child, ChildState
 from taskito_core.worker.hardkill import HardKill
 from taskito_core.worker.lanes import Death, Entry
 from taskito_core.worker.launch import LaunchOptions, read_failure
+from taskito_core.worker.notices import Notice, WaitingNotices
 from taskito_core.worker.nursery import Nursery
 from taskito_core.worker.pool import PoolEvents
 from taskito_core.worker.slots import SlotTable
@@ -32,6 +33,7 @@ from taskito_core.worker.wire import (
     pack,
     pack_jobs,
     unpack_hello,
+    unpack_note,
     unpack_results,
     unpack_seqs,
 )
@@ -84,6 +86,7 @@ class ProcessPool:
         self._children = self._nursery.children
         self._kills: dict[int, HardKill] = {}
         self._stacks_at = _NEVER
+        self._notices = WaitingNotices()
 
     # ---- Pool ----
 
@@ -118,6 +121,13 @@ class ProcessPool:
                 self._slots.set_interrupt(child.slot, seq)
                 child.signal(signal.SIGUSR2)
 
+    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
+        child = self._children[lane_id]
+        self._slots.set_cancel(child.slot, seq)
+        if force and self._slots.running_seq(child.slot) == seq:
+            self._slots.set_interrupt(child.slot, seq)
+            child.signal(signal.SIGUSR2)
+
     def drain(self) -> None:
         self._nursery.close()
         for child in self._children.values():
@@ -126,6 +136,11 @@ class ProcessPool:
                 self._kill_child(child)
             elif child.state is not ChildState.CLOSING:
                 self._close_child(child)
+
+    def dismiss(self) -> None:
+        for child in self._children.values():
+            if child.state is ChildState.CLOSING:
+                child.dismiss()
 
     def kill(self) -> None:
         for child in self._children.values():
@@ -138,6 +153,10 @@ class ProcessPool:
             child.clear_trace()
             child.signal(signal.SIGUSR1)
         self._stacks_at = time.monotonic() + DUMP_TIME
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        self._notices.add(notices)
+        self._give_notices()
 
     def child_event(self) -> None:
         now = time.monotonic()
@@ -180,6 +199,7 @@ class ProcessPool:
                 self._nursery.spawner.reaped(child.pid)
             self._nursery.forget(child)
         self._slots.close()
+        self._notices.close()
 
     # ---- what children say (ChildEvents) ----
 
@@ -190,6 +210,8 @@ class ProcessPool:
                 child.ended_jobs += len(results)
                 self._nursery.backoff.healthy()
                 self._events.lane_results(child.lane_id, results)
+            case MessageType.NOTES:
+                self._events.lane_said(child.lane_id, *unpack_note(body))
             case MessageType.RETURNED:
                 self._events.lane_returned(child.lane_id, unpack_seqs(body))
             case MessageType.HELLO:
@@ -229,10 +251,18 @@ class ProcessPool:
         worn_out = [other for other in self._children.values() if other.state is ChildState.WORN_OUT]
         for old in worn_out[:1]:
             self._close_child(old)
+            old.dismiss()
             # It holds the slot that the next replacement needs.
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
         limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._chance())))
         self._events.lane_opened(child.lane_id, limit)
+        self._give_notices()
+
+    def _give_notices(self) -> None:
+        """To children that have no job now, or else to any: those who have one come to it later."""
+        ready = [child for child in self._children.values() if child.hears_notices]
+        idle = [child for child in ready if not self._slots.running_seq(child.slot)]
+        self._notices.give_to([child.take_notice for child in idle or ready])
 
     def _child_failed(self, child: Child, body: bytes) -> None:
         message, traceback = read_failure(body)
@@ -301,7 +331,7 @@ class ProcessPool:
         now = time.monotonic()
         record = self._slots.read(child.slot)
         error = _death_error(child, status)
-        death = Death(error, record.seq, record.done, child.timed_out, child.killed)
+        death = Death(error, record.seq, record.done, child.timed_out, child.killed, record.started)
         asked = child.killed or child.state is ChildState.CLOSING or bool(child.timed_out)
         useful = child.opened and (child.ended_jobs or record.seq or now - child.opened > USEFUL_AGE)
         if self._stacks_at != _NEVER:

@@ -9,22 +9,35 @@ from __future__ import annotations
 import contextvars
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from taskito_core import notes
 from taskito_core.context import JobContext, enter
-from taskito_core.errors import PayloadTooLarge, SerializationError, TaskitoError
+from taskito_core.errors import (
+    PayloadTooLarge,
+    SerializationError,
+    StorageError,
+    StorageUnavailable,
+    TaskitoError,
+)
 from taskito_core.hookspecs import Returned
-from taskito_core.serializers import load_call
+from taskito_core.job import Complete
+from taskito_core.serializers import Inputs, load_call
 from taskito_core.typed_json import UnfitValue
+from taskito_core.worker import parents
 from taskito_core.worker.failures import failure, rejection
+from taskito_core.worker.notices import Notice
 from taskito_core.worker.wire import JobMessage, ResultKind
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from taskito_core.middleware import Chain
     from taskito_core.queue import Queue
+    from taskito_core.storage import Storage
     from taskito_core.task import Task
     from taskito_core.worker.coroutines import Coroutines
 
@@ -36,11 +49,49 @@ class Guard(Protocol):
         """``call()``; ``limit`` is the task's soft_timeout in seconds, None: it has none."""
 
 
+class Host(Protocol):
+    """The child or the thread's lane, as far as running jobs use it. Any thread may call."""
+
+    def note(self, seq: int, note: notes.Fields, /) -> None:
+        """Have the supervisor store this, before the job's result."""
+
+    def cancel_asked(self, seq: int, /) -> bool: ...
+
+
+class JobControls:
+    """``context.Controls`` of one run."""
+
+    __slots__ = ("_began", "_host", "_job", "_runner", "_task", "recorded")
+
+    def __init__(self, runner: Runner, host: Host, task: Task[Any, Any], job: JobMessage) -> None:
+        self._runner = runner
+        self._host = host
+        self._task = task
+        self._job = job
+        self._began = time.time_ns() // 1_000_000
+        self.recorded: bytes | None = None  #: the value, if the task recorded its completion itself
+
+    def cancel_asked(self) -> bool:
+        return self._host.cancel_asked(self._job.seq)
+
+    def note(self, note: notes.Fields) -> None:
+        self._host.note(self._job.seq, note)
+
+    def complete_in(self, connection: object, value: object) -> None:
+        job = self._job
+        body = self._runner.encoded(self._task, value)
+        if not self._runner.storage.complete_in(connection, Complete(job.id, job.token, body, self._began)):
+            raise StorageError(f"job {job.id} is another worker's by now: roll this transaction back")
+        self.recorded = body
+
+
 class Runner:
     """Runs the jobs of one app. Safe to use from several threads; each has its own event loop."""
 
     def __init__(self, queue: Queue) -> None:
+        self._queue = queue
         self._tasks: Mapping[str, Task[Any, Any]] = queue.tasks
+        self._hooks = queue._hooks
         self._max_payload = queue.settings.max_payload
         self._local = threading.local()
         hook = queue.plugins.hook.taskito_run_job
@@ -48,25 +99,65 @@ class Runner:
         # of pluggy for nothing.
         self._hook = hook if len(hook.get_hookimpls()) > 1 else None
 
-    def run(self, job: JobMessage, guard: Guard | None = None) -> tuple[ResultKind, bytes]:
+    @property
+    def storage(self) -> Storage:
+        return self._queue.storage
+
+    def run(
+        self, job: JobMessage, guard: Guard | None = None, host: Host | None = None
+    ) -> tuple[ResultKind, bytes]:
         """The kind of result and its body; see ``wire.ResultKind``. Never raises."""
         task = self._tasks.get(job.task_name)
         if task is None:
             return ResultKind.UNKNOWN_TASK, b""
         try:
-            args, kwargs = load_call(task.serializer, job.payload)
+            args, kwargs, inputs = load_call(task.serializer, job.payload)
             metadata = json.loads(job.metadata) if job.metadata else {}
         except BaseException as exc:
             return rejection(exc)
         context = JobContext(job.id, job.task_name, job.queue, job.retry_count, job.token, metadata)
+        controls = None
+        if host is not None:
+            context.controls = controls = JobControls(self, host, task, job)
+        if inputs is not None:
+            try:
+                args = parents.arguments(self._queue, inputs, args)
+            except BaseException as exc:
+                return failure(exc, lambda error: isinstance(error, StorageUnavailable))
+        if task.policy.soft_timeout is not None:
+            context.soft_deadline = time.monotonic() + task.policy.soft_timeout
+        chain = self._hooks.chain(task.name, task)
+        # Each job in its own copy of the context: what it sets must not be seen by the next.
+        isolated = contextvars.copy_context()
+        isolated.run(enter, context)
         try:
-            value = self._call(task, context, args, kwargs, guard)
+            call = partial(isolated.run, self._surrounded(task, chain, context, inputs), *args, **kwargs)
+            value = call() if guard is None else guard(call, task.policy.soft_timeout)
         except BaseException as exc:
             return failure(exc, task.is_retryable)
+        kind = ResultKind.RETURNED
         try:
-            return ResultKind.RETURNED, self._encoded(task, value)
+            if controls is not None and controls.recorded is not None:
+                kind, body = ResultKind.RECORDED, controls.recorded
+            else:
+                body = self.encoded(task, value)
         except BaseException as exc:
             return rejection(exc)
+        if chain.on_success:
+            isolated.run(chain.succeeded, context, value)
+        return kind, body
+
+    @property
+    def hears_failures(self) -> bool:
+        """Has the app hooks that are told of failed attempts?"""
+        return any(self._hooks.chain(name, task).hears_failures for name, task in self._tasks.items())
+
+    def notify(self, notice: Notice) -> None:
+        """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""
+        task = self._tasks.get(notice.context.task_name)
+        if task is not None:
+            chain = self._hooks.chain(task.name, task)
+            contextvars.copy_context().run(chain.failed, notice.context, notice.error, notice.retry_count)
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
@@ -79,26 +170,20 @@ class Runner:
         if coroutines is not None:
             coroutines.close()
 
-    def _call(
-        self,
-        task: Task[Any, Any],
-        context: JobContext,
-        args: list[Any],
-        kwargs: dict[str, Any],
-        guard: Guard | None,
-    ) -> object:
+    def _surrounded(
+        self, task: Task[Any, Any], chain: Chain, context: JobContext, inputs: Inputs | None
+    ) -> Callable[..., object]:
+        """The task's function inside of its middleware, and that inside of the plugins' wrappers."""
         function: Callable[..., object] = task.function
         if task.is_async:
             function = partial(self._run_coroutine, function)
+        if inputs is not None and inputs.each:
+            function = partial(parents.for_each, function)
+        if chain.layers:
+            function = partial(chain.around, context, function)
         if self._hook is not None:
             function = partial(self._through_plugins, self._hook, context, function)
-        # Each job in its own copy of the context: what it sets must not be seen by the next.
-        isolated = contextvars.copy_context()
-        isolated.run(enter, context)
-        call = partial(isolated.run, function, *args, **kwargs)
-        if guard is None:
-            return call()
-        return guard(call, task.policy.soft_timeout)
+        return function
 
     def _run_coroutine(self, function: Callable[..., Any], *args: object, **kwargs: object) -> object:
         coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
@@ -114,7 +199,8 @@ class Runner:
         returned: Returned = hook(context=context, call=partial(function, *args, **kwargs))
         return returned.value
 
-    def _encoded(self, task: Task[Any, Any], value: object) -> bytes:
+    def encoded(self, task: Task[Any, Any], value: object) -> bytes:
+        """The value as bytes. Raises SerializationError and PayloadTooLarge."""
         serializer = task.serializer
         try:
             body: object = serializer.dumps(value)

@@ -1,7 +1,7 @@
 """The slot table: what each child runs since when, in memory that supervisor and children share.
 
-One 64-byte record per child. The child writes everything but ``interrupt``; the supervisor reads the
-table when it must know the truth about a child that is silent, overdue or dead. Writing a record
+One 64-byte record per child. The child writes everything but ``interrupt`` and ``cancel``; the supervisor
+reads the table when it must know the truth about a child that is silent, overdue or dead. Writing a record
 costs a tenth of a microsecond, so the start of a job needs no message.
 """
 
@@ -14,7 +14,7 @@ import tempfile
 from typing import NamedTuple
 
 RECORD_SIZE = 64
-_SEQ, _STARTED, _DONE, _INTERRUPT = 0, 8, 16, 24
+_SEQ, _STARTED, _DONE, _INTERRUPT, _CANCEL = 0, 8, 16, 24, 32
 _u64 = struct.Struct("=Q")
 _f64 = struct.Struct("=d")
 
@@ -70,6 +70,15 @@ class SlotTable:
     def interrupt_seq(self, slot: int) -> int:
         """Child, in its signal handler: a late signal must not hit the next job."""
         seq: int = _u64.unpack_from(self._map, slot * RECORD_SIZE + _INTERRUPT)[0]
+        return seq
+
+    def set_cancel(self, slot: int, seq: int) -> None:
+        """Supervisor: this run was asked to cancel."""
+        _u64.pack_into(self._map, slot * RECORD_SIZE + _CANCEL, seq)
+
+    def cancel_seq(self, slot: int) -> int:
+        """Child: the run that was asked to cancel last; 0: none."""
+        seq: int = _u64.unpack_from(self._map, slot * RECORD_SIZE + _CANCEL)[0]
         return seq
 
     def running_seq(self, slot: int) -> int:

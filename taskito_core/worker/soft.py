@@ -1,4 +1,4 @@
-"""Breaking into a running task from a signal handler: soft limits (SIGALRM) and shutdown (SIGUSR2).
+"""Breaking into a running task from a signal handler: soft limits (SIGALRM), cancel and shutdown (SIGUSR2).
 
 An interrupt is raised only while task code is running for the very job it is meant for: the handler
 compares sequence numbers and looks at where it landed. Once the call has returned, its outcome stands.
@@ -10,7 +10,8 @@ import signal
 from collections.abc import Callable
 from types import CodeType, FrameType
 
-from taskito_core.errors import SoftTimeoutError, WorkerShutdown
+from taskito_core.context import CANCEL_ASKED
+from taskito_core.errors import JobCancelled, SoftTimeoutError, WorkerShutdown
 from taskito_core.worker.boot import handler_of
 from taskito_core.worker.slots import SlotTable
 
@@ -86,7 +87,9 @@ class Interrupts:
 
     def _on_user_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._seq and self._slots.interrupt_seq(self._slot) == self._seq:
-            self._deliver(WorkerShutdown("the worker is shutting down"), frame)
+            cancelled = self._slots.cancel_seq(self._slot) == self._seq
+            exc = JobCancelled(CANCEL_ASKED) if cancelled else WorkerShutdown("the worker is shutting down")
+            self._deliver(exc, frame)
 
     def _deliver(self, exc: BaseException, frame: FrameType | None) -> None:
         if not self._open or (frame is not None and frame.f_code in self._own_code):

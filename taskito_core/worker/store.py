@@ -33,8 +33,15 @@ class Answer(NamedTuple):
 class StoreThread:
     """Runs storage calls beside the loop."""
 
-    def __init__(self, storage: Storage, post: Callable[[Answer], None], woken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        post: Callable[[Answer], None],
+        woken: Callable[[], None],
+        close: Callable[[], None],
+    ) -> None:
         self._storage = storage
+        self._close = close  #: called last
         self._post = post
         self._woken = woken
         self._requests: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
@@ -92,7 +99,7 @@ class StoreThread:
             self._post(answer)
         if self._wakeups is not None:
             self._wakeups.close()
-        self._storage.close()
+        self._close()
 
     def _next(self) -> tuple[str, Callable[[], object]] | None:
         """The next request; listens for wakeups until there is one."""

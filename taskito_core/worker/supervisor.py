@@ -19,7 +19,8 @@ from taskito_core import plugins
 from taskito_core.worker import signals
 from taskito_core.worker.identity import new_worker_id
 from taskito_core.worker.launch import LaunchOptions
-from taskito_core.worker.loop import LoopOptions, WorkerLoop, open_lifeline
+from taskito_core.worker.lifeline import open_lifeline
+from taskito_core.worker.loop import LoopOptions, WorkerLoop
 from taskito_core.worker.processes import ProcessPool
 
 log = logging.getLogger("taskito.worker")

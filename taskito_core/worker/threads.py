@@ -14,17 +14,20 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from taskito_core.app import report
 from taskito_core.errors import ConfigError
 from taskito_core.job import ErrorInfo, ErrorKind
+from taskito_core.notes import Fields
 from taskito_core.worker.identity import new_worker_id
 from taskito_core.worker.lanes import NEVER, Death, Entry
 from taskito_core.worker.loop import LoopOptions, WorkerLoop
 from taskito_core.worker.mailbox import Mailbox
+from taskito_core.worker.notices import MOST_WAITING, Notice, log_lost
 from taskito_core.worker.pool import PoolEvents
-from taskito_core.worker.run import Runner
+from taskito_core.worker.run import Host, Runner
 from taskito_core.worker.signals import SignalPipe
 from taskito_core.worker.wire import ResultKind, ResultMessage, pack_error
 
@@ -44,7 +47,15 @@ class _Ended(NamedTuple):
     lane_id: int
 
 
-_Mail = tuple[int, ResultMessage] | _Ended
+class _Said(NamedTuple):
+    """A job of this lane said something."""
+
+    lane_id: int
+    seq: int
+    note: Fields
+
+
+_Mail = tuple[int, ResultMessage] | _Ended | _Said
 
 
 class _Lane:
@@ -58,6 +69,7 @@ class _Lane:
         self._news = threading.Semaphore(0)
         self._draining = False
         self.running = (0, 0.0)  #: seq and start of the job it is inside of
+        self.cancelled = 0  #: seq of the job that was asked to cancel last
         self.thread = threading.Thread(target=self._run, name=f"taskito-{lane_id}", daemon=True)
 
     def give(self, entries: Sequence[Entry]) -> None:
@@ -74,6 +86,12 @@ class _Lane:
     def drain(self) -> None:
         self._draining = True
         self._news.release()
+
+    def note(self, seq: int, note: Fields) -> None:
+        self._mail.post(_Said(self._id, seq, note))
+
+    def cancel_asked(self, seq: int) -> bool:
+        return self.cancelled == seq
 
     def _next(self) -> Entry | None:
         try:
@@ -92,16 +110,50 @@ class _Lane:
             self._mail.post(_Ended(self._id))
 
     def _run_one(self, entry: Entry) -> ResultMessage:
-        started = time.monotonic()
-        self.running = (entry.seq, started)
-        kind, body = self._runner.run(entry.message())
-        ran = time.monotonic() - started
+        self.running = (entry.seq, time.monotonic())
+        result = run_in_thread(self._runner, entry, self)
         self.running = (0, 0.0)
-        if entry.timeout and ran > entry.timeout:
-            message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
-            error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
-            kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
-        return ResultMessage(entry.seq, kind, started, ran, body)
+        return result
+
+
+def run_in_thread(runner: Runner, entry: Entry, host: Host | None = None) -> ResultMessage:
+    """Run one job in the calling thread. Over its timeout it is failed when it returns."""
+    started = time.monotonic()
+    kind, body = runner.run(entry.message(), host=host)
+    ran = time.monotonic() - started
+    if entry.timeout and ran > entry.timeout:
+        message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
+        error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
+        kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
+    return ResultMessage(entry.seq, kind, started, ran, body)
+
+
+class _HooksThread:
+    """Tells the app's hooks of failures, one after the other, beside the jobs; started by the first."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._waiting: SimpleQueue[Notice | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="taskito-hooks", daemon=True)
+            self._thread.start()
+        room = max(0, MOST_WAITING - self._waiting.qsize())
+        for notice in notices[:room]:
+            self._waiting.put(notice)
+        log_lost(len(notices[room:]), "too many wait")
+
+    def close(self) -> None:
+        """Let it tell what it was given; for a bounded time, since a hook may hang."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(_JOIN_TIMEOUT)
+
+    def _run(self) -> None:
+        while (notice := self._waiting.get()) is not None:
+            self._runner.notify(notice)
 
 
 class ThreadPool:
@@ -115,6 +167,7 @@ class ThreadPool:
         self._selector = selector
         self._mail: Mailbox[_Mail] = Mailbox()
         runner = Runner(queue)
+        self._hooks = _HooksThread(runner)
         self._lanes = {lane_id: _Lane(lane_id, runner, self._mail) for lane_id in range(1, threads + 1)}
         self._all = list(self._lanes.values())
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
@@ -142,6 +195,10 @@ class ThreadPool:
             log.warning("thread %d goes on with a job that was given to another worker", lane_id)
             self.recall(lane_id)
 
+    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
+        # Threads have no signals: what was asked is seen by a task that looks.
+        self._lanes[lane_id].cancelled = seq
+
     def interrupt(self) -> None:
         """Threads have no signals."""
 
@@ -154,6 +211,9 @@ class ThreadPool:
             self.recall(lane_id)
             lane.drain()
 
+    def dismiss(self) -> None:
+        """What is left to tell is told when the pool is closed."""
+
     def kill(self) -> None:
         for lane_id, lane in list(self._lanes.items()):
             seq, _ = lane.running
@@ -164,6 +224,9 @@ class ThreadPool:
         import faulthandler
 
         faulthandler.dump_traceback(all_threads=True)
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        self._hooks.notify(notices)
 
     def child_event(self) -> None:
         """There are no children."""
@@ -182,6 +245,7 @@ class ThreadPool:
             lane.drain()
             if lane.running[0] == 0 and lane.thread.is_alive():
                 lane.thread.join(_JOIN_TIMEOUT)
+        self._hooks.close()
         self._selector.unregister(self._mail)
         self._mail.close()
 
@@ -189,11 +253,13 @@ class ThreadPool:
         results: dict[int, list[ResultMessage]] = {}
         ended: list[int] = []
         for item in self._mail.take():
-            if isinstance(item, _Ended):
-                ended.append(item.lane_id)
-            else:
-                lane_id, result = item
-                results.setdefault(lane_id, []).append(result)
+            match item:
+                case _Ended(lane_id):
+                    ended.append(lane_id)
+                case _Said(lane_id, seq, note):
+                    self._events.lane_said(lane_id, seq, note)
+                case lane_id, result:
+                    results.setdefault(lane_id, []).append(result)
         for lane_id, batch in results.items():
             self._events.lane_results(lane_id, batch)
         for lane_id in ended:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from taskito_core.context import CANCEL_ASKED
 from taskito_core.job import ErrorInfo, ErrorKind
-from taskito_core.retry import Crashed, HandedBack, Lost, Raised, Result, Returned
+from taskito_core.retry import Crashed, HandedBack, Lost, Raised, Result, Returned, Snoozed, Stopped
 from taskito_core.worker.lanes import Death, Entry
-from taskito_core.worker.wire import ResultKind, ResultMessage, WireError, unpack_error
+from taskito_core.worker.wire import ResultKind, ResultMessage, WireError, unpack_delay, unpack_error
 
 _UNASKED = ErrorInfo(ErrorKind.RAISED, "WorkerShutdown", "raised by the task: nobody had asked it to stop")
 
@@ -14,8 +15,12 @@ def of_message(entry: Entry, message: ResultMessage, stopping: bool) -> Result:
     """How a run ended that its child reported. ``stopping``: running jobs are being interrupted."""
     try:
         match message.kind:
-            case ResultKind.RETURNED:
+            case ResultKind.RETURNED | ResultKind.RECORDED:
                 return Returned(message.body)
+            case ResultKind.CANCELLED:
+                return Stopped(message.body.decode(errors="replace") or CANCEL_ASKED)
+            case ResultKind.SNOOZED:
+                return Snoozed(unpack_delay(message.body))
             case ResultKind.RAISED | ResultKind.TIMED_OUT:
                 return Raised(*unpack_error(message.body))
             case ResultKind.INTERRUPTED:

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from taskito_core.job import ErrorInfo, ErrorKind
 
 #: Raised by one whenever a message changes its meaning; HELLO carries it.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 #: No message is larger; a length beyond it is garbage.
 MAX_MESSAGE = 64 * 1024 * 1024
 
 _HEAD = struct.Struct("!IB")
 _JOB = struct.Struct("!QqIIIHHHII")
-_RESULT = struct.Struct("!QBddI")
+_RESULT = struct.Struct("!QBddQI")
 _SEQ = struct.Struct("!Q")
+_DELAY = struct.Struct("!d")
 _HELLO = struct.Struct("!II")
 _SLOT_PID = struct.Struct("!II")
 
@@ -38,6 +39,10 @@ class MessageType(IntEnum):
     # data socket, child to supervisor
     RESULTS = 2
     RETURNED = 3  #: seqs of jobs the child has not begun and will not begin
+    NOTES = 6  #: what a running job said; see pack_note
+    # data socket, supervisor to child
+    NOTIFY = 4  #: tell the app's hooks of a failed attempt, between two jobs; see ``notices``
+    DISMISS = 5  #: to a child that drains: no NOTIFY will come any more
     # control socket, supervisor to child
     RECALL = 10  #: write out finished results now and hand back what has not begun
     DRAIN = 11  #: finish the current job, hand back the rest, exit 0
@@ -58,6 +63,9 @@ class ResultKind(IntEnum):
     TIMED_OUT = 2  #: the soft limit ended it; body: see pack_error
     INTERRUPTED = 3  #: WorkerShutdown ended it; body empty
     UNKNOWN_TASK = 4  #: this app has no such task; body empty
+    CANCELLED = 5  #: JobCancelled ended it; body: why, as text
+    SNOOZED = 6  #: it wants to run again later; body: see pack_delay
+    RECORDED = 7  #: as RETURNED; the task has recorded it too, in a transaction of its own
 
 
 class JobMessage(NamedTuple):
@@ -83,6 +91,7 @@ class ResultMessage(NamedTuple):
     started: float  #: time.monotonic() when the run began; the same clock in every process of a host
     ran: float  #: seconds of wall time
     body: bytes
+    peak_memory: int = 0  #: bytes resident in its process at the highest point of the run; 0: not measured
 
 
 def pack(kind: MessageType, body: bytes = b"") -> bytes:
@@ -152,8 +161,8 @@ def unpack_jobs(body: bytes) -> Iterator[JobMessage]:
 
 def pack_result(result: ResultMessage) -> bytes:
     """One entry of a RESULTS message; join entries and ``pack`` them."""
-    seq, kind, started, ran, body = result
-    return _RESULT.pack(seq, kind, started, ran, len(body)) + body
+    seq, kind, started, ran, body, peak_memory = result
+    return _RESULT.pack(seq, kind, started, ran, peak_memory, len(body)) + body
 
 
 def unpack_results(body: bytes) -> list[ResultMessage]:
@@ -161,7 +170,7 @@ def unpack_results(body: bytes) -> list[ResultMessage]:
     results: list[ResultMessage] = []
     at, end = 0, len(body)
     while at < end:
-        seq, kind, started, ran, length = _unpack(_RESULT, body, at)
+        seq, kind, started, ran, peak_memory, length = _unpack(_RESULT, body, at)
         at += _RESULT.size
         if at + length > end:
             raise WireError("a RESULTS message ends inside a result")
@@ -169,7 +178,7 @@ def unpack_results(body: bytes) -> list[ResultMessage]:
             known = ResultKind(kind)
         except ValueError:
             raise WireError(f"unknown result kind {kind}") from None
-        results.append(ResultMessage(seq, known, started, ran, body[at : at + length]))
+        results.append(ResultMessage(seq, known, started, ran, body[at : at + length], peak_memory))
         at += length
     return results
 
@@ -187,6 +196,33 @@ def unpack_error(body: bytes) -> tuple[ErrorInfo, bool]:
     except (ValueError, TypeError) as exc:
         raise WireError(f"a malformed error record: {exc}") from None
     return error, bool(retryable)
+
+
+def pack_delay(seconds: float) -> bytes:
+    """The body of a SNOOZED result."""
+    return _DELAY.pack(seconds)
+
+
+def unpack_delay(body: bytes) -> float:
+    delay: float = _unpack(_DELAY, body, 0)[0]
+    return delay
+
+
+def pack_note(seq: int, fields: Sequence[object]) -> bytes:
+    """A NOTES message: the job's seq, and what it said as a JSON list. See ``notes``."""
+    return pack(MessageType.NOTES, _SEQ.pack(seq) + json.dumps(fields).encode())
+
+
+def unpack_note(body: bytes) -> tuple[int, list[Any]]:
+    """(seq, fields). Raises WireError for anything malformed."""
+    [seq] = _unpack(_SEQ, body, 0)
+    try:
+        fields = json.loads(body[_SEQ.size :])
+    except ValueError as exc:
+        raise WireError(f"a malformed note: {exc}") from None
+    if not isinstance(fields, list):
+        raise WireError(f"a note must be a list, got {fields!r:.100}")
+    return seq, fields
 
 
 def pack_seqs(kind: MessageType, seqs: Iterable[int]) -> bytes:

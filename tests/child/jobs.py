@@ -8,6 +8,7 @@ import contextvars
 import os
 import queue as queues
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -28,6 +29,21 @@ _marks: contextvars.ContextVar[str] = contextvars.ContextVar("marks", default="c
 @task(name="add")
 def add(a: int, b: int) -> int:
     return a + b
+
+
+@task(name="allocate")
+def allocate(mebibytes: int, seconds: float = 0.0) -> int:
+    """Have so much memory resident at once, and give it back."""
+    held = bytearray(mebibytes * 1024 * 1024)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(seconds)
+    return len(held)
+
+
+@task(name="no_more_files")
+def no_more_files() -> None:
+    """From now on this process can open nothing."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 
 
 @task(name="nothing")

@@ -11,10 +11,15 @@ from tests.cli.conftest import Run
 def test_plugins_are_listed_with_distribution_version_and_offers(taskito: Run) -> None:
     done = taskito("plugin", "list")
 
-    lines = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
-    assert lines[0] == ["plugin", "distribution", "version", "offers"]
-    assert ["postgres", "taskito-postgres", "0.1.0", "storage postgres/postgresql"] in lines
-    assert ["sqlite", "taskito-sqlite", "0.1.0", "storage sqlite"] in lines
+    lines = [tuple(line.split(maxsplit=3)) for line in done.stdout.splitlines()]
+    assert lines[0] == ("plugin", "distribution", "version", "offers")
+    offers = {line[0]: line[1:] for line in lines}
+    of_postgres = (
+        "storage postgres/postgresql, limiter postgres, breaker postgres, metrics postgres/postgresql"
+    )
+    of_sqlite = "storage sqlite, limiter sqlite, breaker sqlite, metrics sqlite"
+    assert offers["postgres"] == ("taskito-postgres", "0.1.0", of_postgres)
+    assert offers["sqlite"] == ("taskito-sqlite", "0.1.0", of_sqlite)
 
 
 def test_without_plugins_the_answer_is_empty_and_the_advice_on_stderr(taskito: Run) -> None:

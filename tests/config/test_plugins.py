@@ -266,7 +266,7 @@ def test_what_a_config_names_is_described_without_its_password(plugins: Plugins)
     assert described == "postgresql://u:***@h/d"
 
 
-@pytest.mark.parametrize("opener", ["open_limiter", "open_breaker", "open_metrics"])
+@pytest.mark.parametrize("opener", ["open_limiter", "open_breaker"])
 def test_a_gatekeeper_nobody_offers_is_an_error(opener: str, plugins: Plugins) -> None:
     with pytest.raises(ConfigError, match="no installed plugin offers the"):
         getattr(plugins, opener)("redis://x", StorageConfig())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import psycopg
 import pytest
 
+from taskito_core import Storage
 from taskito_core.testing import StorageConformance
 from tools import leaks
 from tools.private_postgres import Server
@@ -33,3 +36,15 @@ class TestPostgres(StorageConformance):
     def storage_schema(self) -> str:
         # A new database for every test would take longer than most tests.
         return f"conformance_{next(_numbers)}"
+
+    @pytest.fixture
+    def raw_connect(self, storage: Storage, storage_url: str) -> Iterator[Callable[[], Any]]:
+        opened: list[psycopg.Connection[Any]] = []
+
+        def raw_connect() -> psycopg.Connection[Any]:
+            opened.append(psycopg.connect(storage_url))
+            return opened[-1]
+
+        yield raw_connect
+        for connection in opened:
+            connection.close()

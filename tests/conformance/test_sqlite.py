@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from taskito_core import Storage
 from taskito_core.testing import StorageConformance
 
 
@@ -19,3 +22,15 @@ class TestSqlite(StorageConformance):
         # A directory where the file should be: nobody can open a database there.
         (tmp_path / "a-directory.db").mkdir()
         return f"sqlite:///{tmp_path}/a-directory.db"
+
+    @pytest.fixture
+    def raw_connect(self, storage: Storage, tmp_path: Path) -> Iterator[Callable[[], sqlite3.Connection]]:
+        opened: list[sqlite3.Connection] = []
+
+        def raw_connect() -> sqlite3.Connection:
+            opened.append(sqlite3.connect(tmp_path / "jobs.db"))
+            return opened[-1]
+
+        yield raw_connect
+        for connection in opened:
+            connection.close()

@@ -10,6 +10,8 @@ import pytest
 
 from taskito_core.errors import ConfigError
 from taskito_core.job import Job, JobStatus, NewJob, Outcome, Receipt, Release, new_id
+from taskito_core.managing import PeriodicState
+from taskito_core.memory.store import forget
 from taskito_core.storage import Beat, Exchange, Storage, StorageConfig, Want
 from taskito_core.testing import (
     MemoryStorage,
@@ -21,7 +23,6 @@ from taskito_core.testing import (
 )
 from taskito_core.testing import check as checking
 from taskito_core.testing.opening import contract_methods, unreachable_variant
-from taskito_core.testing.store import forget
 
 pytest_plugins = ["pytester"]
 
@@ -36,8 +37,8 @@ class _WithoutFence(MemoryStorage):
 
 
 class _WithoutPriorities(MemoryStorage):
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
-        return super().enqueue([replace(job, priority=0) for job in jobs])
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
+        return super().enqueue([replace(job, priority=0) for job in jobs], connection)
 
 
 class _ServesTheDead(MemoryStorage):
@@ -60,8 +61,8 @@ class _RescuesTheLiving(MemoryStorage):
 class _StoresHalf(MemoryStorage):
     """Stores a batch job by job."""
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Receipt]:
-        return [receipt for job in jobs for receipt in super(_StoresHalf, self).enqueue([job])]
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
+        return [receipt for job in jobs for receipt in super(_StoresHalf, self).enqueue([job], connection)]
 
 
 class _IgnoresLanes(MemoryStorage):
@@ -99,6 +100,39 @@ class _AgreesWithEverything(MemoryStorage):
         return super().heartbeat(worker_id, running)._replace(unknown_to_me=[], unknown_to_store=frozenset())
 
 
+class _LetsEverybodyIn(MemoryStorage):
+    """Has no places."""
+
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
+        plain = [replace(job, concurrency_key=None, concurrency=None) for job in jobs]
+        return super().enqueue(plain, connection)
+
+
+class _ForgetsParents(MemoryStorage):
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
+        return super().enqueue([replace(job, parents=()) for job in jobs], connection)
+
+
+class _ForgetsUniqueKeys(MemoryStorage):
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
+        return super().enqueue([replace(job, unique_key=None) for job in jobs], connection)
+
+
+class _FiresAgain(MemoryStorage):
+    """Moves a schedule on without comparing where it stood."""
+
+    def fire_periodic(self, state: PeriodicState, jobs: Sequence[NewJob], next_run: int) -> bool:
+        [current] = [row for row in self.periodic() if row.entry.name == state.entry.name]
+        return super().fire_periodic(current, jobs, next_run)
+
+
+class _AsksNobody(MemoryStorage):
+    """Tells who runs, and marks nothing."""
+
+    def ask_to_cancel(self, ids: Sequence[str], force: bool) -> list[str]:
+        return [job.id for job in self.get(ids) if job.status is JobStatus.RUNNING]
+
+
 @pytest.fixture
 def opened() -> Iterator[Callable[[type[MemoryStorage]], MemoryStorage]]:
     name = new_id()
@@ -126,6 +160,15 @@ _BROKEN: list[tuple[type[MemoryStorage], str, dict[str, Any]]] = [
     (_ChargesLeaving, "test_a_worker_that_takes_its_leave_hands_back_its_jobs_uncharged", {}),
     (_AgreesWithEverything, "test_a_claim_whose_answer_was_lost_shows_up_as_unknown_to_me", {}),
     (_AgreesWithEverything, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
+    (_LetsEverybodyIn, "test_no_more_jobs_of_a_key_are_claimed_than_it_has_places", {}),
+    (_LetsEverybodyIn, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
+    (_ForgetsParents, "test_a_child_waits_until_its_parent_is_complete", {}),
+    (_ForgetsParents, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
+    (_ForgetsUniqueKeys, "test_a_key_that_is_held_gives_its_holder", {}),
+    (_ForgetsUniqueKeys, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
+    (_FiresAgain, "test_a_slot_fires_once", {}),
+    (_AsksNobody, "test_a_job_that_was_asked_does_not_come_back", {"outcome": retry}),
+    (_AsksNobody, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
 ]
 
 

@@ -54,7 +54,7 @@ def test_s5_sqlite_needs_nothing_but_the_core_and_the_standard_library() -> None
 
 def test_s35_pools_are_as_large_as_documented_unless_a_setting_says_otherwise() -> None:
     from taskito_postgres.connection import DEFAULT_POOL_SIZE
-    from taskito_sqlite.storage import POOL_SIZE
+    from taskito_sqlite.base import POOL_SIZE
 
     assert (DEFAULT_POOL_SIZE, POOL_SIZE) == (10, 8)
     assert "| 10 on PostgreSQL, 8 on SQLite |" in documents.pages()["docs/configuration.md"]

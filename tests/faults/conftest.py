@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ def start_worker(tmp_path: Path, backend_url: str) -> Iterator[Callable[..., Wor
     """``start_worker("--procs", "2", procs=2)``: a worker with that many children up."""
     workers: list[Worker] = []
 
-    def start(*arguments: str, procs: int = 2, url: str = backend_url, **env: str) -> Worker:
-        worker = Worker(url, tmp_path, "--procs", str(procs), *arguments, **env)
+    def start(
+        *arguments: str, procs: int = 2, url: str = backend_url, app: str = "faultapp:queue", **env: str
+    ) -> Worker:
+        worker = Worker(url, tmp_path, "--procs", str(procs), *arguments, app=app, **env)
         workers.append(worker)
         worker.start()
         return worker.ready(procs) if procs else worker
@@ -34,7 +37,14 @@ def app(backend_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     """The fault app in this process, as a producer sees it: ``app.nap.delay(1)``, ``app.queue``."""
     monkeypatch.setenv("TASKITO_DB_URL", backend_url)
     monkeypatch.setenv("JOURNAL", os.fspath(tmp_path / "journal"))
-    spec = importlib.util.spec_from_file_location("faultapp", HERE / "faultapp.py")
+    with load(HERE / "faultapp.py") as module:
+        yield module
+
+
+@contextlib.contextmanager
+def load(path: Path) -> Iterator[ModuleType]:
+    """The app in this file, in this process, with the settings of this moment; closed at the end."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -50,6 +50,14 @@ def nap(seconds: float) -> str:
 
 
 @queue.task
+def allocate(mebibytes: int) -> int:
+    """Have so much memory resident at once, and give it back."""
+    held = bytearray(mebibytes * 1024 * 1024)
+    held[::4096] = b"x" * len(held[::4096])
+    return len(held)
+
+
+@queue.task
 def square(number: int) -> int:
     """Quick, and in the journal."""
     note("start", current_job.id, os.getpid())

@@ -73,12 +73,12 @@ class Worker:
         self.journal = directory / "journal"
         self.journal.touch()
         self.log = directory / f"worker-{time.monotonic_ns()}.log"
-        self._arguments = [str(TASKITO), "worker", "--app", "faultapp:queue", *arguments]
+        self._arguments = [str(TASKITO), "worker", "--app", app, *arguments]
         self._env = {
             **os.environ,
             "TASKITO_DB_URL": url,
             "JOURNAL": str(self.journal),
-            "PYTHONPATH": f"{directory}{os.pathsep}{HERE}",
+            "PYTHONPATH": os.pathsep.join(map(str, (directory, HERE, HERE.parent / "jobs"))),
             "PYTHONWARNINGS": "error::DeprecationWarning",
             **env,
         }

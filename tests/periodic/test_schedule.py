@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskito_core.schedule import Schedule
+from taskito_core.periodic import Schedule
 from tests.periodic.clocks import moment, shown
 
 NEW_YORK = "America/New_York"
@@ -31,6 +31,7 @@ def fires(cron: str, zone: str, start: str, end: str) -> list[str]:
         ("0 0 * * L5", ["2026-05-29T00:00:00", "2026-06-26T00:00:00", "2026-07-31T00:00:00"]),
         ("0 0 16W * *", ["2026-05-15T00:00:00", "2026-06-16T00:00:00", "2026-07-16T00:00:00"]),
         ("0 0 * * sat-sun", ["2026-05-02T00:00:00", "2026-05-03T00:00:00", "2026-05-09T00:00:00"]),
+        ("0 0 * * 7", ["2026-05-03T00:00:00", "2026-05-10T00:00:00", "2026-05-17T00:00:00"]),
         ("0 0 * * 6-7", ["2026-05-02T00:00:00", "2026-05-03T00:00:00", "2026-05-09T00:00:00"]),
         ("0 0 ? nov-dec ?", ["2026-11-01T00:00:00", "2026-11-02T00:00:00", "2026-11-03T00:00:00"]),
         ("@hourly", ["2026-05-01T01:00:00", "2026-05-01T02:00:00", "2026-05-01T03:00:00"]),

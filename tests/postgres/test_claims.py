@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from taskito_core.testing.factories import claim, make_job, release
-from taskito_postgres import sql
+from taskito_postgres import claims
 from taskito_postgres.storage import PostgresStorage
 
 
@@ -39,7 +39,7 @@ def test_more_priorities_than_steps_are_claimed_all_the_same(
     storage: PostgresStorage, worker_id: str
 ) -> None:
     later = storage.now() + 10**9
-    storage.enqueue([make_job(priority=1000 + n, scheduled_at=later) for n in range(sql.MAX_STEPS * 2)])
+    storage.enqueue([make_job(priority=1000 + n, scheduled_at=later) for n in range(claims.MAX_STEPS * 2)])
     [receipt] = storage.enqueue([make_job(priority=0)])
 
     found = claim(storage, worker_id, 10) or claim(storage, worker_id, 10)
@@ -51,10 +51,10 @@ def test_lanes_that_share_a_priority_are_merged_by_age(storage: PostgresStorage,
     now = storage.now() - 10_000
     jobs = [make_job(scheduled_at=now + n, priority=n // 4) for n in range(8)]
     storage.enqueue(jobs)
-    claims = {each.id: each for each in claim(storage, worker_id, 8)}
+    held = {each.id: each for each in claim(storage, worker_id, 8)}
     lanes = [None, "job", "other", None, "job", None, "job", "unknown"]
     storage.exchange(
-        worker_id, [release(claims[job.id], lane) for job, lane in zip(jobs, lanes, strict=True)], None
+        worker_id, [release(held[job.id], lane) for job, lane in zip(jobs, lanes, strict=True)], None
     )
 
     got = [claim(storage, worker_id, n, tasks=("job", "other")) for n in (3, 9)]

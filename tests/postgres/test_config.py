@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from taskito_core import ConfigError, StorageConfig, StorageError, StorageUnavailable
+from taskito_core import ConfigError, OfferKind, StorageConfig, StorageError, StorageUnavailable
 from taskito_core.testing.factories import make_job
 from taskito_postgres import hooks, location
 
@@ -93,9 +93,14 @@ def test_the_forms_of_url_that_libpq_knows_pass(url: str) -> None:
 
 
 def test_the_offer_names_both_spellings_and_checks() -> None:
-    [offer] = hooks.taskito_offers()
+    offer, *others = hooks.taskito_offers()
 
     assert (offer.name, *offer.aliases) == ("postgres", "postgresql")
+    assert [(one.kind, one.name) for one in others] == [
+        (OfferKind.LIMITER, "postgres"),
+        (OfferKind.BREAKER, "postgres"),
+        (OfferKind.METRICS, "postgres"),
+    ]
     assert offer.check is location.check
     assert offer.describe is not None
     assert offer.describe(config()) == "postgresql://app:***@db.example/myapp"

@@ -6,7 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import pytest
 from conftest import WaitUntil
 from taskito import MaxRetriesExceededError, Queue
 from taskito_core import Outcome, new_id
-from taskito_core.testing.factories import claim, complete, dead, make_job, make_worker, retry
+from taskito_core.testing.factories import claim, complete, dead, make_job, make_worker, retry, want
 from taskito_postgres.session import is_pooled
+from taskito_postgres.storage import PostgresStorage
 
 from .conftest import OpenStorage
 
@@ -102,6 +105,34 @@ def test_everything_works_with_a_new_session_for_each_transaction(
     assert (counts.complete, counts.dead, counts.failed) == (48, 12, 12)
 
 
+def test_many_at_once_share_few_sessions_and_nobody_waits_for_lost_answers(
+    open_storage: OpenStorage, pooled_url: str
+) -> None:
+    storages = [open_storage(pooled_url) for _ in range(12)]
+    workers = [make_worker() for _ in storages]
+    for storage, worker in zip(storages, workers, strict=True):
+        storage.register(worker)
+    done: list[int] = []
+
+    def work(storage: PostgresStorage, worker_id: str) -> None:
+        for _ in range(100):
+            storage.enqueue([make_job()])
+            for claimed in claim(storage, worker_id, 3):
+                done.append(len(storage.exchange(worker_id, [complete(claimed)], None).recorded))
+
+    threads = [
+        threading.Thread(target=work, args=(storage, worker.id), daemon=True)
+        for storage, worker in zip(storages, workers, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert not any(thread.is_alive() for thread in threads)
+    assert set(done) == {1}
+
+
 def test_nothing_is_left_behind_on_the_sessions_of_others(open_storage: OpenStorage, pooled_url: str) -> None:
     storage, worker = open_storage(pooled_url, durability="process"), make_worker()
     storage.register(worker)
@@ -136,6 +167,32 @@ def test_a_worker_behind_a_pooler_polls_and_a_waiting_producer_too(
     [claimed] = claim(storage, worker.id)
     storage.exchange(worker.id, [complete(claimed)], None)
     assert storage.await_finished(receipt.id, 30.0) is True
+
+
+def test_gates_keys_and_the_callers_transaction_work_behind_a_pooler(
+    open_storage: OpenStorage, pooled_url: str
+) -> None:
+    storage, worker = open_storage(pooled_url), make_worker()
+    storage.register(worker)
+    parent = make_job(concurrency_key="key", concurrency=1, unique_key="k", priority=1)
+    child, next_of_key = make_job(parents=(parent.id,)), make_job(concurrency_key="key", concurrency=1)
+    assert all(receipt.inserted for receipt in storage.enqueue([parent, child, next_of_key]))
+    with psycopg.connect(pooled_url, prepare_threshold=None) as connection:
+        [within] = storage.enqueue([make_job(parents=(parent.id,))], connection=connection)
+        [claimed] = claim(storage, worker.id, 5)
+        assert storage.complete_in(connection, complete(claimed))
+        connection.commit()
+
+    answer = storage.exchange(worker.id, [complete(claimed)], want(9))
+
+    assert sorted(each.id for each in answer.claims) == sorted([child.id, next_of_key.id, within.id])
+    assert storage.ask_to_cancel([child.id], force=False) == [child.id]
+    assert dict(storage.heartbeat(worker.id, []).cancels) == {child.id: False}
+    assert storage.pause("default") is storage.resume("default") is True
+    replayed = storage.replay(claimed.id, new_id())
+    assert replayed is not None
+    assert storage.cancel([replayed.id], "not wanted") == [replayed.id]
+    assert storage.sweep(10).opened == []
 
 
 # ---- S36: whatever search_path others leave behind ----
@@ -234,6 +291,14 @@ def test_s4_a_role_without_create_produces_and_works_once_the_schema_exists(post
                     with pytest.raises(MaxRetriesExceededError):
                         task.delay(0).result(60)
                 assert queue.stats()["complete"] == 20
+                assert queue.storage.pause("elsewhere")
+                [parent, child] = [
+                    make_job(queue="elsewhere", concurrency_key="k", concurrency=1),
+                    make_job(),
+                ]
+                queue.storage.enqueue([parent, replace(child, parents=(parent.id,))])
+                assert queue.storage.cancel([parent.id], "not wanted") == [parent.id]
+                assert sorted(queue.storage.delete([parent.id, child.id])) == sorted([parent.id, child.id])
         finally:
             admin.execute(f"DROP OWNED BY {role}".encode())
             admin.execute(f"DROP ROLE {role}".encode())

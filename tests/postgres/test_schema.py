@@ -21,7 +21,7 @@ TABLES = {
     "jobs", "dead_letter", "rate_limits", "periodic_tasks", "job_errors", "job_dependencies", "task_metrics",
     "replay_history", "task_logs", "circuit_breakers", "workers",
 }  # fmt: skip
-OUR_OWN = {"jobs_live", "jobs_done", "schema_version"}
+OUR_OWN = {"jobs_live", "jobs_done", "paused_queues", "schema_version"}
 
 
 def rows(database: psycopg.Connection[Any], statement: str) -> list[tuple[Any, ...]]:
@@ -115,7 +115,9 @@ storage.close()
     assert [process.returncode for process in started] == [0] * 8
     with psycopg.connect(postgres_url) as database:
         assert rows(database, "SELECT count(*) FROM eight.jobs") == [(8,)]
-        assert rows(database, "SELECT version FROM eight.schema_version") == [(migrate.newest(),)]
+        assert rows(database, "SELECT version FROM eight.schema_version ORDER BY version") == [
+            (migration.version,) for migration in migrate.known()
+        ]
 
 
 def test_a_role_that_may_not_create_schemas_works_once_its_schema_exists(
@@ -138,6 +140,28 @@ def test_a_role_that_may_not_create_schemas_works_once_its_schema_exists(
         storage.close()
         database.execute("DROP SCHEMA taskito CASCADE")
         database.execute(f'DROP ROLE "{role}"'.encode())
+
+
+def test_a_store_of_the_first_version_is_upgraded_while_its_code_still_writes(
+    open_storage: OpenStorage, database: psycopg.Connection[Any]
+) -> None:
+    first = migrate.known()[0]
+    database.execute("CREATE SCHEMA taskito")
+    database.execute("SET search_path = taskito")
+    for statement in (migrate._VERSION_TABLE, first.sql, migrate._record(first)):
+        database.execute(statement.encode())
+    old_enqueue = (
+        "INSERT INTO jobs_live (id, task_name, queue, priority, payload, created_at, scheduled_at, tags) "
+        "VALUES (%s, 'job', 'default', 0, '', 0, 0, '[]')"
+    )
+    database.execute(old_enqueue, ("before",))
+    storage, worker = open_storage(), make_worker()
+
+    assert storage.migrate() == [migration.name for migration in migrate.known()[1:]]
+    database.execute(old_enqueue, ("after",))
+    storage.register(worker)
+
+    assert [each.id for each in claim(storage, worker.id, 5)] == ["after", "before"]
 
 
 def test_a_schema_newer_than_the_plugin_is_refused_with_what_to_do(
@@ -190,8 +214,10 @@ def test_the_printed_sql_makes_the_same_schema_as_migrating(
     assert printed.pending_migrations() == []
 
 
-def test_migrations_are_numbered_without_gaps() -> None:
-    assert [migration.version for migration in migrate.known()] == list(range(1, migrate.newest() + 1))
+def test_migrations_are_numbered_in_their_order_from_1() -> None:
+    versions = [migration.version for migration in migrate.known()]
+    assert versions == sorted(set(versions))
+    assert versions[0] == 1
     folder = Path(migrate.__file__).parent / "migrations"
     assert {path.stem for path in folder.glob("*.sql")} == {migration.name for migration in migrate.known()}
 

@@ -213,11 +213,11 @@ def test_the_end_of_a_job_is_noticed_although_the_listener_was_ended(
 
 
 def test_ids_of_many_awaited_jobs_are_told_in_pieces_that_fit() -> None:
-    from taskito_postgres.consume import _chunks
+    from taskito_postgres.follow import chunks
 
     ids = [f"{number:032x}" for number in range(1000)] + ['with "quotes"', "x" * 2000]
 
-    chunks = _chunks(ids)
+    chunks = chunks(ids)
 
     assert [job_id for chunk in chunks for job_id in json.loads(chunk)] == ids
     assert max(len(chunk.encode()) for chunk in chunks) < 8000

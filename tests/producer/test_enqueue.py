@@ -36,7 +36,7 @@ def stored(queue: Queue, job_id: str) -> Job:
 
 
 def call_of(job: Job) -> tuple[list[Any], dict[str, Any]]:
-    return load_call(DEFAULT, job.payload)
+    return load_call(DEFAULT, job.payload)[:2]
 
 
 def test_delay_stores_the_call_as_the_task_says(queue: Queue, add: Add) -> None:
@@ -247,8 +247,8 @@ def test_unknown_options_name_the_nearest(queue: Queue, add: Add) -> None:
         TypeError, match=r"using\(\) of task 'add' has no option 'prio'; did you mean 'priority'"
     ):
         add.using(prio=1)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="no option 'unique_key'"):
-        queue.enqueue("add", (1,), unique_key="x")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no option 'uniq_key'; did you mean 'unique_key'"):
+        queue.enqueue("add", (1,), uniq_key="x")  # type: ignore[call-arg]
     with pytest.raises(
         TypeError, match=r"job 1 of enqueue_many\(\) has no option 'dealy'; did you mean 'delay'"
     ):

@@ -13,12 +13,20 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = [
     "AsyncTask",
     "AttemptError",
+    "Blocker",
+    "BlockerKind",
+    "BreakerRecord",
     "Call",
     "ConfigError",
     "DeadLetter",
     "DeadReason",
+    "EnqueuedJob",
     "ErrorKind",
+    "FailedMember",
+    "GroupResult",
+    "JobCancelled",
     "JobContext",
+    "JobExplanation",
     "JobNotFoundError",
     "JobOptions",
     "JobResult",
@@ -26,12 +34,17 @@ NAMES = [
     "JobStatus",
     "JsonSerializer",
     "ListPage",
+    "LogEntry",
     "MaxRetriesExceededError",
     "PayloadTooLarge",
+    "PeriodicEntry",
+    "PeriodicState",
     "PickleSerializer",
     "Queue",
+    "ReplayRecord",
     "SerializationError",
     "Serializer",
+    "Signature",
     "SoftTimeoutError",
     "Stats",
     "StorageError",
@@ -39,13 +52,20 @@ NAMES = [
     "Task",
     "TaskCancelledError",
     "TaskFailedError",
+    "TaskMetrics",
+    "TaskMiddleware",
     "TaskOptions",
     "TaskTimeoutError",
     "TaskitoError",
     "WorkerInfo",
     "WorkerShutdown",
     "__version__",
+    "chain",
+    "chord",
+    "chunks",
     "current_job",
+    "group",
+    "starmap",
 ]
 
 
@@ -77,7 +97,7 @@ def test_the_version_is_the_distribution_s() -> None:
 
 
 def test_every_exception_is_one_of_ours() -> None:
-    outside = {"SoftTimeoutError", "WorkerShutdown"}
+    outside = {"JobCancelled", "SoftTimeoutError", "WorkerShutdown"}
     for name in NAMES:
         thing = getattr(taskito, name)
         if isinstance(thing, type) and issubclass(thing, BaseException):

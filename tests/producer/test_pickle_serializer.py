@@ -26,7 +26,7 @@ class Bomb:
 def test_values_that_json_refuses_come_back() -> None:
     args = [1j, {"a": object}, Path("x")]
 
-    assert load_call(serializer, dump_call(serializer, args, {"b": range(3)})) == (args, {"b": range(3)})
+    assert load_call(serializer, dump_call(serializer, args, {"b": range(3)}))[:2] == (args, {"b": range(3)})
 
 
 @pytest.mark.parametrize("key", [None, "", b"", 7])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import sys
@@ -9,9 +10,10 @@ import threading
 import time
 from pathlib import Path
 
+from taskito_core import Outcome
 from taskito_core.errors import StorageError
 from taskito_core.storage import StorageConfig
-from taskito_core.testing import make_job
+from taskito_core.testing import complete, dead, make_job, make_worker, release, retry, want
 from taskito_sqlite import connection
 from taskito_sqlite.storage import SqliteStorage
 from taskito_sqlite.turn import Turn
@@ -28,6 +30,19 @@ def produce(path: str, name: str, number: str, gate: str = "") -> None:
     for index in range(int(number)):
         storage.enqueue([make_job(id=f"{name}-{index}")])
     storage.close()
+
+
+def work(path: str, seconds: str) -> None:
+    """Claim and settle whatever comes, in every way a job can go, as a worker does."""
+    storage = SqliteStorage(StorageConfig(db_path=path))
+    worker = make_worker()
+    storage.register(worker)
+    outcomes: list[Outcome] = []
+    deadline = time.monotonic() + float(seconds)
+    while time.monotonic() < deadline:
+        claims = storage.exchange(worker.id, outcomes, want(7)).claims
+        ends = itertools.cycle((complete, complete, retry, complete, release, complete, dead))
+        outcomes = [end(claimed) for end, claimed in zip(ends, claims, strict=False)]
 
 
 def hold_the_turn(path: str) -> None:

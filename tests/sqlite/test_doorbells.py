@@ -71,6 +71,20 @@ def test_a_socket_that_was_cleaned_away_is_replaced_by_polling(
     assert ear.wait(LONG)
 
 
+def test_a_commit_after_the_first_look_at_the_counter_is_seen_by_the_second(
+    open_storage: Open, storage: SqliteStorage
+) -> None:
+    storage.migrate()
+    watch = doorbell.Watch(storage._database)
+    assert watch.changed()
+
+    open_storage().enqueue([make_job()])
+
+    assert watch.changed()
+    assert not watch.changed()
+    watch.close()
+
+
 @pytest.fixture
 def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system where no directory for sockets can be had."""

@@ -21,7 +21,8 @@ def test_no_connection_is_open_while_a_process_forks(storage: SqliteStorage) -> 
 
     assert open_ones == []
     assert storage.counts().by_queue == {}
-    assert database.version(watching) is None
+    _, reopened = database.version(watching)
+    assert reopened
     database.unwatch(watching)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from taskito_core.errors import ConfigError
+from taskito_core.hookspecs import OfferKind
 from taskito_core.storage import StorageConfig
 from taskito_sqlite import hooks, location
 from taskito_sqlite.storage import SqliteStorage
@@ -59,9 +60,14 @@ def test_what_can_never_work_is_a_config_error_before_anything_is_opened(config:
 
 
 def test_the_offer_is_found_by_name_and_scheme() -> None:
-    [offer] = hooks.taskito_offers()
+    offer, *others = hooks.taskito_offers()
 
     assert (offer.name, offer.schemes) == ("sqlite", ("sqlite",))
+    assert [(one.kind, one.name) for one in others] == [
+        (OfferKind.LIMITER, "sqlite"),
+        (OfferKind.BREAKER, "sqlite"),
+        (OfferKind.METRICS, "sqlite"),
+    ]
     assert hooks.taskito_open_storage(StorageConfig(backend="postgres")) is None
 
 

@@ -3,13 +3,16 @@
 ``assert_type`` says what must be inferred; a line with ``# error`` must be refused by both.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 from taskito import (
+    AttemptError,
     Call,
     DeadLetter,
+    EnqueuedJob,
+    JobContext,
     JobResult,
     JobSpec,
     JobStatus,
@@ -19,6 +22,7 @@ from taskito import (
     Queue,
     Stats,
     Task,
+    TaskMiddleware,
     current_job,
 )
 
@@ -50,6 +54,35 @@ async def fetch_plain(url: str) -> bytes:
 @queue.task(serializer=PickleSerializer(key="k"), retry_on=OSError, retry_delays=[1, timedelta(seconds=2)])
 def anything(*args: object, **kwargs: object) -> list[dict[str, float]]:
     return []
+
+
+class Timing(TaskMiddleware):
+    def before(self, ctx: JobContext) -> None:
+        ctx.state["began"] = 1.0
+
+    def after(self, ctx: JobContext, result: object, error: BaseException | None) -> None:
+        assert_type(ctx.id, str)
+
+    def on_enqueue(self, options: MutableMapping[str, Any]) -> None:
+        options["priority"] = 1
+
+
+Queue(middleware=[Timing()])
+queue.task(middleware=[Timing()])(add.function)
+
+
+@queue.on_success
+def pleased(ctx: JobContext, result: object) -> int:
+    return 1
+
+
+@queue.on_retry
+def again(ctx: JobContext, error: AttemptError, retry_count: int) -> None:
+    assert_type(error.type, str)
+
+
+@queue.before_task
+def begin(ctx: JobContext) -> None: ...
 
 
 # A call is the function; a job has its value.
@@ -104,6 +137,13 @@ with queue as opened:
     assert_type(opened, Queue)
 queue.run_worker(pool="prefork", app="app:queue", procs=2)
 
+assert_type(pleased(current_job.context, None), int)
+with queue.test_mode(run=False):
+    queue.assert_enqueued(add, (1,), {"b": 2}, priority=3)
+    queue.refute_enqueued("mail.send", delay=5)
+    assert_type(queue.all_enqueued(), list[EnqueuedJob])
+    assert_type(queue.drain(), int)
+
 # What both must refuse.
 add.delay("1")  # error
 add.delay(1, c=2)  # error
@@ -125,3 +165,7 @@ queue.task(retry_on="ValueError")  # error
 Queue(workers="many")  # error
 text: str = add.delay(1).result()  # error
 current_job.id = "x"  # error
+Queue(middleware=[object()])  # error
+queue.on_dead(lambda ctx: None)  # error
+queue.on_failure(again)  # error
+queue.assert_enqueued(add, prioritty=1)  # error

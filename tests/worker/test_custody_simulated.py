@@ -58,7 +58,9 @@ class World:
             job_id, task = self.pending.pop(0)
             self.running[job_id] = self.token
             claims.append(
-                Claim(job_id, self.token, task, "default", b"", *self.counters[job_id], None, None, None, 0)
+                Claim(
+                    job_id, self.token, task, "default", b"", *self.counters[job_id], None, None, None, 0, 0
+                )
             )
         self.dispatcher.claimed(claims, self.now)
 

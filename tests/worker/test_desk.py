@@ -13,15 +13,21 @@ import pytest
 from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import JobStatus, Outcome
+from taskito_core.memory.storage import MemoryStorage
 from taskito_core.plugins import Plugins
 from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
 from taskito_core.storage import Exchange, StorageConfig, Wakeups, Want, WorkerInfo
 from taskito_core.testing.factories import make_job, make_worker
-from taskito_core.testing.memory import MemoryStorage
-from taskito_core.worker.desk import BEAT_INTERVAL, PRUNE_INTERVAL, RETRY_LAST, StoreDesk
+from taskito_core.worker.desk import RETRY_LAST, StoreDesk
 from taskito_core.worker.dispatcher import Dispatcher
+from taskito_core.worker.errands import Errands
+from taskito_core.worker.gatekeeper import Gatekeeper
+from taskito_core.worker.lanes import Entry
 from taskito_core.worker.lifeline import Neighbours
+from taskito_core.worker.peers import BEAT_INTERVAL
+from taskito_core.worker.rounds import INTERVALS, Round
+from taskito_core.worker.schedules import Schedules
 from taskito_core.worker.store import Answer
 from taskito_core.worker.wire import ResultKind, ResultMessage
 
@@ -82,7 +88,8 @@ class Scene:
     def __init__(self) -> None:
         self.now = 1000.0
         self.storage = Unsteady()
-        self.dispatcher = Dispatcher({"work": TaskPolicy("work", "default", RetryPolicy(), 0.0)}, lambda: 0.0)
+        tasks = {"work": TaskPolicy("work", "default", RetryPolicy(), 0.0)}
+        self.dispatcher = Dispatcher(tasks, lambda: 0.0)
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self.selector = selectors.DefaultSelector()
         worker = make_worker(tasks=("work",))
@@ -90,9 +97,12 @@ class Scene:
         self.heard: list[tuple[str, str]] = []
         plugins = Plugins()
         plugins.register(Listener(self.heard), "listener")
+        gatekeeper = Gatekeeper(tasks, None, None)
+        errands = Errands(self.storage, plugins, gatekeeper, Schedules("app:queue", (), gatekeeper.guarded))
         self.desk = StoreDesk(
-            self.storage, worker, self.dispatcher, plugins, self.answers.put, lambda: None,
-            Neighbours(self.selector, lambda: None), lambda lanes: None, self.names.append,
+            self.storage, worker, self.dispatcher, errands, self.answers.put, lambda: None,
+            Neighbours(self.selector, lambda: None), lambda lanes: None,
+            lambda lane, entry, force: None, lambda notices: None, self.names.append,
         )  # fmt: skip
         self.desk.start()
 
@@ -104,6 +114,11 @@ class Scene:
         answer = self.answers.get(timeout=20)
         self.desk.answer(answer, self.now)
         return answer.name
+
+    def end(self, entries: Sequence[Entry]) -> None:
+        """The only lane reports that these jobs returned."""
+        done = [ResultMessage(entry.seq, ResultKind.RETURNED, self.now, 0.1, b"") for entry in entries]
+        self.dispatcher.results(1, done, self.now)
 
     def settle(self) -> list[str]:
         """Every request that is due now."""
@@ -125,8 +140,8 @@ def scene() -> Iterator[Scene]:
 def test_a_worker_at_rest_asks_for_nothing_until_its_next_beat(scene):
     scene.dispatcher.open_lane(1, None, scene.now)
 
-    assert scene.settle() == ["register", "heartbeat", "prune", "exchange"]
-    assert scene.desk.next_deadline() == scene.now + BEAT_INTERVAL
+    assert scene.settle() == ["register", "heartbeat", *Round, "exchange"]
+    assert scene.desk.next_deadline() == scene.now + min(BEAT_INTERVAL, *INTERVALS.values())
 
 
 def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_beat(scene):
@@ -134,7 +149,7 @@ def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_
     scene.settle()
     scene.now += 1.0
     scene.storage.losing.append("exchange")
-    scene.desk.woken()
+    scene.desk.woken(scene.now)
 
     assert scene.settle() == ["exchange"]
     assert scene.now < scene.desk.next_deadline() <= scene.now + RETRY_LAST
@@ -156,25 +171,23 @@ def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, nam
     assert scene.desk.worker.id == scene.names[-1]
 
 
-def test_what_has_outlived_its_ttl_is_removed_under_load_too(scene):
+def test_upkeep_goes_on_under_load_too(scene):
     scene.dispatcher.open_lane(1, None, scene.now)
     scene.settle()
-    scene.now += PRUNE_INTERVAL
+    scene.now += INTERVALS[Round.PRUNE]
     scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
-    scene.desk.woken()
+    scene.desk.woken(scene.now)
 
-    assert scene.turn() == "heartbeat"
-    assert scene.turn() == "prune"
-    assert scene.turn() == "exchange"
+    first, *rounds, last = [scene.turn() for _ in range(5)]
+    assert (first, sorted(rounds), last) == ("heartbeat", sorted(Round), "exchange")
 
 
 def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop(scene):
     scene.dispatcher.open_lane(1, None, scene.now)
     scene.storage.enqueue([make_job(task_name="work")])
     scene.settle()
-    [(_, [entry])] = scene.dispatcher.assign(scene.now)
-    result = ResultMessage(entry.seq, ResultKind.RETURNED, scene.now, 0.1, b"")
-    scene.dispatcher.results(1, [result], scene.now)
+    [(_, entries)] = scene.dispatcher.assign(scene.now)
+    scene.end(entries)
     scene.settle()
 
     scene.storage.losing.append("unregister")
@@ -196,6 +209,20 @@ def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
 
     [(_, [entry])] = scene.dispatcher.assign(scene.now)
     assert entry.claim.id == job.id
+
+
+def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene):
+    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.settle()
+    more = scene.dispatcher.want() + 1
+    jobs = scene.storage.enqueue([make_job(task_name="work") for _ in range(more)])
+    scene.desk.answer(scene.answers.get(timeout=20), scene.now)
+
+    while entries := [entry for _, given in scene.dispatcher.assign(scene.now) for entry in given]:
+        scene.end(entries)
+        scene.settle()
+
+    assert {job.status for job in scene.storage.get([job.id for job in jobs])} == {JobStatus.COMPLETE}
 
 
 def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):

@@ -29,7 +29,7 @@ def policy(name: str = "work", *, retries: int = 3, timeout: float = 0.0) -> Tas
 
 
 def claim(number: int, task: str = "work", **fields: object) -> Claim:
-    whole = Claim(f"job{number}", 100 + number, task, "default", b"", 0, 0, 0, None, None, None, 1_000)
+    whole = Claim(f"job{number}", 100 + number, task, "default", b"", 0, 0, 0, None, None, None, 1_000, 1_000)
     return whole._replace(**fields)  # type: ignore[arg-type]
 
 

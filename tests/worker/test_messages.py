@@ -18,7 +18,7 @@ POLICY = TaskPolicy("work", "default", RetryPolicy(), 0.0)
 
 
 def entry(outcome, retry_count=0):
-    claim = Claim("job1", 7, "work", "default", b"", retry_count, 0, 0, None, None, None, 0)
+    claim = Claim("job1", 7, "work", "default", b"", retry_count, 0, 0, None, None, None, 0, 0)
     made = Entry(1, claim, POLICY, 0.0, 0.0)
     made.outcome = outcome
     return made

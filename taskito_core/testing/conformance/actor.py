@@ -15,7 +15,7 @@ from taskito_core.errors import StorageError
 from taskito_core.hookspecs import OfferKind
 from taskito_core.job import Claim, Complete, NewJob
 from taskito_core.plugins import load
-from taskito_core.storage import Storage, StorageConfig, Want, WorkerInfo
+from taskito_core.storage import Counts, Storage, StorageConfig, Want, WorkerInfo
 
 Open = Callable[[], Storage]
 
@@ -45,8 +45,8 @@ def opener(url: str, schema: str) -> Open:
     return open_it
 
 
-def make_job(job_id: str, queue: str = "default") -> NewJob:
-    return NewJob(id=job_id, task_name="job", payload=b"payload", queue=queue)
+def make_job(job_id: str, **fields: Any) -> NewJob:
+    return NewJob(id=job_id, task_name="job", payload=b"payload", **fields)
 
 
 def register(storage: Storage, worker: str) -> None:
@@ -78,6 +78,19 @@ def enqueue(storage: Storage, ids: list[str], batch: int) -> None:
     say(inserted)
 
 
+def enqueue_batches(storage: Storage, batches: list[list[dict[str, Any]]]) -> None:
+    """Enqueue these batches of jobs, each given as its ``id`` and other fields; say all receipts."""
+    receipts = []
+    for batch in batches:
+        jobs = [make_job(fields.pop("id"), **_with_tuples(fields)) for fields in batch]
+        receipts += storage.enqueue(jobs)
+    say(receipts)
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
 def enqueue_for_ever(storage: Storage, prefix: str, batch: int) -> None:
     """Enqueue batch after batch until killed; say the number of each that was acknowledged."""
     number = 0
@@ -102,6 +115,21 @@ def drain(storage: Storage, worker: str, token: int, batch: int) -> None:
     say(taken)
 
 
+def work_until(storage: Storage, worker: str, token: int, total: int) -> None:
+    """Claim, complete and sweep until ``total`` jobs of the store are complete, whoever ran them."""
+    register(storage, worker)
+    claims: list[Claim] = []
+    while True:
+        token += 1
+        outcomes = [Complete(claim.id, claim.token, worker.encode(), None) for claim in claims]
+        claims = storage.exchange(worker, outcomes, Want(3, ("default",), ("job",), token)).claims
+        if not claims:
+            if storage.counts(exact=True).by_queue.get("default", Counts()).complete >= total:
+                break
+            storage.sweep(100)
+    say("done")
+
+
 def work_for_ever(storage: Storage, worker: str, token: int, batch: int) -> None:
     """Claim and complete until killed; say what was claimed, and what was recorded."""
     register(storage, worker)
@@ -114,6 +142,17 @@ def work_for_ever(storage: Storage, worker: str, token: int, batch: int) -> None
         say(sorted(answer.recorded))
         if not claims and not outcomes:
             break
+
+
+def fire_due(storage: Storage, app: str, step: int) -> None:
+    """Fire slot after slot, each ``step`` milliseconds after the last, until none is due; say which."""
+    fired = []
+    while due := storage.due_periodic(app):
+        for state in due:
+            job = make_job(f"{state.entry.name}-{state.next_run}")
+            if storage.fire_periodic(state, [job], state.next_run + step):
+                fired.append(state.next_run)
+    say(fired)
 
 
 def claim_and_hang(storage: Storage, worker: str, token: int, limit: int) -> None:
@@ -225,9 +264,12 @@ ACTIONS: dict[str, Callable[..., None]] = {
     for action in (
         migrate,
         enqueue,
+        enqueue_batches,
         enqueue_for_ever,
         drain,
+        work_until,
         work_for_ever,
+        fire_due,
         claim_and_hang,
         settle,
         use_after_fork,

@@ -1,15 +1,16 @@
-"""What every topic of the suite stands on: fixtures that grow from one URL, and the house rules."""
+"""What every topic of the storage suite stands on: fixtures that grow from one URL."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import pytest
 
 from taskito_core.storage import Capability, Storage
 from taskito_core.testing.conformance.processes import Actors
+from taskito_core.testing.conformance.suite import Suite
 from taskito_core.testing.factories import make_worker
 from taskito_core.testing.opening import open_storage, unreachable_variant
 
@@ -29,22 +30,8 @@ class NewWorker(Protocol):
     def __call__(self, **overrides: Any) -> str: ...
 
 
-class ConformanceBase:
+class ConformanceBase(Suite):
     """The input of the suite is ``storage_url``; everything else here is made from it."""
-
-    #: Test name -> reason. Each is a strict expected failure: once it passes it must go from here.
-    known_failures: ClassVar[Mapping[str, str]] = {}
-    #: True for a store that lives inside one process: tests with several processes are then skipped.
-    single_process: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        _refuse_overridden_tests(cls)
-        unknown = [name for name in cls.known_failures if not hasattr(cls, name)]
-        if unknown:
-            raise TypeError(
-                f"known_failures of {cls.__name__} names no test of the suite: {', '.join(unknown)}"
-            )
 
     @pytest.fixture
     def storage_url(self) -> str:
@@ -63,12 +50,6 @@ class ConformanceBase:
         if url is None:
             pytest.skip("the URL names no server and port, so the suite cannot make an unreachable one of it")
         return url
-
-    @pytest.fixture(autouse=True)
-    def _expect_known_failures(self, request: pytest.FixtureRequest) -> None:
-        name = getattr(request.node, "originalname", request.node.name)
-        if name in self.known_failures:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=self.known_failures[name]))
 
     @pytest.fixture
     def connect(self, storage_url: str, storage_schema: str) -> Iterator[Connect]:
@@ -120,6 +101,17 @@ class ConformanceBase:
             yield actors
 
     @pytest.fixture
+    def raw_connect(self, storage: Storage) -> Callable[[], Any]:
+        """Opens a connection of the driver's own to the store's database, as an application would.
+
+        Override it if the storage claims EXTERNAL_TRANSACTIONS. The connection must have ``execute``,
+        ``commit`` and ``rollback``, and begin transactions by itself; the fixture closes it in the end.
+        """
+        if Capability.EXTERNAL_TRANSACTIONS in storage.capabilities:
+            pytest.skip("EXTERNAL_TRANSACTIONS is claimed, but the fixture raw_connect is not overridden")
+        pytest.skip("this storage does not claim EXTERNAL_TRANSACTIONS")
+
+    @pytest.fixture
     def needs_wakeups(self, storage: Storage) -> None:
         if Capability.WAKEUPS not in storage.capabilities:
             pytest.skip("this storage does not claim WAKEUPS: its waits may end late")
@@ -131,18 +123,3 @@ def wait_until(predicate: Callable[[], object], timeout: float = PATIENCE) -> No
     while not predicate():
         assert time.monotonic() < give_up, f"still not so after {timeout} s"
         time.sleep(0.005)
-
-
-def _refuse_overridden_tests(cls: type) -> None:
-    """A redefined test is a silent hole; ``known_failures`` is the only door."""
-    seen: dict[str, type] = {}
-    for base in cls.__mro__:
-        for name in vars(base):
-            if not name.startswith("test"):
-                continue
-            if name in seen:
-                raise TypeError(
-                    f"{seen[name].__name__}.{name} hides the test of the same name in {base.__name__};"
-                    " list it in known_failures with a reason instead"
-                )
-            seen[name] = base

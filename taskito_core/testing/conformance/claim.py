@@ -45,8 +45,32 @@ class Claiming(ConformanceBase):
                 timeout=2.5,
                 metadata='{"a": 1}',
                 claimed_at=answer.claims[0].claimed_at,
+                due_at=storage.get([job.id])[0].created_at,
             )
         ]
+
+    def test_a_claim_says_since_when_the_job_was_due(self, storage: Storage, worker: str) -> None:
+        now = storage.now()
+        later, earlier = make_job(scheduled_at=now + 60_000), make_job(scheduled_at=now - 60_000)
+        storage.enqueue([later, earlier])
+        created_at = storage.get([earlier.id])[0].created_at
+
+        storage.clock_shift = 120_000
+        claims = {claimed.id: claimed for claimed in claim(storage, worker, 2)}
+
+        assert claims[later.id].due_at == now + 60_000
+        # Nobody was late before the job existed.
+        assert claims[earlier.id].due_at == created_at
+
+    def test_a_retry_is_due_when_its_delay_is_over(self, storage: Storage, worker: str) -> None:
+        first = enqueue_and_claim(storage, worker)
+        storage.exchange(worker, [retry(first, delay=60.0)], None)
+        due_at = storage.get([first.id])[0].scheduled_at
+
+        storage.clock_shift = 90_000
+        [second] = claim(storage, worker)
+
+        assert second.due_at == due_at > first.due_at
 
     def test_a_claimed_job_is_running_under_its_claimers_name(self, storage: Storage, worker: str) -> None:
         claimed = enqueue_and_claim(storage, worker)

@@ -10,6 +10,7 @@ from taskito_core.job import MOVES, Job, JobStatus, Move, Outcome
 from taskito_core.storage import Storage
 from taskito_core.testing.conformance.base import ConformanceBase
 from taskito_core.testing.factories import (
+    cancelled,
     claim,
     complete,
     dead,
@@ -27,13 +28,9 @@ class _Case(NamedTuple):
     outcomes: dict[Move, Outcome]
 
 
-# Nothing in the contract leads to CANCELLED yet, so no row of the matrix can start there.
-_STATES = [status for status in JobStatus if status is not JobStatus.CANCELLED]
-
-
 class Moves(ConformanceBase):
     @pytest.mark.parametrize("move", list(Move))
-    @pytest.mark.parametrize("state", _STATES)
+    @pytest.mark.parametrize("state", list(JobStatus))
     def test_a_move_happens_exactly_where_the_table_allows_it(
         self, storage: Storage, worker: str, state: JobStatus, move: Move
     ) -> None:
@@ -63,6 +60,7 @@ def _job_in(storage: Storage, worker: str, state: JobStatus) -> _Case:
         JobStatus.RUNNING: [],
         JobStatus.COMPLETE: [complete(claimed)],
         JobStatus.DEAD: [dead(claimed)],
+        JobStatus.CANCELLED: [cancelled(claimed)],
     }
     storage.exchange(worker, to_state[state], None)
     assert _row(storage, claimed.id).status is state
@@ -71,6 +69,7 @@ def _job_in(storage: Storage, worker: str, state: JobStatus) -> _Case:
         Move.RETRY: retry(claimed),
         Move.RELEASE: release(claimed),
         Move.BURY: dead(claimed),
+        Move.STOP: cancelled(claimed, "another reason"),
     }
     return _Case(claimed.id, worker, outcomes)
 
@@ -81,5 +80,7 @@ def _apply(storage: Storage, case: _Case, move: Move) -> None:
     elif move is Move.RESCUE:
         [beat] = [info.beat for info in storage.workers() if info.id == case.worker]
         storage.rescue({case.worker: beat})
+    elif move is Move.CANCEL:
+        storage.cancel([case.job_id], "not wanted any more")
     else:
         storage.exchange(case.worker, [case.outcomes[move]], None)

@@ -19,12 +19,12 @@ _PATIENCE = 60.0
 
 
 class Actor:
-    """One process running one function of ``actor.py``; it speaks JSON, one value per line."""
+    """One process running one function of an actor's script; it speaks JSON, one value per line."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, script: Path, arguments: list[str]) -> None:
         # -P: the files beside the script must not hide modules of the same name.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(_ACTOR), *arguments],
+            [sys.executable, "-P", str(script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,14 +83,15 @@ class Actor:
 class Actors:
     """Starts actors for one store and ends them all."""
 
-    def __init__(self, url: str, schema: str) -> None:
+    def __init__(self, url: str, schema: str, script: Path = _ACTOR) -> None:
+        self._script = script
         self._url = url
         self._schema = schema
         self._actors: list[Actor] = []
 
     def start(self, action: str, **arguments: Any) -> Actor:
-        """Start a process that runs ``action`` from ``actor.py``, once it is told to ``go``."""
-        actor = Actor([self._url, self._schema, action, json.dumps(arguments)])
+        """Start a process that runs ``action`` from the script, once it is told to ``go``."""
+        actor = Actor(self._script, [self._url, self._schema, action, json.dumps(arguments)])
         self._actors.append(actor)
         return actor
 

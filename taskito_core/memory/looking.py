@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from taskito_core.errors import StorageError
 from taskito_core.job import FINISHED, DeadLetter, Job, JobStatus
+from taskito_core.managing import LogEntry, LogFilter
 from taskito_core.storage import (
     COUNT_CAP,
     CountReport,
@@ -52,6 +53,17 @@ def matches(job: Job, where: JobFilter) -> bool:
         and (where.error is None or (job.error is not None and where.error in job.error))
         and _metadata_matches(job.metadata, where)
         and (where.tag is None or where.tag in job.tags)
+    )
+
+
+def log_matches(entry: LogEntry, where: LogFilter) -> bool:
+    """Whether every field of ``where`` that is set agrees with ``entry``."""
+    return (
+        (where.job_id is None or entry.job_id == where.job_id)
+        and (where.task_name is None or entry.task_name == where.task_name)
+        and (not where.levels or entry.level in where.levels)
+        and (where.since is None or entry.logged_at >= where.since)
+        and (where.after is None or entry.id > where.after)
     )
 
 

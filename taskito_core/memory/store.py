@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from taskito_core.gates import Breaker, Bucket
 from taskito_core.job import (
     AttemptError,
     Charge,
@@ -19,8 +19,12 @@ from taskito_core.job import (
     ErrorInfo,
     Job,
     JobStatus,
+    NewJob,
 )
-from taskito_core.storage import Want, WorkerInfo, WorkerStatus
+from taskito_core.limits import BreakerOptions
+from taskito_core.managing import LogEntry, PeriodicState
+from taskito_core.metrics import Tallies
+from taskito_core.storage import WorkerInfo, WorkerStatus
 
 
 def wall_clock() -> int:
@@ -32,19 +36,45 @@ def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def in_order(job: Job) -> tuple[int, int, str]:
+    """Sorts the jobs of one queue, or of one concurrency key, as they are served."""
+    return (-job.priority, job.scheduled_at, job.id)
+
+
+class Past(NamedTuple):
+    """One replay: what is known of it for ever."""
+
+    job_id: str
+    new_id: str
+    replayed_at: int
+    status_before: JobStatus
+    error_before: str | None
+
+
 class Store:
-    """All the data of one store. ``changed`` is its lock, and is notified when jobs finish."""
+    """All the data of one store. ``changed`` is its lock, and is notified of what somebody may wait for."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.migrated = False
         self.jobs: dict[str, Job] = {}
-        self.lanes: dict[str, str] = {}  #: job id -> lane; '' if absent
+        self.asked: dict[str, NewJob] = {}  #: job id -> what it was made from
+        self.lanes: dict[str, str] = {}  #: job id -> lane
+        self.edges: dict[str, tuple[str, ...]] = {}  #: job id -> its parents
+        self.forced: set[str] = set()  #: running jobs that were asked to cancel by force
+        self.stirred: set[str] = set()  #: concurrency keys that ``gates.let_in`` has to look at
         self.errors: dict[str, list[AttemptError]] = {}
         self.letters: dict[str, DeadLetter] = {}
+        self.past: list[Past] = []
+        self.logs: dict[str, LogEntry] = {}  #: by their own ids
+        self.paused: dict[str, int] = {}
+        self.periodic: dict[str, PeriodicState] = {}
         self.workers: dict[str, WorkerInfo] = {}
+        self.minutes: dict[int, Tallies] = {}  #: metrics by the start of their minute
         self.waiting: set[str] = set()  #: workers that found less than they wanted
         self.ears: list[MemoryWakeups] = []
+        self.buckets: dict[str, Bucket] = {}  #: of rate limits, by key
+        self.breakers: dict[str, tuple[Breaker, BreakerOptions]] = {}  #: by task
 
     def pending_migrations(self) -> list[str]:
         return [] if self.migrated else ["0001_initial"]
@@ -59,13 +89,29 @@ class Store:
     def jobs_run_by(self, worker_id: str) -> list[Job]:
         return [job for job in self.running() if job.worker == worker_id]
 
-    def wanted(self, want: Want) -> Iterable[Job]:
-        """Pending jobs of the wanted queues and lanes, due or not, in no order."""
-        lanes = {"", *want.tasks}
-        for job in self.jobs.values():
-            in_lane = self.lanes.get(job.id, "") in lanes
-            if job.status is JobStatus.PENDING and job.queue in want.queues and in_lane:
-                yield job
+    def pending(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.status is JobStatus.PENDING]
+
+    def claimable(self) -> list[Job]:
+        """Those without a gate, due or not."""
+        return [job for job in self.pending() if job.gate is None]
+
+    def holder_of(self, unique_key: str | None) -> Job | None:
+        """The live job that holds this key."""
+        if unique_key is None:
+            return None
+        live = [job for job in self.jobs.values() if job.unique_key == unique_key and not job.status.finished]
+        return live[0] if live else None
+
+    def parents_of(self, job_id: str) -> list[Job]:
+        return [self.jobs[parent] for parent in self.edges.get(job_id, ())]
+
+    def children(self, job_id: str) -> list[Job]:
+        return [self.jobs[child] for child, parents in self.edges.items() if job_id in parents]
+
+    def is_needed(self, job: Job) -> bool:
+        """Whether a live job has it as a parent."""
+        return any(not child.status.finished for child in self.children(job.id))
 
     def put(self, job: Job, **changes: Any) -> Job:
         """Replace the row of ``job`` by a copy with these changes; the copy."""
@@ -106,17 +152,39 @@ class Store:
             failed_at=now,
         )
 
+    def delete_finished(self, job_id: str) -> bool:
+        """Delete the job, or a letter without one; False if it is live, needed, or not there."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return self.letters.pop(job_id, None) is not None
+        if not job.status.finished or self.is_needed(job):
+            return False
+        self.delete(job_id)
+        return True
+
     def delete(self, job_id: str) -> None:
         """Forget the job and all that belongs to it."""
         del self.jobs[job_id]
-        self.lanes.pop(job_id, None)
+        del self.asked[job_id]
+        del self.lanes[job_id]
         self.errors.pop(job_id, None)
         self.letters.pop(job_id, None)
+        self.edges.pop(job_id, None)
+        for child, parents in list(self.edges.items()):
+            self.edges[child] = tuple(parent for parent in parents if parent != job_id)
+        self.past = [past for past in self.past if past.job_id != job_id]
+        self.logs = {entry.id: entry for entry in self.logs.values() if entry.job_id != job_id}
 
     def ring(self, queues: set[str]) -> None:
         """Wake the waiting workers that serve one of these queues."""
         for ear in self.ears:
             if ear.worker_id in self.waiting and ear.queues & queues:
+                ear.ring()
+
+    def ring_worker(self, worker_id: str | None) -> None:
+        """Wake this worker, whether it waits for jobs or not."""
+        for ear in self.ears:
+            if ear.worker_id == worker_id:
                 ear.ring()
 
 

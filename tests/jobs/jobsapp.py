@@ -1,0 +1,143 @@
+"""The app of the tests of features: tasks that use what a job can do, and write down when they ran."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+
+from taskito import JobCancelled, Queue, current_job
+
+queue = Queue()
+
+
+def note(*words: object) -> None:
+    """One line of the journal; O_APPEND makes lines of many processes whole and ordered."""
+    fd = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(fd, (" ".join(str(word) for word in words) + "\n").encode())
+    finally:
+        os.close(fd)
+
+
+@queue.task
+def nap(seconds: float) -> str:
+    note("start", current_job.id)
+    time.sleep(seconds)
+    note("end", current_job.id)
+    return "rested"
+
+
+@queue.task(max_retries=0)
+def patient(seconds: float) -> str:
+    """Looks now and then whether it was asked to cancel."""
+    note("start", current_job.id)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        current_job.check_cancelled()
+        time.sleep(0.01)
+    return "never asked"
+
+
+@queue.task(max_retries=0)
+def deaf(seconds: float) -> str:
+    """Never looks; says so if it is broken into."""
+    note("start", current_job.id)
+    try:
+        time.sleep(seconds)
+    except JobCancelled:
+        note("broken", current_job.id)
+        raise
+    return "never asked"
+
+
+@queue.task
+def talk(lines: int) -> int:
+    """Says a lot, then waits to be let go."""
+    for number in range(lines):
+        current_job.log(f"line {number}", level="warning" if number % 2 else "info", extra={"number": number})
+    current_job.update_progress(40)
+    return lines
+
+
+@queue.task
+def half_way(seconds: float) -> str:
+    current_job.update_progress(50)
+    note("start", current_job.id)
+    time.sleep(seconds)
+    return "done"
+
+
+@queue.task
+def count_up(to: int) -> int:
+    """Publishes as it goes."""
+    for number in current_job.track(range(to)):
+        current_job.publish({"number": number})
+        time.sleep(0.02)
+    return to
+
+
+@queue.task(max_retries=0)
+def sleepy(times: int) -> int:
+    """Asks to be run again later, so many times."""
+    note("start", current_job.id)
+    with open(os.environ["JOURNAL"]) as journal:
+        runs = sum(line.split() == ["start", current_job.id] for line in journal)
+    if runs <= times:
+        current_job.snooze(0.2)
+    return runs
+
+
+@queue.task(rate_limit="10/s")
+def limited(number: int) -> int:
+    note("limited", number, time.time())
+    return number
+
+
+@queue.task
+def free(number: int) -> int:
+    note("free", number, time.time())
+    return number
+
+
+@queue.task(concurrency=1, concurrency_key="user:{user}")
+def keyed(user: str, seconds: float) -> None:
+    note("enter", user, current_job.id)
+    time.sleep(seconds)
+    note("leave", user, current_job.id)
+
+
+@queue.task(concurrency=2)
+def at_most_two(seconds: float) -> None:
+    note("enter", "all", current_job.id)
+    time.sleep(seconds)
+    note("leave", "all", current_job.id)
+
+
+@queue.task(max_retries=0, circuit_breaker={"threshold": 3, "window": 60, "cooldown": 1})
+def fragile(works: bool) -> bool:
+    note("fragile", works)
+    if not works:
+        raise RuntimeError("broken on purpose")
+    return works
+
+
+@queue.task
+def record(database: str, fails: bool) -> str:
+    """Writes a row and its own completion in one transaction, and may roll both back."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE IF NOT EXISTS written (job TEXT)")
+        connection.execute("INSERT INTO written VALUES (?)", (current_job.id,))
+        current_job.complete_in(connection, "recorded")
+        if fails and current_job.retry_count == 0:
+            connection.execute("ROLLBACK")
+            raise RuntimeError("rolled back on purpose")
+        connection.execute("COMMIT")
+    return "not recorded"
+
+
+@queue.periodic("* * * * * *")
+def tick() -> None:
+    note("tick", current_job.id)
