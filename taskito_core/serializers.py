@@ -49,6 +49,8 @@ class JsonSerializer:
     """
 
     def dumps(self, value: object, /) -> bytes:
+        if value is None:  # What most tasks return, and json makes an encoder for each value.
+            return b"null"
         try:
             if is_plain(value):
                 try:
@@ -182,8 +184,9 @@ def dump_call(
 def load_call(serializer: Serializer, payload: bytes) -> CallPayload:
     """What ``dump_call`` wrote. Raises SerializationError for bytes that do not say how to call something."""
     try:
-        args, kwargs, *rest = serializer.loads(payload)
-        inputs = Inputs(*rest[0]) if rest else None
+        call = serializer.loads(payload)
+        args, kwargs = call[:2]
+        inputs = Inputs(*call[2]) if len(call) > 2 else None
     except TaskitoError:
         raise
     except Exception as exc:

@@ -24,7 +24,7 @@ class SentBefore(Exception):
 
 class Stored(NamedTuple):
     receipts: list[Receipt]
-    queues: set[str]  #: that have jobs to claim which they had not
+    queues: set[str]  #: that have jobs to claim which they had not, or to sweep
 
 
 def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> Stored:
@@ -113,6 +113,8 @@ def _insert_related(
     expires_at = job.expires_at
     if expires_at is None and job.expires is not None:
         expires_at = now + round(job.expires * 1000)
+    if gate == "later" or expires_at is not None:
+        ripples.queues.add(job.queue)  # There is nothing to claim, but something to sweep, perhaps soon.
     extra = (job.lane, gate, expires_at, job.unique_key, job.concurrency_key, job.concurrency, replay_of)
     connection.execute(sql.ENQUEUE_WHOLE, (*_row(job, now), *extra))
     connection.executemany(acts.ADD_EDGE, [(job.id, parent, job.tolerant) for parent in states])

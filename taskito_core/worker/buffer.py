@@ -24,11 +24,13 @@ class Buffer:
     def first(self) -> Entry:
         return self._entries[0]
 
-    def push(self, entry: Entry) -> None:
-        """Behind all others."""
-        entry.work = self._pace.expected(entry.claim.task_name)
-        self._entries.append(entry)
-        self.work += entry.work
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Behind all others, in this order."""
+        expected = self._pace.expected
+        for entry in entries:
+            entry.work = expected(entry.claim.task_name)
+            self.work += entry.work
+        self._entries.extend(entries)
 
     def to_front(self, entries: Sequence[Entry]) -> None:
         """Before all others, in this order."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
-from taskito_core.job import Release, Retry
+from taskito_core.job import Complete, Release, Retry
 from taskito_core.managing import Note, Swept
 from taskito_core.storage import Beat, Storage, Want, WorkerInfo
 from taskito_core.worker.batches import Batches
@@ -21,6 +21,7 @@ from taskito_core.worker.failurelog import log_failures
 from taskito_core.worker.identity import TokenMint, new_worker_id
 from taskito_core.worker.lanes import NEVER, Entry, Lane
 from taskito_core.worker.lifeline import Neighbours
+from taskito_core.worker.looks import Looks
 from taskito_core.worker.notebook import Notebook
 from taskito_core.worker.notices import Notice, notices_of
 from taskito_core.worker.peers import BEAT_INTERVAL, PeerWatch
@@ -29,8 +30,6 @@ from taskito_core.worker.store import Answer, StoreThread
 
 log = logging.getLogger("taskito.worker")
 
-#: Seconds between looks while nothing rings; the net under lost wakeups.
-FALLBACK_POLL = 5.0
 #: Seconds between attempts while the store is away: doubling, from the first to the last.
 RETRY_FIRST, RETRY_LAST = 0.1, 2.0
 #: Seconds a claim the store knows and we do not must stay so, before it is handed back.
@@ -81,8 +80,7 @@ class StoreDesk:
         self._suspects: dict[str, int] = {}
         self._queue_turn = 0
         self._wanted = 0
-        self._look = True
-        self._look_at = 0.0
+        self._looks = Looks()
         self._beat_at = 0.0
         self._beaten_at = 0.0  #: when the last heartbeat was sent
         self._retry_at = 0.0
@@ -108,7 +106,7 @@ class StoreDesk:
 
     def woken(self, now: float) -> None:
         """Something may have arrived: a job, or word that one is to be cancelled."""
-        self._look = True
+        self._looks.at_once()
         self._hurry()
 
     def _hurry(self) -> None:
@@ -125,7 +123,7 @@ class StoreDesk:
         self._standing_by = False
         self._choose(now)
         if not self._busy:
-            self._stand_by()
+            self._stand_by(now)
 
     def _choose(self, now: float) -> None:
         if not self.registered:
@@ -156,11 +154,10 @@ class StoreDesk:
         due = min(self._beat_at, self.notebook.due())
         if not self._dispatcher.draining:
             due = min(due, self._rounds.next())
-            if not self._look:
-                due = min(due, self._look_at)
-            elif self._dispatcher.want() > 0:
-                due = self._retry_at
-            # Otherwise the look waits for a free child, and that is an event.
+            if (
+                self._dispatcher.want() > 0
+            ):  # Otherwise the look waits for a free child, and that is an event.
+                due = min(due, self._looks.next(self._dispatcher.free()))
         return max(self._retry_at, due)
 
     def leave(self) -> None:
@@ -173,12 +170,12 @@ class StoreDesk:
 
     # ---- requests ----
 
-    def _stand_by(self) -> None:
+    def _stand_by(self, now: float) -> None:
         """Nothing is to be done: have the store thread claim by itself as soon as something arrives."""
-        limit = self._dispatcher.want() if self.registered and not (self._look or self._leaving) else 0
-        if limit > 0:
+        limit, free = self._dispatcher.want(), self._dispatcher.free()
+        if limit > 0 and self.registered and not (self._leaving or self._looks.is_due(now, free)):
             self._standing_by, self._wanted = True, limit
-            worker_id, want, free = self.worker.id, self._want(limit), self._dispatcher.free()
+            worker_id, want = self.worker.id, self._want(limit)
             self._thread.stand_by("exchange", lambda: self._errands.visit(worker_id, (), {}, want, free))
 
     def _request(self, name: str, function: Callable[[], object]) -> None:
@@ -205,25 +202,21 @@ class StoreDesk:
         return due <= now or (due != NEVER and self._batches.waiting)
 
     def _exchange_is_due(self, now: float) -> bool:
-        if self._batches.waiting:
-            return True
-        if now >= self._look_at:
-            self._look = True
-        return self._look and self._dispatcher.want() > 0
+        return self._batches.waiting or self._next_limit(now) > 0
 
     def _exchange(self, now: float) -> None:
         batch, alone = self._batches.take()
-        want = None if alone else self._next_want()
         self._batch = batch
-        self._wanted = want.limit if want else 0
+        self._wanted = limit = 0 if alone else self._next_limit(now)
+        want = self._want(limit) if limit > 0 else None
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
         worker_id, free = self.worker.id, self._dispatcher.free()
         heard = self._errands.judged(batch)
         self._request("exchange", lambda: self._errands.visit(worker_id, outcomes, heard, want, free))
 
-    def _next_want(self) -> Want | None:
-        limit = self._dispatcher.want() if self._look else 0
-        return self._want(limit) if limit > 0 else None
+    def _next_limit(self, now: float) -> int:
+        """How many jobs to ask for now."""
+        return self._dispatcher.want() if self._looks.is_due(now, self._dispatcher.free()) else 0
 
     def _want(self, limit: int) -> Want:
         # Every queue is the first one in its turn: a full one must not starve the others.
@@ -269,43 +262,42 @@ class StoreDesk:
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
-        recorded = [entry for entry in batch if entry.claim.id in exchange.recorded]
-        log_failures(recorded)
-        if notices := notices_of(recorded, self.worker.id, exchange.now):
-            self._on_failed(notices)
+        # Nearly all of them are results, of which nothing more is to be said.
+        others = [entry for entry in batch if type(entry.outcome) is not Complete]
+        if failed := [entry for entry in others if entry.claim.id in exchange.recorded]:
+            log_failures(failed)
+            if notices := notices_of(failed, self.worker.id, exchange.now):
+                self._on_failed(notices)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return
         self._dispatcher.claimed(exchange.claims, now, visit.strays)
-        if not self._wanted:
-            self._look = self._look or exchange.opened
-        elif len(exchange.claims) >= self._wanted or visit.more:
-            self._look = True  # Also for one that stood by: there may be more, and nobody rings for it.
-        else:
-            self._look = False
-            self._look_at = now + min(FALLBACK_POLL, visit.retry_after or FALLBACK_POLL)
+        if len(exchange.claims) < self._wanted:
+            self._looks.fell_short(now, visit.retry_after, visit.more)
             if exchange.next_due is not None:
-                self._look_at = min(self._look_at, now + _until(exchange.next_due, exchange.now))
+                self._looks.by(now + _until(exchange.next_due, exchange.now))
+        elif self._wanted or exchange.opened:
+            self._looks.at_once()  # Also after one that stood by: there may be more, and nobody rings for it.
         if exchange.sweep_at is not None:
             self._rounds.sooner(Round.SWEEP, now + _until(exchange.sweep_at, exchange.now))
-        self._look_for_returned(batch, now)
+        self._look_for_returned(others, now)
 
     def _swept(self, swept: Swept, now: float) -> None:
         pause = None if swept.next_at is None else _until(swept.next_at, swept.now)
         self._rounds.done(Round.SWEEP, now, pause)
         if swept.opened:
-            self._look = True
+            self._looks.at_once()
 
     def _look_for_returned(self, batch: list[Entry], now: float) -> None:
         """What went back by our own hand rings nobody here, and may fall due before the next look."""
         for entry in batch:
             match entry.outcome:
                 case Retry(delay=delay) | Release(delay=float() as delay):
-                    self._look_at = min(self._look_at, now + delay)
+                    self._looks.by(now + delay)
                     if entry.policy.concurrency:
                         self._rounds.sooner(Round.SWEEP, now + delay)  # It waits behind a gate for its time.
                 case Release(lane=None):
-                    self._look = True
+                    self._looks.at_once()
 
     def _rescued(self, job_ids: list[str]) -> None:
         for worker_id in self._suspects:
@@ -313,7 +305,7 @@ class StoreDesk:
         self._suspects = {}
         if job_ids:
             log.warning("rescued %d jobs of dead workers: %s", len(job_ids), ", ".join(job_ids[:20]))
-            self._look = True
+            self._looks.at_once()
 
     def _beaten(self, beat: Beat, now: float) -> None:
         if not beat.alive:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from taskito_core.job import Claim, Outcome, Release
+from taskito_core.job import Claim, Complete, Outcome, Release
 from taskito_core.metrics import Tallies
 from taskito_core.report import TaskPolicy
-from taskito_core.retry import HandedBack, Result, RetryPolicy, decide, refuse
+from taskito_core.retry import HandedBack, Result, RetryPolicy, Returned, decide, refuse
 from taskito_core.worker import verdicts
 from taskito_core.worker.buffer import Buffer
 from taskito_core.worker.lanes import NEVER, Death, Entry, Lane
-from taskito_core.worker.measuring import measure
+from taskito_core.worker.measuring import FINISHED, measure
 from taskito_core.worker.pace import Pace
 from taskito_core.worker.wire import ResultKind, ResultMessage
 
@@ -83,9 +83,9 @@ class Dispatcher:
                 self._decide(entry, verdicts.of_lost_result(death), None)
             elif entry.seq in (death.running, death.timed_out):
                 result = verdicts.of_death(entry, death)
-                measure(
-                    self.tallies, entry.claim, result, entry.store_time(death.started), now - death.started, 0
-                )
+                if isinstance(result, FINISHED):
+                    started = entry.store_time(death.started)
+                    measure(self.tallies, entry.claim, False, started, now - death.started, 0)
                 self._decide(entry, result, None)
             else:
                 back.append(entry)
@@ -112,13 +112,14 @@ class Dispatcher:
 
     def claimed(self, claims: Iterable[Claim], now: float, strays: Collection[str] = ()) -> None:
         """These claims are ours from now on; ``strays`` (ids) must go to the lane of their task."""
+        fresh: list[Entry] = []
         limited: list[Entry] = []
+        tasks, custody = self._tasks, self._custody
         for claim in claims:
-            policy = self._tasks.get(claim.task_name)
+            policy = tasks.get(claim.task_name)
             seq = self._next_seq
             self._next_seq += 1
-            entry = Entry(seq, claim, policy or _STRANGER, now, 0.0)
-            self._custody[seq] = entry
+            custody[seq] = entry = Entry(seq, claim, policy or _STRANGER, now, 0.0)
             self._mean_size += 0.2 * (len(claim.payload) - self._mean_size)
             if policy is None:
                 # Some other app's, or another version's: off to a lane we do not serve.
@@ -133,7 +134,8 @@ class Dispatcher:
                 entry.fresh_until = now + max(1.0 / policy.rate_limit.rate, FRESH)
                 limited.append(entry)
             else:
-                self._buffer.push(entry)
+                fresh.append(entry)
+        self._buffer.extend(fresh)
         # Before what waits already: their tokens are counted from now.
         self._buffer.to_front(limited)
 
@@ -198,11 +200,19 @@ class Dispatcher:
             entry = lane.take_back(message.seq)
             if entry is None:
                 continue
-            self.pace.learn(entry.claim.task_name, message.ran)
-            entry.apart = message.kind is ResultKind.RECORDED
+            claim = entry.claim
+            self.pace.learn(claim.task_name, message.ran)
             started = entry.store_time(message.started)
+            if message.kind is ResultKind.RETURNED:
+                # What the general way comes to, without its detours: nearly every job ends like this.
+                measure(self.tallies, claim, True, started, message.ran, message.peak_memory)
+                self._outcome(entry, Complete(claim.id, claim.token, message.body, started))
+                continue
+            entry.apart = message.kind is ResultKind.RECORDED
             result = verdicts.of_message(entry, message, self.draining)
-            measure(self.tallies, entry.claim, result, started, message.ran, message.peak_memory)
+            if isinstance(result, FINISHED):
+                succeeded = isinstance(result, Returned)
+                measure(self.tallies, claim, succeeded, started, message.ran, message.peak_memory)
             self._decide(entry, result, started)
 
     def returned(self, lane_id: int, seqs: Iterable[int]) -> None:

@@ -91,7 +91,7 @@ class Errands:
             return Visit(exchange)
         strays = self._gatekeeper.claimed(passage, exchange.claims, exchange.now)
         more = self._gatekeeper.more(passage, exchange.claims)
-        return Visit(exchange, strays, more, self._gatekeeper.retry_after())
+        return Visit(exchange, strays, more, passage.retry_after())
 
     def tidy(self) -> int:
         """Rescue what nobody watches, and prune; how many jobs were pruned."""

@@ -38,6 +38,11 @@ class Passage:
     probes: set[str] = field(default_factory=set)  #: tasks whose half-open breaker let one job through
     asked: int = 0  #: tokens asked for per task: more children were not free
     skipped: bool = False  #: a lane was not even asked for, because no child would have been left for it
+    again_at: float | None = None  #: monotonic time at which a lane that is held up may be asked for again
+
+    def retry_after(self) -> float | None:
+        """Seconds until ``again_at``. It may have passed during the claim: then 0.0, and not None."""
+        return None if self.again_at is None else max(0.0, self.again_at - time.monotonic())
 
 
 def open_gates(report: AppReport, plugins: Plugins) -> Gatekeeper:
@@ -78,13 +83,16 @@ class Gatekeeper:
         open_tasks = tuple(task for task in want.tasks if task not in self.guarded)
         lanes = [task for task in want.tasks if task in self.guarded]
         due = storage.peek(want.queues, lanes)
-        held = {lane for lane in lanes if self._held_until.get(lane, 0.0) > now}
+        self._held_until = {lane: at for lane, at in self._held_until.items() if at > now}
+        held = set(self._held_until)
         ready = [lane for lane in due if lane not in held and self._is_due(due[lane], now)]
         passage = Passage(want, asked=free)
         # Lanes without a due job stay in the want, closed: the store tells when one arrives there.
         caps = {lane: 0 for lane in lanes if lane not in held and lane not in ready}
         if ready and free > 0:
             caps |= self._allow(ready, passage, now)
+        passage.skipped |= bool(ready) and free == 0
+        passage.again_at = min(self._held_until.values(), default=None)
         wanted = want.tasks if len(caps) == len(lanes) else (*open_tasks, *caps)
         passage.want = want._replace(
             tasks=wanted, caps={lane: cap for lane, cap in caps.items() if cap < want.limit}
@@ -189,18 +197,12 @@ class Gatekeeper:
         seen = Counter(claim.task_name for claim in claims)
         return passage.skipped or any(seen[task] >= passage.asked for task in passage.tokens)
 
-    def retry_after(self) -> float | None:
-        """Seconds until a lane that is held up may be asked for again; None: none is."""
-        now = time.monotonic()
-        self._held_until = {lane: at for lane, at in self._held_until.items() if at > now}
-        return min(self._held_until.values()) - now if self._held_until else None
-
     # ---- outcomes ----
 
     def judged(self, entries: Iterable[Entry]) -> dict[str, list[bool]]:
         """What the breakers are to hear of these decided entries: task -> successes, in order."""
         heard: dict[str, list[bool]] = {}
-        for entry in entries:
+        for entry in entries if self._breakers else ():
             if (task := entry.claim.task_name) in self._breakers:
                 match entry.outcome:
                     case Complete():

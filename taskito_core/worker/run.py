@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito_core import notes
-from taskito_core.context import JobContext, enter
+from taskito_core.context import NO_CONTROLS, JobContext, enter
 from taskito_core.errors import (
     PayloadTooLarge,
     SerializationError,
@@ -115,10 +115,10 @@ class Runner:
             metadata = json.loads(job.metadata) if job.metadata else {}
         except BaseException as exc:
             return rejection(exc)
-        context = JobContext(job.id, job.task_name, job.queue, job.retry_count, job.token, metadata)
-        controls = None
-        if host is not None:
-            context.controls = controls = JobControls(self, host, task, job)
+        controls = None if host is None else JobControls(self, host, task, job)
+        context = JobContext(
+            job.id, job.task_name, job.queue, job.retry_count, job.token, metadata, controls or NO_CONTROLS
+        )
         if inputs is not None:
             try:
                 args = parents.arguments(self._queue, inputs, args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import defaultdict
 
 import pytest
@@ -29,6 +30,17 @@ def test_two_workers_together_never_start_more_than_a_rate_allows(app, start, wa
         # One more than the bucket: a job may begin up to one refill after its token was taken.
         assert most_in(window, moments) <= 10 + 10 * window + 1
     assert sorted(int(line[1]) for line in worker.lines("limited")) == list(range(40))
+
+
+def test_a_limited_backlog_goes_on_at_its_rate_and_not_from_one_look_to_the_next(app, start, wait_until):
+    worker = start(procs=1)
+    app.limited.map(range(30))
+
+    wait_until(lambda: len(worker.lines("limited")) == 30, 30)
+
+    moments = sorted(float(line[2]) for line in worker.lines("limited"))
+    # A token comes every tenth of a second; a worker that nothing wakes looks every five seconds.
+    assert max(after - before for before, after in itertools.pairwise(moments)) < 2.5
 
 
 def test_a_limited_backlog_does_not_hold_up_other_tasks(app, start):
