@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from jobsapp import note
+
 from taskito import Queue, current_job
 
 VERSION = os.environ["VERSION"]

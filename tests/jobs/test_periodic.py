@@ -61,7 +61,7 @@ def test_a_periodic_task_runs_now_if_somebody_wants_it(app, start):
 
 def test_a_task_resumed_while_no_worker_runs_fires_when_one_does(app, start, wait_until):
     worker = start(procs=1)
-    wait_until(lambda: app.queue.periodic_tasks(), 30)
+    wait_until(app.queue.periodic_tasks, 30)
     app.queue.pause_periodic(app.tick.name)
     worker.kill_everything()
     before = len(worker.lines("tick"))
@@ -74,7 +74,7 @@ def test_a_task_resumed_while_no_worker_runs_fires_when_one_does(app, start, wai
 
 def test_a_run_that_somebody_wanted_now_is_not_lost_with_the_worker(app, start, wait_until):
     worker = start(procs=1)
-    wait_until(lambda: app.queue.periodic_tasks(), 30)
+    wait_until(app.queue.periodic_tasks, 30)
     app.queue.pause_periodic(app.tick.name)
     worker.kill_everything()
 
