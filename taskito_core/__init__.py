@@ -5,6 +5,8 @@ Users import ``taskito``; nobody imports the submodules of either.
 
 from __future__ import annotations
 
+from taskito_core.breaker import Breaker, Probes
+from taskito_core.bucket import CLOCK_PATIENCE, Bucket
 from taskito_core.errors import (
     ConfigError,
     JobCancelled,
@@ -21,7 +23,6 @@ from taskito_core.errors import (
     TaskTimeoutError,
     WorkerShutdown,
 )
-from taskito_core.gates import Breaker, Bucket
 from taskito_core.hookspecs import Offer, OfferKind, Returned, hookimpl
 from taskito_core.job import (
     FINISHED,
@@ -98,6 +99,7 @@ from taskito_core.storage import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "CLOCK_PATIENCE",
     "COUNT_CAP",
     "FINISHED",
     "METRICS_KEPT",
@@ -151,6 +153,7 @@ __all__ = [
     "Peer",
     "PeriodicEntry",
     "PeriodicState",
+    "Probes",
     "Progress",
     "RateLimit",
     "RateLimiter",

@@ -156,14 +156,12 @@ def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:
         text = f"the limits of task {facts.lane} cannot be asked: {limits.unreachable}"
         found.append(Blocker(BlockerKind.UNREACHABLE, text))
     breaker = limits.breaker
-    if breaker is not None and breaker.state is BreakerState.HALF_OPEN:
-        text = f"the circuit breaker of task {facts.lane} is half open: one probe decides whether it closes"
+    if breaker is not None and breaker.retry_after > 0:
+        until = _moment(facts.now + round(breaker.retry_after * 1000))
+        text = f"the circuit breaker of task {facts.lane} is open until {until}"
+        if breaker.state is BreakerState.HALF_OPEN:
+            text = f"the circuit breaker of task {facts.lane} is half open: its probe decides, by {until}"
         found.append(Blocker(BlockerKind.BREAKER, text))
-    elif breaker is not None and breaker.opened_at is not None:
-        until = breaker.opened_at + round(breaker.cooldown * 1000)
-        if until > facts.now:
-            text = f"the circuit breaker of task {facts.lane} is open until {_moment(until)}"
-            found.append(Blocker(BlockerKind.BREAKER, text))
     if limits.token_in > 0:
         text = f"the rate limit of task {facts.lane} lets the next job start in {limits.token_in:.1f} seconds"
         found.append(Blocker(BlockerKind.RATE, text))

@@ -77,15 +77,17 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
 def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
     """Return the rate limiter that ``url`` (a URL or an offered name) asks for, or None if not yours.
 
-    Called in the supervisor, once. May block. Raise ConfigError for a URL that cannot be used.
+    A name alone means the one in the storage of ``config``: ``config.beside(name, url)`` makes the config
+    of either. Called in the supervisor, once, and in whoever asks why a job waits, for each look. Must
+    not do I/O: it opens on first use. Raise ConfigError for a URL that cannot be used.
     """
 
 
 @hookspec(firstresult=True)
 def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
-    """Return the circuit breaker that ``url`` asks for, or None if not yours.
+    """Return the circuit breaker that ``url`` asks for, or None if not yours; as taskito_open_limiter.
 
-    Called in the supervisor, once. May block. Raise ConfigError for a URL that cannot be used.
+    Called in the supervisor, once, and in whoever looks at breakers, for each look.
     """
 
 

@@ -54,13 +54,11 @@ class Limiting(Metering):
 
     def _breaker(self) -> CircuitBreaker:
         """A new door to the breakers that this queue's workers ask."""
-        named = self.settings.breaker or self.storage_config.backend
-        return self.plugins.open_breaker(named, self.storage_config)
+        return self.plugins.open_breaker(self.settings.breaker, self.storage_config)
 
     def _limiter(self) -> RateLimiter:
         """The same for rate limits."""
-        named = self.settings.limiter or self.storage_config.backend
-        return self.plugins.open_limiter(named, self.storage_config)
+        return self.plugins.open_limiter(self.settings.limiter, self.storage_config)
 
     def _limits_of(self, task_name: str) -> Limits:
         # Workers start nothing of a task whose limits cannot be asked, so that is an answer too.

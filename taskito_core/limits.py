@@ -1,7 +1,10 @@
 """The contracts of the two gatekeepers, rate limiter and circuit breaker, and how their options are read.
 
-Both are shared by every worker of a store, so both are batch-first and answer from
-state that all of them see. Durations are float seconds, moments milliseconds since the epoch.
+Both are shared by every worker of a store, so both are batch-first and answer from state that all of
+them see. Constructing one does no I/O; each call is atomic per key or task, safe from any thread,
+never blocks for a token or a probe, and raises ``StorageUnavailable`` (with the driver's exception as
+``__cause__``) if the shared state cannot be reached. Durations are float seconds, moments integer
+milliseconds since the epoch on the **store's** clock.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from taskito_core.values import duration
 
 _RATE = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{0,9})\s*([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+#: A breaker's row holds the moment of each failure that it remembers, and is written at each failure.
+_MOST_FAILURES = 10_000
+_LONGEST = 366 * 86_400
 _EXAMPLES = "'100/m', '10/s', '3600/h', '5/2m' or '1/d'"
 
 
@@ -42,18 +48,26 @@ Wants = Mapping[str, tuple[int, RateLimit]]  #: key -> how many tokens, of which
 class RateLimiter(Protocol):
     """Hands out permission to start. Any number of processes may ask for the same keys."""
 
-    def acquire(self, wants: Wants) -> dict[str, Grant]:
-        """Take up to so many tokens of each key; never blocks for a refill.
+    #: For tests only: milliseconds added to the store's clock in everything this object does.
+    clock_shift: int
 
-        In any window of w seconds no more than ``burst + rate * w`` tokens of a key are granted, over
-        all processes. A changed limit takes effect at once. Atomic per key: of 10 tokens, three takers
-        of 7 get 7, 3 and 0. Asking for 0 changes nothing and tells ``retry_after``. Raises StorageUnavailable
-        if the shared state cannot be reached.
+    def acquire(self, wants: Wants) -> dict[str, Grant]:
+        """Take up to so many tokens of each key; one answer per key.
+
+        In any window of w seconds the tokens granted, less those given back, are never more than
+        ``burst + rate * w``, over all processes. Of 10 tokens, three takers of 7 get 7, 3 and 0. A key
+        that was never asked for has a full bucket. A changed limit takes effect at once, also for the time
+        since the last call. Asking for 0 takes nothing and tells ``retry_after``. A clock that goes
+        back gives no tokens.
         """
         ...
 
     def give_back(self, unused: Wants) -> None:
-        """Return tokens that were granted and not used; a bucket never exceeds its burst."""
+        """Return tokens that were granted and not used; a bucket never exceeds its burst.
+
+        Give back at once, or not at all: a token that was held for s seconds has in part been refilled
+        meanwhile, so up to ``rate * s`` more jobs may start in the window in which it is used after all.
+        """
         ...
 
     def close(self) -> None:
@@ -89,45 +103,58 @@ class BreakerRecord(NamedTuple):
 
     task_name: str
     state: BreakerState
-    failures: int  #: inside of the window, as far as they are remembered
+    failures: int  #: closed: those inside the window, at most ``threshold``; else those that opened it
     opened_at: int | None
     threshold: int
     window: float
     cooldown: float
+    retry_after: float  #: seconds until the next probe may start; 0.0 if closed, or if it may start now
 
 
 class CircuitBreaker(Protocol):
     """Stops starting tasks that keep failing. State is shared by every worker of the store.
 
-    Closed, until ``threshold`` attempts failed within ``window``; open for ``cooldown``; then half-open, with
-    one probe over all processes: a success closes it, a failure opens it again.
+    Closed, until ``threshold`` attempts failed within any ``window``, whatever succeeded in between; open for
+    ``cooldown``; then half-open, with one probe over all processes: a success closes it and forgets the
+    failures, a failure opens it again. The options of the last call are the ones that hold.
     """
+
+    #: For tests only: milliseconds added to the store's clock in everything this object does.
+    clock_shift: int
 
     def admit(self, tasks: Mapping[str, BreakerOptions]) -> dict[str, Admission]:
         """Ask whether jobs of these tasks may start. Half-open admits exactly one probe over all processes.
 
         A probe whose outcome is not recorded within ``cooldown`` is taken for lost, and the next
-        ``admit`` may probe again. Changed options take effect at once. Raises StorageUnavailable.
+        ``admit`` may probe again. Changed options take effect at once: a closed breaker that remembers
+        as many failures as are now enough opens here.
         """
         ...
 
     def withdraw(self, task_names: Sequence[str]) -> None:
-        """The probes that were admitted for these tasks did not start: others may probe at once."""
+        """The starts that this object was admitted for did not happen.
+
+        If one of them was the probe, anybody may probe at once. Another object's probe is not touched.
+        """
         ...
 
-    def record(self, outcomes: Mapping[str, tuple[Sequence[bool], BreakerOptions]]) -> None:
-        """Count ended attempts per task, in the order they ended (True: success).
+    def record(
+        self, outcomes: Mapping[str, tuple[Sequence[bool], BreakerOptions]]
+    ) -> dict[str, BreakerState]:
+        """Count ended attempts per task, in the order they ended (True: success); the states after them.
 
-        While it is open nothing counts: those attempts began before. Half-open, the first outcome decides.
+        While it is open nothing counts: those attempts began before. Half-open, the first outcome decides
+        that is recorded by the object which was admitted to probe; what others record does not count. So
+        a caller that still runs older attempts of the task beside its probe should not record those.
         """
         ...
 
     def read(self) -> list[BreakerRecord]:
-        """Every breaker that was ever asked, by task name."""
+        """Every breaker that was ever asked or told, by task name."""
         ...
 
     def reset(self, task_name: str) -> bool:
-        """Close it and forget its failures; False if there is none."""
+        """Close it and forget its failures; False if there is none of this name."""
         ...
 
     def close(self) -> None:
@@ -140,8 +167,11 @@ def parse_rate(text: object) -> RateLimit:
     found = _RATE.fullmatch(text.strip().lower()) if isinstance(text, str) else None
     count = int(found[1]) if found else 0
     period = int(found[2] or 1) * _UNITS[found[3]] if found else 0
-    if not count or not period:
-        raise ConfigError(f"rate_limit must be a count per time, such as {_EXAMPLES}, got {text!r}")
+    if not count or not 0 < period <= _LONGEST:
+        raise ConfigError(
+            f"rate_limit must be a count from 1 to 999999999 per time of up to a year, such as {_EXAMPLES}, "
+            f"got {text!r}"
+        )
     return RateLimit(count / period, count)
 
 
@@ -156,9 +186,10 @@ def parse_breaker(given: object) -> BreakerOptions:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"circuit_breaker has no {name!r}{hint} (it has: {', '.join(known)})")
     threshold = given.get("threshold")
-    if isinstance(threshold, bool) or not isinstance(threshold, int) or not 1 <= threshold <= 10_000:
+    if isinstance(threshold, bool) or not isinstance(threshold, int) or not 1 <= threshold <= _MOST_FAILURES:
         raise ConfigError(
-            f"threshold of circuit_breaker must be a whole number from 1 to 10000, got {threshold!r}"
+            f"threshold of circuit_breaker must be a whole number from 1 to {_MOST_FAILURES}, "
+            f"got {threshold!r}"
         )
     spans = {name: _span(name, given[name]) for name in ("window", "cooldown") if name in given}
     return BreakerOptions(threshold, **spans)

@@ -181,17 +181,17 @@ class Plugins:
             storage: Storage | None = self.hook.taskito_open_storage(config=config)
         return _opened(storage, OfferKind.STORAGE, config.backend)
 
-    def open_limiter(self, url: str, config: StorageConfig) -> RateLimiter:
-        """The rate limiter that a name or URL asks for; ConfigError if there is none."""
-        self.find(OfferKind.LIMITER, url)
-        with _opening(OfferKind.LIMITER, url):
+    def open_limiter(self, url: str | None, config: StorageConfig) -> RateLimiter:
+        """The rate limiter that a name or URL asks for, by default the storage's; else ConfigError."""
+        url = self._beside(OfferKind.LIMITER, config, url)
+        with _masking(url), _opening(OfferKind.LIMITER, url):
             limiter: RateLimiter | None = self.hook.taskito_open_limiter(url=url, config=config)
         return _opened(limiter, OfferKind.LIMITER, url)
 
-    def open_breaker(self, url: str, config: StorageConfig) -> CircuitBreaker:
-        """The circuit breaker that a name or URL asks for; ConfigError if there is none."""
-        self.find(OfferKind.BREAKER, url)
-        with _opening(OfferKind.BREAKER, url):
+    def open_breaker(self, url: str | None, config: StorageConfig) -> CircuitBreaker:
+        """The circuit breaker that a name or URL asks for, by default the storage's; else ConfigError."""
+        url = self._beside(OfferKind.BREAKER, config, url)
+        with _masking(url), _opening(OfferKind.BREAKER, url):
             breaker: CircuitBreaker | None = self.hook.taskito_open_breaker(url=url, config=config)
         return _opened(breaker, OfferKind.BREAKER, url)
 
@@ -208,15 +208,19 @@ class Plugins:
         """The name or URL by which to open what stands beside the storage; None: nothing does.
 
         A ``setting`` of None means what the storage backend itself offers, if it does; "none" means
-        nothing. Raises ConfigError if nobody offers what the setting names.
+        no metrics. Raises ConfigError if nobody offers what the setting names.
         """
         if setting is None:
             offered = any(offer.name == config.backend for offer in self._offered(kind))
             return config.backend if offered else None
-        if setting.lower() == "none":
+        if kind is OfferKind.METRICS and setting.lower() == "none":
             return None
-        self.find(kind, setting)
-        return setting
+        offer = self.find(kind, setting)
+        return setting if "://" in setting else offer.name
+
+    def _beside(self, kind: OfferKind, config: StorageConfig, setting: str | None) -> str:
+        """``chosen``, of what cannot be done without: ConfigError if the storage backend offers none."""
+        return self.chosen(kind, config, setting) or self.find(kind, config.backend).name
 
     def _offered(self, kind: OfferKind) -> Iterable[Offer]:
         return (offer for offers in self._offers.values() for offer in offers if offer.kind == kind)

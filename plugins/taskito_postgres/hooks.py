@@ -34,8 +34,8 @@ def taskito_offers() -> Sequence[Offer]:
             check=check,
             describe=describe,
         ),
-        Offer(kind=OfferKind.LIMITER, name=NAME),
-        Offer(kind=OfferKind.BREAKER, name=NAME),
+        Offer(kind=OfferKind.LIMITER, name=NAME, aliases=ALIASES, schemes=SCHEMES),
+        Offer(kind=OfferKind.BREAKER, name=NAME, aliases=ALIASES, schemes=SCHEMES),
         Offer(kind=OfferKind.METRICS, name=NAME, aliases=ALIASES, schemes=SCHEMES),
     ]
 
@@ -52,27 +52,31 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
 
 @hookimpl
 def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
-    if url != NAME:
+    if not _is_ours(url):
         return None
     from taskito_postgres.limits import PostgresRateLimiter
 
-    return PostgresRateLimiter(config)
+    return PostgresRateLimiter(config.beside(NAME, url))
 
 
 @hookimpl
 def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
-    if url != NAME:
+    if not _is_ours(url):
         return None
-    from taskito_postgres.limits import PostgresCircuitBreaker
+    from taskito_postgres.breakers import PostgresCircuitBreaker
 
-    return PostgresCircuitBreaker(config)
+    return PostgresCircuitBreaker(config.beside(NAME, url))
 
 
 @hookimpl
 def taskito_open_metrics(url: str, config: StorageConfig) -> Metrics | None:
-    scheme, separator, _ = url.partition("://")
-    if scheme.lower() not in (SCHEMES if separator else (NAME, *ALIASES)):
+    if not _is_ours(url):
         return None
     from taskito_postgres.metrics import PostgresMetrics
 
     return PostgresMetrics(config.beside(NAME, url))
+
+
+def _is_ours(url: str) -> bool:
+    scheme, separator, _ = url.partition("://")
+    return scheme.lower() in (SCHEMES if separator else (NAME,))

@@ -143,7 +143,7 @@ class Intake:
         pass_on(self._run, past, self._shift)
         alone = [job for job in inserted if not job.parents]
         past.keys |= {job.concurrency_key for job in alone if job.concurrency_key is not None}
-        self._give_places(past, [job.id for job in alone if job.drop_excess])
+        self._give_places(past, [job.id for job in inserted if job.drop_excess])
         self.rest.queues |= past.queues
         over = {*past.cancelled, *past.opened}
         self.rest.children = [job_id for job_id in past.children if job_id not in over]

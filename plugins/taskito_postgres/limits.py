@@ -1,232 +1,89 @@
-"""Rate limiter and circuit breaker in the database, shared by every worker that uses the schema.
+"""The rate limiter in the database, shared by every worker that uses the schema.
 
-A row is locked while it changes, rows in the order of their keys, so that batches cannot deadlock.
+One round trip per call, in which the server does the arithmetic: no lock is ever held while messages
+travel, so a worker that is stopped in the middle of a call holds up nobody.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
-
-from taskito_core import (
-    Admission,
-    Breaker,
-    BreakerOptions,
-    BreakerRecord,
-    BreakerState,
-    Bucket,
-    Grant,
-    RateLimit,
-    Wants,
-)
+from taskito_core import CLOCK_PATIENCE, Bucket, Grant, Wants
 from taskito_postgres.arrays import Bigints, Doubles, Texts
-from taskito_postgres.base import Base
-from taskito_postgres.session import Parameters, Session
+from taskito_postgres.door import Door
+from taskito_postgres.session import Session
 from taskito_postgres.sql import NOW
 
-T = TypeVar("T")
-Run = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
-
 OPEN_BUCKETS = f"""
--- A key that was never asked for has a full bucket.
+-- A key that was never asked for has a full bucket. Sorted by key, as all that touch several of them.
 INSERT INTO taskito.rate_limits (key, tokens, rate, burst, refilled_at)
 SELECT n.key, n.burst, n.rate, n.burst, {NOW}
   FROM unnest(%(keys)b, %(rates)b, %(bursts)b) AS n(key, rate, burst)
     ON CONFLICT (key) DO NOTHING
 """
 
-LOCK_BUCKETS = """
--- The clock is read after the locks were taken: it never goes back from one who changes a row to the next.
-SELECT r.key, r.tokens, r.refilled_at FROM taskito.rate_limits r
- WHERE r.key = ANY (%(keys)b) ORDER BY r.key FOR UPDATE
-"""
-
-KEEP_BUCKETS = """
+TURN_BUCKETS = f"""
+-- Take tokens, or give them back: that is taking less than none. First the locks, in the order of the keys.
+-- Then the clock, which counting the locked rows makes wait for them: from one who changes a bucket to the
+-- next it never goes back, unless somebody set it. The arithmetic is that of ``Bucket`` in the core.
+WITH locked AS MATERIALIZED (
+    SELECT r.key, r.tokens, r.refilled_at FROM taskito.rate_limits r
+     WHERE r.key = ANY (%(keys)b) ORDER BY r.key FOR UPDATE
+), clock AS MATERIALIZED (
+    SELECT {NOW} AS now, count(*) FROM locked
+), filled AS MATERIALIZED (
+    SELECT n.key, n.wanted, n.rate, n.burst,
+           CASE WHEN l.refilled_at - c.now BETWEEN 0 AND {CLOCK_PATIENCE}
+                THEN l.refilled_at ELSE c.now END AS moment,
+           least(n.burst, l.tokens + greatest(0, c.now - l.refilled_at)::float8 / 1000 * n.rate) AS tokens
+      FROM unnest(%(keys)b, %(wanted)b, %(rates)b, %(bursts)b) AS n(key, wanted, rate, burst)
+      JOIN locked l ON l.key = n.key CROSS JOIN clock c
+), taken AS MATERIALIZED (
+    SELECT *, least(wanted, floor(tokens)::bigint) AS granted FROM filled
+)
 UPDATE taskito.rate_limits r
-   SET tokens = n.tokens, rate = n.rate, burst = n.burst, refilled_at = n.refilled_at
-  FROM unnest(%(keys)b, %(tokens)b, %(rates)b, %(bursts)b, %(moments)b)
-       AS n(key, tokens, rate, burst, refilled_at)
- WHERE r.key = n.key
+   SET tokens = least(t.burst, t.tokens - t.granted), rate = t.rate, burst = t.burst, refilled_at = t.moment
+  FROM taken t WHERE r.key = t.key
+RETURNING r.key, t.granted, r.tokens, r.refilled_at
 """
 
-CLOCK = f"SELECT {NOW}"
-
-OPEN_BREAKERS = """
-INSERT INTO taskito.circuit_breakers (task_name, threshold, "window", cooldown)
-SELECT n.task, n.threshold, n.span, n.cooldown
-  FROM unnest(%(tasks)b, %(thresholds)b, %(windows)b, %(cooldowns)b) AS n(task, threshold, span, cooldown)
-    ON CONFLICT (task_name) DO NOTHING
-"""
-
-LOCK_BREAKERS = """
-SELECT b.task_name, b.state, b.failed_at, b.opened_at, b.probe_at FROM taskito.circuit_breakers b
- WHERE b.task_name = ANY (%(tasks)b) ORDER BY b.task_name FOR UPDATE
-"""
-
-KEEP_BREAKERS = """
-UPDATE taskito.circuit_breakers b
-   SET state = n.state, failed_at = n.failed_at, failures = n.failures, opened_at = n.opened_at,
-       probe_at = n.probe_at, threshold = n.threshold, "window" = n.span, cooldown = n.cooldown
-  FROM unnest(%(tasks)b, %(states)b, %(failed)b, %(failures)b, %(opened)b, %(probes)b, %(thresholds)b,
-              %(windows)b, %(cooldowns)b)
-       AS n(task, state, failed_at, failures, opened_at, probe_at, threshold, span, cooldown)
- WHERE b.task_name = n.task
-"""
-
-WITHDRAW = """
-UPDATE taskito.circuit_breakers SET probe_at = NULL
- WHERE state = 'half_open' AND task_name = ANY (%(tasks)b)
-"""
-
-READ = """
-SELECT task_name, state, failures, opened_at, threshold, "window", cooldown
-  FROM taskito.circuit_breakers ORDER BY task_name
-"""
-
-RESET = """
-UPDATE taskito.circuit_breakers
-   SET state = 'closed', failures = 0, failed_at = '[]', opened_at = NULL, probe_at = NULL
- WHERE task_name = %(task)b RETURNING task_name
-"""
+#: What runs for every claim of a limited task: a test looks at how each is planned.
+HOT = (OPEN_BUCKETS, TURN_BUCKETS)
 
 
-class _Door(Base):
-    """Connections of its own, opened by the first call."""
-
-    def close(self) -> None:
-        if self._connections.is_mine:
-            self._ringer.close()
-            self._connections.close()
-
-    def _change(self, doing: str, work: Callable[[Run, int], T], lock: Callable[[Run], object]) -> T:
-        """Lock rows, read the clock, change them; in one transaction that need not survive a power cut."""
-
-        def transaction(session: Session) -> T:
-            run = session.runner(self._statements)
-            with session.transaction():
-                session.connection.execute(b"SET LOCAL synchronous_commit = off")
-                lock(run)
-                [(now,)] = run(CLOCK, {"shift": self.clock_shift})
-                return work(run, now)
-
-        return self._connections.on_worker(doing, transaction)
-
-    def _read(self, doing: str, statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
-        text = self._statements[statement]
-        return self._connections.on_worker(doing, lambda session: session.rows(text, parameters))
-
-
-class PostgresRateLimiter(_Door):
+class PostgresRateLimiter(Door):
     """``RateLimiter`` of the core."""
 
     def acquire(self, wants: Wants) -> dict[str, Grant]:
-        grants: dict[str, Grant] = {}
-
-        def take(bucket: Bucket, count: int, limit: RateLimit, key: str, now: int) -> Bucket:
-            bucket, grants[key] = bucket.take(count, limit, now)
-            return bucket
-
-        self._turn("take tokens", wants, take)
-        return grants
+        # Sent again after an answer was lost it takes tokens that nobody has: too few starts, never too many.
+        left = self._turn("take tokens", {key: max(0, n) for key, (n, _) in wants.items()}, wants, True)
+        return {
+            key: bucket.grant(wants[key][0], granted, wants[key][1])
+            for key, (granted, bucket) in left.items()
+        }
 
     def give_back(self, unused: Wants) -> None:
-        def put(bucket: Bucket, count: int, limit: RateLimit, key: str, now: int) -> Bucket:
-            return bucket.put_back(count, limit, now)
-
-        self._turn("give tokens back", unused, put)
+        self._turn("give tokens back", {key: -max(0, n) for key, (n, _) in unused.items()}, unused, False)
 
     def _turn(
-        self, doing: str, wants: Wants, step: Callable[[Bucket, int, RateLimit, str, int], Bucket]
-    ) -> None:
-        keys = sorted(wants)
-        limits = [wants[key][1] for key in keys]
+        self, doing: str, wanted: dict[str, int], limits: Wants, repeatable: bool
+    ) -> dict[str, tuple[int, Bucket]]:
+        """Per key how many tokens were granted, and what is left."""
+        if not wanted:
+            return {}
+        keys = sorted(wanted)
         named = {
             "keys": Texts(keys),
-            "rates": Doubles(limit.rate for limit in limits),
-            "bursts": Bigints(limit.burst for limit in limits),
+            "wanted": Bigints(wanted[key] for key in keys),
+            "rates": Doubles(limits[key][1].rate for key in keys),
+            "bursts": Bigints(limits[key][1].burst for key in keys),
             "shift": self.clock_shift,
         }
-        found: dict[str, Bucket] = {}
 
-        def lock(run: Run) -> None:
-            run(OPEN_BUCKETS, named)
-            found.update({key: Bucket(tokens, at) for key, tokens, at in run(LOCK_BUCKETS, named)})
+        def work(session: Session) -> dict[str, tuple[int, Bucket]]:
+            with session.turn() as turn:
+                # It need not survive a power cut: nothing of what it allowed does either.
+                turn.commit_lazily()
+                turn.run(self._statements[OPEN_BUCKETS], named)
+                answer = turn.run(self._statements[TURN_BUCKETS], named)
+            return {key: (granted, Bucket(tokens, at)) for key, granted, tokens, at in answer.fetchall()}
 
-        def work(run: Run, now: int) -> None:
-            changed = [step(found[key], *wants[key], key, now) for key in keys]
-            kept = {
-                "tokens": Doubles(bucket.tokens for bucket in changed),
-                "moments": Bigints(bucket.updated_at for bucket in changed),
-            }
-            run(KEEP_BUCKETS, named | kept)
-
-        if keys:
-            self._change(doing, work, lock)
-
-
-class PostgresCircuitBreaker(_Door):
-    """``CircuitBreaker`` of the core."""
-
-    def admit(self, tasks: Mapping[str, BreakerOptions]) -> dict[str, Admission]:
-        answers: dict[str, Admission] = {}
-
-        def step(breaker: Breaker, task: str, now: int) -> Breaker:
-            breaker, answers[task] = breaker.admit(tasks[task], now)
-            return breaker
-
-        self._turn("ask circuit breakers", tasks, step)
-        return answers
-
-    def record(self, outcomes: Mapping[str, tuple[Sequence[bool], BreakerOptions]]) -> None:
-        options = {task: one for task, (_, one) in outcomes.items()}
-
-        def step(breaker: Breaker, task: str, now: int) -> Breaker:
-            for succeeded in outcomes[task][0]:
-                breaker = breaker.record(succeeded, options[task], now)
-            return breaker
-
-        self._turn("tell circuit breakers", options, step)
-
-    def withdraw(self, task_names: Sequence[str]) -> None:
-        self._read("withdraw probes", WITHDRAW, {"tasks": Texts(task_names)})
-
-    def read(self) -> list[BreakerRecord]:
-        return [
-            BreakerRecord(task, BreakerState(state), *rest)
-            for task, state, *rest in self._read("read circuit breakers", READ, {})
-        ]
-
-    def reset(self, task_name: str) -> bool:
-        return bool(self._read("reset a circuit breaker", RESET, {"task": task_name}))
-
-    def _turn(
-        self, doing: str, tasks: Mapping[str, BreakerOptions], step: Callable[[Breaker, str, int], Breaker]
-    ) -> None:
-        names = sorted(tasks)
-        named = {
-            "tasks": Texts(names),
-            "thresholds": Bigints(tasks[name].threshold for name in names),
-            "windows": Doubles(tasks[name].window for name in names),
-            "cooldowns": Doubles(tasks[name].cooldown for name in names),
-        }
-        found: dict[str, Breaker] = {}
-
-        def lock(run: Run) -> None:
-            run(OPEN_BREAKERS, named)
-            for task, state, failed, opened_at, probe_at in run(LOCK_BREAKERS, named):
-                found[task] = Breaker(BreakerState(state), tuple(json.loads(failed)), opened_at, probe_at)
-
-        def work(run: Run, now: int) -> None:
-            changed = [step(found[name], name, now) for name in names]
-            kept = {
-                "states": Texts(breaker.state.value for breaker in changed),
-                "failed": Texts(json.dumps(breaker.failures) for breaker in changed),
-                "failures": Bigints(len(breaker.failures) for breaker in changed),
-                "opened": Bigints(breaker.opened_at for breaker in changed),
-                "probes": Bigints(breaker.probe_at for breaker in changed),
-            }
-            run(KEEP_BREAKERS, named | kept)
-
-        if names:
-            self._change(doing, work, lock)
+        return self._connections.on_pool(doing, work, repeatable=repeatable)

@@ -9,14 +9,14 @@ from typing import Any
 from taskito_core import METRICS_KEPT, Sketch, StorageConfig, Tallies, Tally
 from taskito_postgres import upkeep
 from taskito_postgres.arrays import Bigints, Doubles, Texts
-from taskito_postgres.base import Base
+from taskito_postgres.door import Door
 from taskito_postgres.session import Session
 
 #: Seconds between two looks for rows that have been kept long enough.
 FORGET_EVERY = 3600.0
 
 
-class PostgresMetrics(Base):
+class PostgresMetrics(Door):
     """The sink in the schema of a storage, with connections of its own."""
 
     def __init__(self, config: StorageConfig) -> None:
@@ -51,10 +51,6 @@ class PostgresMetrics(Base):
         tallies = Tallies()
         tallies.merge(map(_tally, rows))
         return tallies.take()
-
-    def close(self) -> None:
-        if self._connections.is_mine:
-            self._connections.close()
 
 
 def _tally(row: tuple[Any, ...]) -> Tally:

@@ -1,6 +1,6 @@
-"""The plugin's door: what it offers and how its storage and its metrics sink are opened.
+"""The plugin's door: what it offers and how that is opened.
 
-``sqlite3`` is imported only when storage is asked for, because every ``import taskito`` loads this module.
+``sqlite3`` is imported only when something is asked for, because every ``import taskito`` loads this module.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def taskito_offers() -> Sequence[Offer]:
-    """Storage for ``backend="sqlite"`` and ``sqlite://`` URLs, with limits and metrics in the same file."""
+    """Storage, limits and metrics, in one file or each in its own, for ``sqlite`` and ``sqlite://`` URLs."""
     return (
         Offer(
             kind=OfferKind.STORAGE,
@@ -28,8 +28,8 @@ def taskito_offers() -> Sequence[Offer]:
             check=location.check,
             describe=location.describe,
         ),
-        Offer(kind=OfferKind.LIMITER, name=NAME),
-        Offer(kind=OfferKind.BREAKER, name=NAME),
+        Offer(kind=OfferKind.LIMITER, name=NAME, schemes=(location.SCHEME,)),
+        Offer(kind=OfferKind.BREAKER, name=NAME, schemes=(location.SCHEME,)),
         Offer(kind=OfferKind.METRICS, name=NAME, schemes=(location.SCHEME,)),
     )
 
@@ -46,29 +46,33 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
 
 @hookimpl
 def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
-    """The limiter in the file of ``config``. Does no I/O."""
-    if url != NAME:
+    """The limiter in the storage's file, or in the one of ``url``. Does no I/O."""
+    if not _is_ours(url):
         return None
     from taskito_sqlite.limits import SqliteRateLimiter
 
-    return SqliteRateLimiter(config)
+    return SqliteRateLimiter(config.beside(NAME, url))
 
 
 @hookimpl
 def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
-    """The breakers in the file of ``config``. Does no I/O."""
-    if url != NAME:
+    """The breakers in the storage's file, or in the one of ``url``. Does no I/O."""
+    if not _is_ours(url):
         return None
-    from taskito_sqlite.limits import SqliteCircuitBreaker
+    from taskito_sqlite.breakers import SqliteCircuitBreaker
 
-    return SqliteCircuitBreaker(config)
+    return SqliteCircuitBreaker(config.beside(NAME, url))
 
 
 @hookimpl
 def taskito_open_metrics(url: str, config: StorageConfig) -> Metrics | None:
-    """The sink in the storage's database file, or in one of its own. Does no I/O."""
-    if url.partition("://")[0].lower() not in (NAME, location.SCHEME):
+    """The sink in the storage's file, or in the one of ``url``. Does no I/O."""
+    if not _is_ours(url):
         return None
     from taskito_sqlite.metrics import SqliteMetrics
 
     return SqliteMetrics(config.beside(NAME, url))
+
+
+def _is_ours(url: str) -> bool:
+    return url.partition("://")[0].lower() in (NAME, location.SCHEME)

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskito_core import METRICS_KEPT, Sketch, StorageConfig, Tallies, Tally
 from taskito_sqlite import upkeep
-from taskito_sqlite.storage import SqliteStorage
+from taskito_sqlite.door import Door
 
 #: Milliseconds of one row.
 MINUTE = 60_000
@@ -17,29 +17,19 @@ MINUTE = 60_000
 FORGET_EVERY = 3600.0
 
 
-class SqliteMetrics:
+class SqliteMetrics(Door):
     """The sink in the file of a storage; what is recorded survives a killed process, not a power cut."""
 
     def __init__(self, config: StorageConfig) -> None:
-        #: Its door to the file: the same schema, clock and manners; its connections are its own.
-        self._storage = SqliteStorage(config)
+        super().__init__(config)
         self._forget_at = 0.0
-
-    @property
-    def clock_shift(self) -> int:
-        """As ``Metrics.clock_shift``."""
-        return self._storage.clock_shift
-
-    @clock_shift.setter
-    def clock_shift(self, milliseconds: int) -> None:
-        self._storage.clock_shift = milliseconds
 
     def record(self, batch: Sequence[Tally]) -> None:
         """As ``Metrics.record``. Merged here, in the only transaction that writes at that moment."""
         forgets = time.monotonic() >= self._forget_at
 
         def work(connection: sqlite3.Connection) -> None:
-            now = self._storage.now()
+            now = self.now()
             minute = now - now % MINUTE
             for tally in batch:
                 merged = Tally(tally.task_name, tally.queue)
@@ -51,28 +41,22 @@ class SqliteMetrics:
             if forgets:
                 connection.execute(upkeep.FORGET_TALLIES, (now - METRICS_KEPT * 1000,))
 
-        self._storage._write(work, durable=False)
+        self._change(work)
         if forgets:
             self._forget_at = time.monotonic() + FORGET_EVERY
 
     def read(self, task_name: str | None, since: float) -> list[Tally]:
         """As ``Metrics.read``."""
-        first = self._storage.now() - int(since * 1000) - MINUTE
+        first = self.now() - int(since * 1000) - MINUTE
         if task_name is None:
-            rows = self._storage._read(
-                lambda connection: connection.execute(upkeep.TALLIES, (first,)).fetchall()
-            )
+            rows = self._read(lambda connection: connection.execute(upkeep.TALLIES, (first,)).fetchall())
         else:
-            rows = self._storage._read(
+            rows = self._read(
                 lambda connection: connection.execute(upkeep.TALLIES_OF_TASK, (first, task_name)).fetchall()
             )
         tallies = Tallies()
         tallies.merge(map(_tally, rows))
         return tallies.take()
-
-    def close(self) -> None:
-        """As ``Metrics.close``."""
-        self._storage.close()
 
 
 def _values(tally: Tally) -> tuple[object, ...]:

@@ -93,8 +93,8 @@ def _recorded_before(store: Store, job: Job, outcome: Outcome) -> bool:
     if isinstance(outcome, Dead):
         return job.status is JobStatus.DEAD and same_end
     if isinstance(outcome, Retry) and any(
-        # The kind tells a retry from what a rescue wrote about the same claim.
-        error.token == outcome.token and error.kind is outcome.error.kind
+        # What it says tells it from another end of the same claim, and from what a rescue wrote about it.
+        error.token == outcome.token and (error.kind, error.type, error.message) == outcome.error[:3]
         for error in store.errors.get(job.id, [])
     ):
         return True

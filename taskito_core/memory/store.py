@@ -10,7 +10,8 @@ import time
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from taskito_core.gates import Breaker, Bucket
+from taskito_core.breaker import Breaker
+from taskito_core.bucket import Bucket
 from taskito_core.job import (
     AttemptError,
     Charge,

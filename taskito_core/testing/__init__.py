@@ -1,4 +1,4 @@
-"""For tests of taskito and of its plugins: a storage and a sink in memory, conformance suites, factories.
+"""For tests of taskito and of its plugins: a store in memory, conformance suites, factories.
 
 Needs ``taskito-core[testing]``. Nothing in the runtime may import this package.
 """
@@ -8,9 +8,15 @@ import pytest
 # Before the first import of the suite: without it a third party sees bare AssertionErrors.
 pytest.register_assert_rewrite("taskito_core.testing.conformance")
 
+from taskito_core.memory.limits import MemoryCircuitBreaker, MemoryRateLimiter  # noqa: E402
 from taskito_core.memory.metrics import MemoryMetrics  # noqa: E402
 from taskito_core.memory.storage import MemoryStorage  # noqa: E402
-from taskito_core.testing.conformance import MetricsConformance, StorageConformance  # noqa: E402
+from taskito_core.testing.conformance import (  # noqa: E402
+    CircuitBreakerConformance,
+    MetricsConformance,
+    RateLimiterConformance,
+    StorageConformance,
+)
 from taskito_core.testing.factories import (  # noqa: E402
     cancelled,
     claim,
@@ -25,13 +31,23 @@ from taskito_core.testing.factories import (  # noqa: E402
     retry,
     want,
 )
-from taskito_core.testing.opening import missing_methods, open_metrics, open_storage  # noqa: E402
+from taskito_core.testing.opening import (  # noqa: E402
+    missing_methods,
+    open_breaker,
+    open_limiter,
+    open_metrics,
+    open_storage,
+)
 from taskito_core.testing.plugin import register_memory_plugin  # noqa: E402
 
 __all__ = [
+    "CircuitBreakerConformance",
+    "MemoryCircuitBreaker",
     "MemoryMetrics",
+    "MemoryRateLimiter",
     "MemoryStorage",
     "MetricsConformance",
+    "RateLimiterConformance",
     "StorageConformance",
     "cancelled",
     "claim",
@@ -43,6 +59,8 @@ __all__ = [
     "make_worker",
     "missing_methods",
     "new_token",
+    "open_breaker",
+    "open_limiter",
     "open_metrics",
     "open_storage",
     "release",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import OfferKind
+from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.managing import Managing
 from taskito_core.metrics import Metrics
 from taskito_core.plugins import load
@@ -24,6 +25,16 @@ def open_storage(url: str, schema: str = "taskito", **options: Any) -> Storage:
     backend = plugins.find(OfferKind.STORAGE, url).name
     config = StorageConfig(backend=backend, db_url=url, schema=schema, **options)
     return plugins.open_storage(config)
+
+
+def open_limiter(url: str, schema: str = "taskito", **options: Any) -> RateLimiter:
+    """The rate limiter that ``url`` names, as the setting ``limiter`` does; ``options`` as above."""
+    return load().open_limiter(url, StorageConfig(schema=schema, **options))
+
+
+def open_breaker(url: str, schema: str = "taskito", **options: Any) -> CircuitBreaker:
+    """The circuit breaker that ``url`` names, as the setting ``breaker`` does; ``options`` as above."""
+    return load().open_breaker(url, StorageConfig(schema=schema, **options))
 
 
 def open_metrics(url: str, schema: str = "taskito", **options: Any) -> Metrics:

@@ -29,8 +29,8 @@ class MemoryPlugin:
                 check=_check,
                 describe=lambda config: config.db_url or "memory://",
             ),
-            Offer(kind=OfferKind.LIMITER, name="memory"),
-            Offer(kind=OfferKind.BREAKER, name="memory"),
+            Offer(kind=OfferKind.LIMITER, name="memory", schemes=("memory",)),
+            Offer(kind=OfferKind.BREAKER, name="memory", schemes=("memory",)),
             Offer(kind=OfferKind.METRICS, name="memory", schemes=("memory",)),
         ]
 
@@ -40,17 +40,19 @@ class MemoryPlugin:
 
     @hookimpl
     def taskito_open_limiter(self, url: str, config: StorageConfig) -> RateLimiter | None:
-        return MemoryRateLimiter(config) if url == "memory" else None
+        return MemoryRateLimiter(config.beside("memory", url)) if _is_ours(url) else None
 
     @hookimpl
     def taskito_open_breaker(self, url: str, config: StorageConfig) -> CircuitBreaker | None:
-        return MemoryCircuitBreaker(config) if url == "memory" else None
+        return MemoryCircuitBreaker(config.beside("memory", url)) if _is_ours(url) else None
 
     @hookimpl
     def taskito_open_metrics(self, url: str, config: StorageConfig) -> Metrics | None:
-        if url.partition("://")[0].lower() != "memory":
-            return None
-        return MemoryMetrics(config.beside("memory", url))
+        return MemoryMetrics(config.beside("memory", url)) if _is_ours(url) else None
+
+
+def _is_ours(url: str) -> bool:
+    return url.partition("://")[0].lower() == "memory"
 
 
 def _check(config: StorageConfig) -> None:

@@ -211,8 +211,8 @@ class StoreDesk:
         want = self._want(limit) if limit > 0 else None
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
         worker_id, free = self.worker.id, self._dispatcher.free()
-        heard = self._errands.judged(batch)
-        self._request("exchange", lambda: self._errands.visit(worker_id, outcomes, heard, want, free))
+        endings = self._errands.judged(batch)
+        self._request("exchange", lambda: self._errands.visit(worker_id, outcomes, endings, want, free))
 
     def _next_limit(self, now: float) -> int:
         """How many jobs to ask for now."""
@@ -276,7 +276,7 @@ class StoreDesk:
             self._looks.fell_short(now, visit.retry_after, visit.more)
             if exchange.next_due is not None:
                 self._looks.by(now + _until(exchange.next_due, exchange.now))
-        elif self._wanted or exchange.opened:
+        elif self._wanted or exchange.opened or visit.more:
             self._looks.at_once()  # Also after one that stood by: there may be more, and nobody rings for it.
         if exchange.sweep_at is not None:
             self._rounds.sooner(Round.SWEEP, now + _until(exchange.sweep_at, exchange.now))

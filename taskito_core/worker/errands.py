@@ -14,7 +14,7 @@ from taskito_core.job import Outcome
 from taskito_core.managing import Note, Swept
 from taskito_core.plugins import Plugins
 from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
-from taskito_core.worker.gatekeeper import Gatekeeper
+from taskito_core.worker.gatekeeper import Ending, Gatekeeper
 from taskito_core.worker.lanes import Entry
 from taskito_core.worker.schedules import Schedules
 
@@ -31,7 +31,7 @@ class Visit(NamedTuple):
 
     exchange: Exchange
     strays: frozenset[str] = frozenset()  #: ids of claims that must go to their task's lane
-    more: bool = False  #: a limited lane was left with jobs only for want of free children
+    more: bool = False  #: a limited lane was left with jobs for want of free children, or is open again
     retry_after: float | None = None  #: seconds until a lane that is held up may be asked for again
 
 
@@ -66,7 +66,7 @@ class Errands:
     def rescue(self, suspects: Mapping[str, int]) -> list[str]:
         return self._storage.rescue(suspects)
 
-    def judged(self, entries: Sequence[Entry]) -> dict[str, list[bool]]:
+    def judged(self, entries: Sequence[Entry]) -> dict[str, list[Ending]]:
         """What breakers are to hear of decided entries. On the loop's thread."""
         return self._gatekeeper.judged(entries)
 
@@ -74,7 +74,7 @@ class Errands:
         self,
         worker_id: str,
         outcomes: Sequence[Outcome],
-        heard: Mapping[str, Sequence[bool]],
+        endings: Mapping[str, Sequence[Ending]],
         want: Want | None,
         free: int,
     ) -> Visit:
@@ -83,14 +83,19 @@ class Errands:
         if want is not None and self._gatekeeper.guarded:
             passage = self._gatekeeper.ask(self._storage, want, free)
             want = passage.want
-        exchange = self._storage.exchange(worker_id, outcomes, want)
+        try:
+            exchange = self._storage.exchange(worker_id, outcomes, want)
+        except Exception:
+            if passage is not None:
+                self._gatekeeper.unclaimed(passage)
+            raise
         if finished := [outcome for outcome in outcomes if outcome.job_id in exchange.recorded]:
             self._plugins.observe("taskito_jobs_finished", outcomes=finished)
-        self._gatekeeper.tell(heard)
+        opened = self._gatekeeper.tell(endings)
         if passage is None:
-            return Visit(exchange)
+            return Visit(exchange, more=opened)
         strays = self._gatekeeper.claimed(passage, exchange.claims, exchange.now)
-        more = self._gatekeeper.more(passage, exchange.claims)
+        more = opened or self._gatekeeper.more(passage, exchange.claims)
         return Visit(exchange, strays, more, passage.retry_after())
 
     def tidy(self) -> int:

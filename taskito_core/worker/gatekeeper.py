@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from taskito_core.errors import StorageError
-from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, Retry
-from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker, RateLimit, RateLimiter
+from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, Outcome, Retry
+from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker, RateLimit, RateLimiter, Wants
 from taskito_core.plugins import Plugins
 from taskito_core.report import AppReport, TaskPolicy
 from taskito_core.storage import Storage, Want
@@ -25,6 +26,9 @@ log = logging.getLogger("taskito.worker")
 
 #: Seconds a lane waits after its limiter or breaker could not be asked.
 TROUBLE_PAUSE = 1.0
+#: Seconds after which a lane is asked for again, whatever was said: somebody may have reset its breaker, or
+#: given tokens back.
+LONGEST_HOLD = 5.0
 #: What a breaker counts as a failure: the task's own, not what happened to its worker.
 _FAILURES = (DeadReason.RETRIES, DeadReason.NOT_RETRYABLE, DeadReason.CRASHES)
 
@@ -45,13 +49,19 @@ class Passage:
         return None if self.again_at is None else max(0.0, self.again_at - time.monotonic())
 
 
-def open_gates(report: AppReport, plugins: Plugins) -> Gatekeeper:
+class Ending(NamedTuple):
+    """How an attempt of a task with a breaker ended."""
+
+    claim: tuple[str, int]  #: job id and token
+    succeeded: bool | None  #: None: it tells nothing about the task, as when it never began
+
+
+def open_gatekeeper(report: AppReport, plugins: Plugins) -> Gatekeeper:
     """The gatekeeper of an app, with a limiter and a breaker if its tasks need them. Raises ConfigError."""
-    own = report.storage.backend
     limits = any(policy.rate_limit is not None for policy in report.tasks.values())
     breaks = any(policy.breaker is not None for policy in report.tasks.values())
-    limiter = plugins.open_limiter(report.limiter or own, report.storage) if limits else None
-    breaker = plugins.open_breaker(report.breaker or own, report.storage) if breaks else None
+    limiter = plugins.open_limiter(report.limiter, report.storage) if limits else None
+    breaker = plugins.open_breaker(report.breaker, report.storage) if breaks else None
     return Gatekeeper(report.tasks, limiter, breaker)
 
 
@@ -71,6 +81,9 @@ class Gatekeeper:
         }
         self.guarded = frozenset({*self._limits, *self._breakers})
         self._held_until: dict[str, float] = {}  #: monotonic time before which a lane need not be asked for
+        #: Task -> the claim that is its breaker's probe. None: a probe that came to nothing, and the breaker
+        #: does not know. While there is one, older attempts that still run here must not decide for it.
+        self._probing: dict[str, tuple[str, int] | None] = {}
         self._clock: tuple[int, float] | None = None  #: the store's clock, and ours at that moment
         self._trouble = False
         self._turn = 0  #: which limited lane is the first one next time
@@ -136,7 +149,8 @@ class Gatekeeper:
                 del caps[lane]
 
     def _pass_breakers(self, caps: dict[str, int], passage: Passage, now: float) -> None:
-        asking = {lane: self._breakers[lane] for lane in caps if lane in self._breakers}
+        # Not for a lane that was passed over: it would probe without a token.
+        asking = {lane: self._breakers[lane] for lane, cap in caps.items() if cap and lane in self._breakers}
         if not asking or self._breaker is None:
             return
         for lane, admission in self._breaker.admit(asking).items():
@@ -146,9 +160,12 @@ class Gatekeeper:
             elif admission.state is BreakerState.HALF_OPEN:
                 caps[lane] = 1
                 passage.probes.add(lane)
+                self._probing[lane] = None
+            else:
+                self._probing.pop(lane, None)  # It was reset, or another worker's probe closed it.
 
     def _hold(self, lane: str, now: float, seconds: float) -> None:
-        self._held_until[lane] = now + max(seconds, 0.001)
+        self._held_until[lane] = now + min(max(seconds, 0.001), LONGEST_HOLD)
 
     def _is_due(self, moment: int, now: float) -> bool:
         if self._clock is None:
@@ -171,21 +188,46 @@ class Gatekeeper:
                 seen[task] += 1
                 if seen[task] > self._allowed(passage, task):
                     strays.add(claim.id)
+                elif task in passage.probes:
+                    self._probing[task] = (claim.id, claim.token)
         unused = {
             task: (granted - seen[task], self._limits[task])
             for task, granted in passage.tokens.items()
             if granted > seen[task]
         }
-        idle_probes = [task for task in passage.probes if not seen[task]]
-        try:
-            if unused and self._limiter is not None:
-                self._limiter.give_back(unused)
-            if idle_probes and self._breaker is not None:
-                self._breaker.withdraw(idle_probes)
-        except StorageError as exc:
-            # Tokens that are lost refill, and a lost probe is given up after the cooldown.
-            log.debug("unused permissions were not given back: %s", exc)
+        self._give_back(unused, passage)
+        self._withdraw([task for task in passage.probes if not seen[task]])
         return frozenset(strays)
+
+    def _give_back(self, unused: Wants, passage: Passage) -> None:
+        if not unused or self._limiter is None:
+            return
+        try:
+            self._limiter.give_back(unused)
+        except StorageError as exc:
+            log.debug("unused tokens were not given back, they refill: %s", exc)
+            return
+        for task in set(unused).intersection(passage.want.tasks):  # The others are held by their breakers.
+            self._held_until.pop(task, None)  # There were fewer than were asked for, but there are some.
+
+    def unclaimed(self, passage: Passage) -> None:
+        """The claim failed. If it was made all the same, its jobs go back unbegun, so no probe is among them.
+
+        Its tokens are lost: it may have taken long to fail, and a token that was held for long is not to be
+        given back.
+        """
+        self._withdraw(passage.probes)
+
+    def _withdraw(self, tasks: Collection[str]) -> None:
+        if not tasks or self._breaker is None:
+            return
+        try:
+            self._breaker.withdraw(sorted(tasks))
+        except StorageError as exc:
+            log.debug("probes were not withdrawn, they are given up after the cooldown: %s", exc)
+            return
+        for task in tasks:
+            self._probing.pop(task, None)
 
     def _allowed(self, passage: Passage, task: str) -> int:
         if task not in passage.want.tasks:
@@ -199,36 +241,67 @@ class Gatekeeper:
 
     # ---- outcomes ----
 
-    def judged(self, entries: Iterable[Entry]) -> dict[str, list[bool]]:
-        """What the breakers are to hear of these decided entries: task -> successes, in order."""
-        heard: dict[str, list[bool]] = {}
+    def judged(self, entries: Iterable[Entry]) -> dict[str, list[Ending]]:
+        """What ``tell`` is to hear of these decided entries, by task, in order. On any thread."""
+        endings: dict[str, list[Ending]] = {}
         for entry in entries if self._breakers else ():
-            if (task := entry.claim.task_name) in self._breakers:
-                match entry.outcome:
-                    case Complete():
-                        heard.setdefault(task, []).append(True)
-                    case Retry(charge=charge) if charge is not Charge.INTERRUPTION:
-                        heard.setdefault(task, []).append(False)
-                    case Dead(reason=reason) if reason in _FAILURES:
-                        heard.setdefault(task, []).append(False)
-                    case _:
-                        pass
-        return heard
+            claim = entry.claim
+            if claim.task_name in self._breakers:
+                ending = Ending((claim.id, claim.token), _verdict(entry.outcome))
+                endings.setdefault(claim.task_name, []).append(ending)
+        return endings
 
-    def tell(self, heard: Mapping[str, Sequence[bool]]) -> None:
-        """Let the breakers know. A failure here loses their counting of this batch, nothing else."""
+    def tell(self, endings: Mapping[str, Sequence[Ending]]) -> bool:
+        """Let the breakers know; True: a probe of ours ended well, or did not begin, so more may start.
+
+        A failure here loses their counting of this batch, nothing else.
+        """
+        if not endings or self._breaker is None:
+            return False
+        heard: dict[str, tuple[Sequence[bool], BreakerOptions]] = {}
+        unbegun: list[str] = []
+        for task, ended in endings.items():
+            counted = [one for one in ended if task not in self._probing or one.claim == self._probing[task]]
+            verdicts = [one.succeeded for one in counted if one.succeeded is not None]
+            if verdicts:
+                heard[task] = verdicts, self._breakers[task]
+            elif counted and task in self._probing:
+                unbegun.append(task)
+        self._withdraw(unbegun)
+        for task in unbegun:
+            self._held_until.pop(task, None)  # Refused because of the probe that did not begin.
+        return self._record(heard) or bool(unbegun)
+
+    def _record(self, heard: Mapping[str, tuple[Sequence[bool], BreakerOptions]]) -> bool:
+        """Tell the breakers; True: a probe of ours closed one."""
         if not heard or self._breaker is None:
-            return
+            return False
         try:
-            self._breaker.record({task: (seen, self._breakers[task]) for task, seen in heard.items()})
+            states = self._breaker.record(heard)
         except StorageError as exc:
-            log.warning(
-                "%d outcomes were not counted by their breakers: %s", sum(map(len, heard.values())), exc
-            )
-        for task in heard:
-            self._held_until.pop(task, None)  # A probe that ended may have closed it.
+            lost = sum(len(verdicts) for verdicts, _ in heard.values())
+            log.warning("%d outcomes were not counted by their breakers: %s", lost, exc)
+            return False
+        probed = [task for task in heard if task in self._probing]
+        for task in probed:
+            del self._probing[task]
+            # Refused while the probe ran; if it failed, the breaker says so once more.
+            self._held_until.pop(task, None)
+        return any(states[task] is BreakerState.CLOSED for task in probed)
 
     def close(self) -> None:
-        for gate in (self._limiter, self._breaker):
-            if gate is not None:
-                gate.close()
+        for keeper in (self._limiter, self._breaker):
+            if keeper is not None:
+                keeper.close()
+
+
+def _verdict(outcome: Outcome | None) -> bool | None:
+    match outcome:
+        case Complete():
+            return True
+        case Retry(charge=charge) if charge is not Charge.INTERRUPTION:
+            return False
+        case Dead(reason=reason) if reason in _FAILURES:
+            return False
+        case _:
+            return None

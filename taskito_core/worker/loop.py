@@ -26,7 +26,7 @@ from taskito_core.storage import WorkerInfo
 from taskito_core.worker.desk import StoreDesk
 from taskito_core.worker.dispatcher import Dispatcher
 from taskito_core.worker.errands import Errands
-from taskito_core.worker.gatekeeper import open_gates
+from taskito_core.worker.gatekeeper import open_gatekeeper
 from taskito_core.worker.lanes import Death, Entry, Lane
 from taskito_core.worker.lifeline import Neighbours
 from taskito_core.worker.mailbox import Mailbox
@@ -215,7 +215,7 @@ class WorkerLoop:
         try:
             plugins = self._plugins_for(report)
             storage = plugins.open_storage(report.storage)
-            gatekeeper = open_gates(report, plugins)
+            gatekeeper = open_gatekeeper(report, plugins)
             sink = plugins.open_metrics(report.storage, report.metrics)
         except ConfigError as exc:
             self._fail(ExitCode.APP_FAILED, exc)

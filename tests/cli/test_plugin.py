@@ -14,10 +14,9 @@ def test_plugins_are_listed_with_distribution_version_and_offers(taskito: Run) -
     lines = [tuple(line.split(maxsplit=3)) for line in done.stdout.splitlines()]
     assert lines[0] == ("plugin", "distribution", "version", "offers")
     offers = {line[0]: line[1:] for line in lines}
-    of_postgres = (
-        "storage postgres/postgresql, limiter postgres, breaker postgres, metrics postgres/postgresql"
-    )
-    of_sqlite = "storage sqlite, limiter sqlite, breaker sqlite, metrics sqlite"
+    kinds = ("storage", "limiter", "breaker", "metrics")
+    of_postgres = ", ".join(f"{kind} postgres/postgresql" for kind in kinds)
+    of_sqlite = ", ".join(f"{kind} sqlite" for kind in kinds)
     assert offers["postgres"] == ("taskito-postgres", "0.1.0", of_postgres)
     assert offers["sqlite"] == ("taskito-sqlite", "0.1.0", of_sqlite)
 

@@ -95,6 +95,11 @@ def limited(number: int) -> int:
     return number
 
 
+@queue.task(rate_limit="1/d")
+def daily() -> None:
+    pass
+
+
 @queue.task
 def free(number: int) -> int:
     note("free", number, time.time())
@@ -116,8 +121,18 @@ def at_most_two(seconds: float) -> None:
 
 
 @queue.task(max_retries=0, circuit_breaker={"threshold": 3, "window": 60, "cooldown": 1})
-def fragile(works: bool) -> bool:
+def fragile(works: bool, held: str = "") -> bool:
+    """Fails or works, once the file ``held`` is gone."""
     note("fragile", works)
+    while os.path.exists(held):
+        time.sleep(0.01)
+    if not works:
+        raise RuntimeError("broken on purpose")
+    return works
+
+
+@queue.task(max_retries=0, circuit_breaker={"threshold": 1, "cooldown": 3600})
+def shut(works: bool) -> bool:
     if not works:
         raise RuntimeError("broken on purpose")
     return works

@@ -18,6 +18,10 @@ def most_in(window: float, moments: list[float]) -> int:
     return max(bisect.bisect_right(moments, start + window) - at for at, start in enumerate(moments))
 
 
+def states(app) -> list[str]:
+    return [breaker.state for breaker in app.queue.circuit_breakers()]
+
+
 def test_two_workers_together_never_start_more_than_a_rate_allows(app, start, wait_until):
     start(procs=2)
     worker = start(procs=2)
@@ -51,6 +55,16 @@ def test_a_limited_backlog_does_not_hold_up_other_tasks(app, start):
 
     assert done == list(range(200))
     assert len(worker.lines("limited")) < 60
+
+
+def test_a_job_that_its_rate_holds_back_says_when_it_may_start(app, start):
+    start(procs=1)
+    app.daily.delay().result(LONG)
+
+    job = app.daily.delay()
+
+    [blocker] = app.queue.explain(job.id).blockers
+    assert "the rate limit of task jobsapp.daily lets the next job start in 86" in blocker.text
 
 
 def test_no_two_jobs_of_a_key_ever_run_at_once_over_two_workers(app, start, wait_until):
@@ -90,10 +104,57 @@ def test_a_breaker_opens_after_its_threshold_and_closes_after_a_good_probe(app, 
         with pytest.raises(MaxRetriesExceededError):
             app.fragile.delay(False).result(LONG)
 
+    # What is enqueued before the worker has told the breaker of the last failure may still start.
+    wait_until(lambda: states(app) == ["open"])
     waiting = [app.fragile.delay(True) for _ in range(5)]
 
-    [breaker] = [one for one in app.queue.circuit_breakers() if one.task_name.endswith("fragile")]
-    assert breaker.state == "open"
     assert [job.result(LONG) for job in waiting] == [True] * 5
     assert len(worker.lines("fragile")) == 8
-    wait_until(lambda: [one.state for one in app.queue.circuit_breakers()] == ["closed"])
+    wait_until(lambda: states(app) == ["closed"])
+
+
+def test_a_job_that_an_open_breaker_holds_back_says_so_and_is_charged_nothing(app, start, wait_until):
+    start(procs=1)
+    with pytest.raises(MaxRetriesExceededError):
+        app.shut.delay(False).result(LONG)
+    wait_until(lambda: states(app) == ["open"])
+
+    job = app.shut.delay(True)
+
+    [blocker] = app.queue.explain(job.id).blockers
+    assert "circuit breaker of task jobsapp.shut is open until" in blocker.text
+    found = job.to_dict()
+    assert (found["status"], found["retry_count"], found["interruptions"]) == ("pending", 0, 0)
+
+
+def test_a_reset_by_hand_lets_waiting_jobs_start_although_the_cooldown_is_not_over(app, start, wait_until):
+    start(procs=1)
+    with pytest.raises(MaxRetriesExceededError):
+        app.shut.delay(False).result(LONG)
+    wait_until(lambda: states(app) == ["open"])
+    job = app.shut.delay(True)
+
+    assert app.queue.reset_circuit_breaker("jobsapp.shut")
+
+    assert job.result(LONG) is True
+    assert states(app) == ["closed"]
+
+
+def test_a_probe_that_dies_with_its_worker_does_not_keep_the_breaker_shut(app, start, wait_until, tmp_path):
+    worker = start(procs=1)
+    for _ in range(3):
+        with pytest.raises(MaxRetriesExceededError):
+            app.fragile.delay(False).result(LONG)
+    wait_until(lambda: states(app) == ["open"])
+    held = tmp_path / "held"
+    held.touch()
+    probe = app.fragile.delay(True, str(held))
+    wait_until(lambda: len(worker.lines("fragile")) == 4)
+    assert states(app) == ["half_open"]
+
+    worker.kill_everything()
+    held.unlink()
+    start(procs=1)
+
+    assert probe.result(LONG) is True
+    wait_until(lambda: states(app) == ["closed"])

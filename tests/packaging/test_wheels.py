@@ -52,7 +52,8 @@ def add(a: int, b: int) -> int:
 add.delay(2, 3)
 print(queue.stats()["pending"])
 limiter = queue.plugins.open_limiter(queue.settings.limiter, queue.settings.storage)
-print(*[limiter.acquire("key", 7, RateLimit(rate=0.001, burst=10)).granted for _ in range(3)])
+wants = {"key": (7, RateLimit(rate=0.001, burst=10))}
+print(*[limiter.acquire(wants)["key"].granted for _ in range(3)])
 queue.close()
 """
 

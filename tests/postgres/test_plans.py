@@ -11,11 +11,11 @@ import psycopg
 import pytest
 
 from taskito_core.testing.factories import claim, complete, make_job, retry
-from taskito_postgres import claims, gates, journal, sql, upkeep
+from taskito_postgres import breakers, claims, gates, journal, limits, sql, upkeep
 from taskito_postgres.sql import Statements
 from taskito_postgres.storage import PostgresStorage
 
-MODULES = (sql, claims, gates, upkeep, journal)
+MODULES = (sql, claims, gates, upkeep, journal, limits, breakers)
 HOT = tuple(statement for module in MODULES for statement in module.HOT)
 NAMES = {
     value: name
@@ -49,18 +49,21 @@ _CASTS = {
     **dict.fromkeys(
         (
             "tokens", "started", "priorities", "scheduled", "max_retries", "caps", "locks", "moments",
-            "expire_ats", "concurrencies", "succeeded", "failed", "peak_memory",
+            "expire_ats", "concurrencies", "succeeded", "failed", "peak_memory", "wanted", "bursts",
+            "failures", "opened", "probes", "thresholds", "old_opened", "old_probes",
         ),
         "::bigint[]",
     ),
     **dict.fromkeys(("delays", "timeouts", "result_ttls", "expires", "progress"), "::float8[]"),
     **dict.fromkeys(("total_run", "shortest_run", "longest_run", "total_wait"), "::float8[]"),
+    **dict.fromkeys(("rates", "windows", "cooldowns"), "::float8[]"),
     "kept": "::bigint",
     **dict.fromkeys(("results", "payloads"), "::bytea[]"),
     **dict.fromkeys(
         (
             "ids", "queues", "tasks", "charges", "kinds", "types", "messages", "tracebacks", "summaries",
             "extras", "lanes", "statuses", "task_names", "metadata", "tags", "capped", "parents", "children",
+            "states", "failed_at", "old_states", "old_failed_at",
             "keys", "unique_keys", "concurrency_keys", "gates", "errors", "job_ids", "levels", "histograms",
         ),
         "::text[]",

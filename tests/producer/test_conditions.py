@@ -290,8 +290,8 @@ def test_long_keys_that_differ_anywhere_are_two_and_odd_ones_can_be_stored(queue
         ({"concurrency": 1, "concurrency_key": "{a}{}"}, "has a field ''"),
         ({"concurrency": 1, "concurrency_key": "{0}"}, "has a field '0'"),
         ({"concurrency": 1, "concurrency_key": "{a"}, "is no format text"),
-        ({"rate_limit": "many"}, "rate_limit must be a count per time"),
-        ({"rate_limit": 5}, "rate_limit must be a count per time"),
+        ({"rate_limit": "many"}, "rate_limit must be a count from 1 to 999999999 per time"),
+        ({"rate_limit": 5}, "rate_limit must be a count from 1 to 999999999 per time"),
         ({"circuit_breaker": 5}, "circuit_breaker must be a mapping with a threshold"),
         ({"circuit_breaker": {"treshold": 5}}, "circuit_breaker has no 'treshold'; did you mean 'threshold'"),
         (

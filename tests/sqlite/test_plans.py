@@ -7,12 +7,12 @@ import sqlite3
 
 import pytest
 
-from taskito_sqlite import acts, queries, sql, upkeep
+from taskito_sqlite import acts, breakers, limits, queries, sql, upkeep
 from taskito_sqlite.storage import SqliteStorage
 
 STATEMENTS = {
     name: value
-    for module in (sql, queries, upkeep, acts)
+    for module in (sql, queries, upkeep, acts, limits, breakers)
     for name, value in vars(module).items()
     if name.isupper() and name[0] != "_" and isinstance(value, str)
 }
@@ -30,7 +30,7 @@ def _plan(storage: SqliteStorage, name: str) -> list[str]:
     return storage._read(explain)
 
 
-@pytest.mark.parametrize("name", [*sql.HOT, *queries.HOT, *upkeep.HOT, *acts.HOT])
+@pytest.mark.parametrize("name", [*sql.HOT, *queries.HOT, *upkeep.HOT, *acts.HOT, *limits.HOT, *breakers.HOT])
 def test_a_hot_statement_scans_nothing_but_its_own_parameter(storage: SqliteStorage, name: str) -> None:
     plan = _plan(storage, name)
 

@@ -1,4 +1,4 @@
-"""The contracts of storages and metrics sinks as tests: one class to subclass, one URL to give.
+"""The contracts of all a plugin may offer, as tests: one class to subclass, one URL to give.
 
 Every topic is a mixin in a file of its own; the public name is the union of all of them,
 so nobody can forget one. Names of tests are part of the public interface.
@@ -6,6 +6,7 @@ so nobody can forget one. Names of tests are part of the public interface.
 
 from taskito_core.testing.conformance.atomicity import Atomicity
 from taskito_core.testing.conformance.await_finished import AwaitFinished
+from taskito_core.testing.conformance.breaker import CircuitBreakerConformance
 from taskito_core.testing.conformance.cancel import Cancelling
 from taskito_core.testing.conformance.claim import Claiming
 from taskito_core.testing.conformance.counts import Counting
@@ -20,6 +21,7 @@ from taskito_core.testing.conformance.fork import Forking
 from taskito_core.testing.conformance.heartbeat import Heartbeat
 from taskito_core.testing.conformance.keys import Keys
 from taskito_core.testing.conformance.lanes import Lanes
+from taskito_core.testing.conformance.limiter import RateLimiterConformance
 from taskito_core.testing.conformance.listing import Listing
 from taskito_core.testing.conformance.metrics import MetricsConformance
 from taskito_core.testing.conformance.model import Model
@@ -40,7 +42,12 @@ from taskito_core.testing.conformance.transactions import Transactions
 from taskito_core.testing.conformance.unique import Unique
 from taskito_core.testing.conformance.wakeups import Hearing
 
-__all__ = ["MetricsConformance", "StorageConformance"]
+__all__ = [
+    "CircuitBreakerConformance",
+    "MetricsConformance",
+    "RateLimiterConformance",
+    "StorageConformance",
+]
 
 
 class StorageConformance(

@@ -19,6 +19,7 @@ from taskito_core.testing.factories import (
     claim,
     complete,
     dead,
+    enqueue_and_claim,
     make_job,
     new_token_base,
     release,
@@ -224,6 +225,27 @@ class Keys(ConformanceBase):
         assert job.error == "dropped: all 1 places of 'key' are taken"
         assert storage.await_finished(dropped.id, 0.0)
         assert [c.id for c in claim(storage, worker, 9)] == [kept.id]
+
+    def test_excess_is_dropped_although_it_had_a_parent_if_that_has_finished(
+        self, storage: Storage, worker: str
+    ) -> None:
+        parent = enqueue_and_claim(storage, worker)
+        storage.exchange(worker, [complete(parent)], None)
+        storage.enqueue([_keyed(1)])
+        dropped = _keyed(1, drop_excess=True, parents=(parent.id,))
+
+        storage.enqueue([dropped])
+
+        assert status_of(storage, dropped.id) is JobStatus.CANCELLED
+
+    def test_excess_that_waits_for_a_parent_is_not_dropped(self, storage: Storage, worker: str) -> None:
+        parent = enqueue_and_claim(storage, worker)
+        storage.enqueue([_keyed(1)])
+        waiting = _keyed(1, drop_excess=True, parents=(parent.id,))
+
+        storage.enqueue([waiting])
+
+        assert status_of(storage, waiting.id) is JobStatus.PENDING
 
     def test_excess_inside_one_batch_is_dropped_too(self, storage: Storage, worker: str) -> None:
         jobs = [_keyed(2, drop_excess=True) for _ in range(5)]

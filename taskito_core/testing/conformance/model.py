@@ -243,6 +243,12 @@ class _Comparison(RuleBasedStateMachine):
         self.compare()
 
     @rule()
+    def restart(self) -> None:
+        """What a process that begins anew finds is what the one before it left."""
+        self.real.close()
+        self.compare()
+
+    @rule()
     def prune(self) -> None:
         self.tick()
         assert self.real.prune(1_000) == self.model.prune(1_000)

@@ -5,31 +5,45 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from taskito_core import Grant, Offer, OfferKind, RateLimit, RateLimiter, StorageConfig, hookimpl
+from taskito_core import (
+    Bucket,
+    Grant,
+    Offer,
+    OfferKind,
+    RateLimit,
+    RateLimiter,
+    StorageConfig,
+    Wants,
+    hookimpl,
+)
 
 
 class LocalLimiter:
-    """Buckets in a dict; right for one process only."""
+    """Buckets in a dict; right for one thread of one process only."""
 
     def __init__(self) -> None:
-        self._buckets: dict[str, tuple[float, float]] = {}  # key -> (tokens, the moment they were counted)
+        self.clock_shift = 0
+        self._buckets: dict[str, Bucket] = {}
 
-    def acquire(self, key: str, n: int, limit: RateLimit) -> Grant:
-        tokens = self._tokens(key, limit)
-        granted = min(n, int(tokens))
-        self._buckets[key] = (tokens - granted, time.monotonic())
-        missing = 0.0 if granted == n else 1.0 - (tokens - granted)
-        return Grant(granted, missing / limit.rate)
+    def acquire(self, wants: Wants) -> dict[str, Grant]:
+        now, grants = self._now(), {}
+        for key, (wanted, limit) in wants.items():
+            self._buckets[key], grants[key] = self._bucket(key, limit, now).take(wanted, limit, now)
+        return grants
 
-    def give_back(self, key: str, n: int, limit: RateLimit) -> None:
-        self._buckets[key] = (min(limit.burst, self._tokens(key, limit) + n), time.monotonic())
+    def give_back(self, unused: Wants) -> None:
+        now = self._now()
+        for key, (count, limit) in unused.items():
+            self._buckets[key] = self._bucket(key, limit, now).put_back(count, limit, now)
 
     def close(self) -> None:
-        self._buckets.clear()
+        """Nothing is open."""
 
-    def _tokens(self, key: str, limit: RateLimit) -> float:
-        tokens, counted_at = self._buckets.get(key, (float(limit.burst), time.monotonic()))
-        return min(float(limit.burst), tokens + (time.monotonic() - counted_at) * limit.rate)
+    def _bucket(self, key: str, limit: RateLimit, now: int) -> Bucket:
+        return self._buckets.get(key) or Bucket.full(limit, now)
+
+    def _now(self) -> int:
+        return time.time_ns() // 1_000_000 + self.clock_shift
 
 
 @hookimpl
