@@ -19,8 +19,9 @@ from taskito_core import cron as expressions
 from taskito_core.errors import ConfigError
 
 CATCH_UP = ("skip", "one", "all")
-#: Milliseconds after which a slot was missed; a younger one is only late.
-MISSED_AFTER = 30_000
+#: Milliseconds after which a slot was missed. The only worker may be away so long without harm: to
+#: stop takes up to 30 s, and then the next one starts.
+MISSED_AFTER = 60_000
 #: Slots that one call of ``due`` names, at most.
 MAX_CATCH_UP = 1000
 
@@ -144,21 +145,19 @@ class Due(NamedTuple):
 
 
 def due(schedule: Schedule, next_run: int, now: int, catch_up: str) -> Due:
-    """Which slots from ``next_run`` to ``now`` fire.
+    """Which slots from ``next_run``, the first that nobody dealt with, to ``now`` fire.
 
-    ``skip``: those that are only late, not missed; ``one``: the last of all; ``all``: every one, oldest
-    first, at most MAX_CATCH_UP at a time.
+    ``skip``: the last one, unless it was missed; ``one``: the last one; ``all``: every one, oldest
+    first, at most MAX_CATCH_UP at a time. A ``next_run`` that is no slot of the schedule does not fire.
     """
-    if next_run > now:
-        return Due([], next_run)
+    since = next_run - 1
     if catch_up == "all":
-        slots = schedule.between(next_run - 1000, now, MAX_CATCH_UP)
+        slots = schedule.between(since, now, MAX_CATCH_UP)
         return Due(slots, schedule.next_after(slots[-1] if slots else now))
-    if catch_up == "one":
-        last = schedule.last_between(next_run - 1000, now)
-        return Due([] if last is None else [last], schedule.next_after(now))
-    since = max(next_run - 1000, now - MISSED_AFTER)
-    return Due(schedule.between(since, now, MAX_CATCH_UP), schedule.next_after(now))
+    if catch_up == "skip":
+        since = max(since, now - MISSED_AFTER)
+    last = schedule.last_between(since, now)
+    return Due([] if last is None else [last], schedule.next_after(now))
 
 
 def slot_id(app: str, name: str, slot: int) -> str:

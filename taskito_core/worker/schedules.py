@@ -37,11 +37,11 @@ class Schedules:
 
     def fire(self, storage: Storage) -> float:
         """Enqueue every slot that is due; seconds until the next one, or the next declaration."""
-        if not self._entries and self._declared_at is not None:
-            return DECLARE_INTERVAL
         now = storage.now()
         if self._declared_at is None or now - self._declared_at >= DECLARE_INTERVAL * 1000:
             self._declare(storage, now)
+        if not self._entries:
+            return DECLARE_INTERVAL
         for state in storage.due_periodic(self._app):
             self._fire_one(storage, state, now)
         return self._pause(storage, now)
@@ -56,10 +56,22 @@ class Schedules:
         self._refused = refused
         self._declared_at = now
 
-    def _fire_one(self, storage: Storage, state: PeriodicState, now: int) -> None:
+    def _own(self, state: PeriodicState) -> PeriodicEntry | None:
+        """What this app declares of it; None: it is another app's, or its times are another version's.
+
+        Read by our expression, a slot of another one is none, and would be lost. Its own workers fire it.
+        """
         entry = self._entries.get(state.entry.name)
-        if entry is None or entry.name in self._refused:
-            return  # Of another version of the app, whose workers fire it.
+        if entry is None:
+            return None
+        theirs = (state.entry.app, state.entry.cron, state.entry.timezone)
+        return entry if theirs == (self._app, entry.cron, entry.timezone) else None
+
+    def _fire_one(self, storage: Storage, state: PeriodicState, now: int) -> None:
+        if (entry := self._own(state)) is None:
+            return
+        # The store may have found it due by a clock that has gone on since we read it.
+        now = max(now, state.next_run)
         due = periodic.due(self._schedules[entry.name], state.next_run, now, entry.catch_up)
         jobs = [self._job(entry, slot) for slot in due.slots]
         if storage.fire_periodic(state, jobs, due.next_run):
@@ -82,9 +94,10 @@ class Schedules:
         )
 
     def _pause(self, storage: Storage, now: int) -> float:
-        mine = [
-            state.next_run
-            for state in storage.periodic()
-            if state.enabled and state.entry.app == self._app and state.entry.name in self._entries
-        ]
-        return min([max(0.0, (moment - now) / 1000) for moment in mine] + [DECLARE_INTERVAL])
+        pauses = [DECLARE_INTERVAL]
+        for state in storage.periodic():
+            if (entry := self._own(state)) is not None:
+                # Nobody tells us of a resumed one. To look at the next slot of one that is paused is enough.
+                moment = state.next_run if state.enabled else self._schedules[entry.name].next_after(now)
+                pauses.append(max(0.0, (moment - now) / 1000))
+        return min(pauses)

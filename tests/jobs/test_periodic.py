@@ -1,6 +1,23 @@
-"""Periodic tasks over real workers: each slot once, paused ones never."""
+"""Periodic tasks over real workers: each slot once, paused ones never, each by a worker that knows it."""
 
 from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from taskito import JobStatus
+
+
+@pytest.fixture
+def start_version(start):
+    """``start_version("old")``: a worker of that version of the app in fleetapp.py."""
+    return lambda version: start(procs=1, app="fleetapp:queue", VERSION=version)
+
+
+def names(app):
+    return [state.entry.name.removeprefix("fleetapp.") for state in app.queue.periodic_tasks()]
 
 
 def test_two_workers_fire_each_slot_once(app, start, wait_until):
@@ -40,3 +57,78 @@ def test_a_periodic_task_runs_now_if_somebody_wants_it(app, start):
     job = app.queue.run_periodic(app.tick.name)
 
     assert job.result(60) is None
+
+
+def test_a_task_resumed_while_no_worker_runs_fires_when_one_does(app, start, wait_until):
+    worker = start(procs=1)
+    wait_until(app.queue.periodic_tasks, 30)
+    app.queue.pause_periodic(app.tick.name)
+    worker.kill_everything()
+    before = len(worker.lines("tick"))
+
+    app.queue.resume_periodic(app.tick.name)
+    again = start(procs=1)
+
+    wait_until(lambda: len(again.lines("tick")) >= before + 2, 30)
+
+
+def test_a_run_that_somebody_wanted_now_is_not_lost_with_the_worker(app, start, wait_until):
+    worker = start(procs=1)
+    wait_until(app.queue.periodic_tasks, 30)
+    app.queue.pause_periodic(app.tick.name)
+    worker.kill_everything()
+
+    job = app.queue.run_periodic(app.tick.name)
+    again = start(procs=1)
+
+    assert job.result(60) is None
+    assert ["tick", job.id] in again.lines("tick")
+
+
+def test_five_workers_started_at_once_fire_each_slot_once(app, start_version, wait_until):
+    with ThreadPoolExecutor(5) as pool:
+        [worker, *_] = pool.map(start_version, ["new"] * 5)
+    seen = len(worker.lines("staying"))
+
+    wait_until(lambda: len(worker.lines("staying")) >= seen + 4, 60)
+
+    ran = [line[2] for line in worker.lines("staying")]
+    slots = sorted(
+        job.to_dict()["scheduled_at"] for job in app.queue.list_jobs(task_name="fleetapp.staying", limit=1000)
+    )
+    assert len(ran) == len(set(ran))
+    assert slots == list(range(slots[0], slots[0] + 1000 * len(slots), 1000))
+
+
+def test_old_and_new_workers_of_a_deploy_fire_what_they_know_and_keep_what_they_do_not(
+    app, start_version, wait_until
+):
+    old = start_version("old")
+    wait_until(lambda: old.lines("leaving"), 30)
+
+    new = start_version("new")
+    seen = len(new.lines("leaving"))
+    wait_until(lambda: len(new.lines("coming")) >= 3, 30)
+    wait_until(lambda: len(new.lines("leaving")) >= seen + 3, 30)
+
+    assert names(app) == ["coming", "leaving", "staying"]
+    assert {tuple(line[:2]) for line in new.lines()} >= {("coming", "new"), ("leaving", "old")}
+    assert not {("coming", "old"), ("leaving", "new")} & {tuple(line[:2]) for line in new.lines()}
+    assert app.queue.list_jobs(status=JobStatus.DEAD) == []
+
+
+def test_after_a_deploy_what_only_the_old_version_knew_rests_until_that_is_back(
+    app, start_version, wait_until
+):
+    old, new = start_version("old"), start_version("new")
+    wait_until(lambda: old.lines("leaving"), 30)
+    old.kill_everything()
+
+    leaving = functools.partial(app.queue.list_jobs, task_name="fleetapp.leaving", limit=1000)
+    fired, seen = len(leaving()), len(new.lines("coming"))
+    wait_until(lambda: len(new.lines("coming")) >= seen + 3, 30)
+
+    assert len(leaving()) == fired
+    assert names(app) == ["coming", "leaving", "staying"]
+    start_version("old")
+    wait_until(lambda: len(leaving()) > fired, 30)
