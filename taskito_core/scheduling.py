@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, Unpack, cast
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast
 
 from taskito_core import options
 from taskito_core.errors import ConfigError
@@ -24,7 +24,7 @@ class PeriodicOptions(TaskOptions, total=False):
     args: Sequence[Any]  #: with which every run is called
     kwargs: Mapping[str, Any] | None
     timezone: str  #: in which the expression is read; default UTC
-    catch_up: str  #: what becomes of slots that passed while no worker ran: skip (default), one, all
+    catch_up: Literal["skip", "one", "all"]  #: what becomes of slots that nobody saw pass; default skip
 
 
 PeriodicOptions.__module__ = "taskito"
@@ -38,9 +38,7 @@ class Scheduling(ABC):
     @abstractmethod
     def _register(self, function: Callable[..., Any], given: Mapping[str, Any]) -> Task[..., Any]: ...
 
-    def periodic(
-        self, cron: str, /, **given: Unpack[PeriodicOptions]
-    ) -> Callable[[Callable[P, R]], Task[P, R]]:
+    def periodic(self, cron: str, **given: Unpack[PeriodicOptions]) -> Callable[[Callable[P, R]], Task[P, R]]:
         """Register a function as a task that also runs by itself: ``@queue.periodic("0 7 * * mon-fri")``.
 
         Five fields, from minutes to weekdays, or six with seconds first. The task can be called and enqueued

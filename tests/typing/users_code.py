@@ -167,7 +167,7 @@ def fragile() -> float:
     return 0.0
 
 
-@queue.periodic("0 7 * * mon-fri", timezone="Europe/Berlin", catch_up="one", args=("x",))
+@queue.periodic(cron="0 7 * * mon-fri", timezone="Europe/Berlin", catch_up="one", args=("x",))
 def report(to: str) -> int:
     return len(to)
 
@@ -228,7 +228,6 @@ queue.assert_enqueued(add, prioritty=1)  # error
 queue.periodic("* * * * *", catchup="one")(add.function)  # error
 queue.periodic("* * * * *", catch_up="some")(add.function)  # error
 queue.task(on_excess="ignore")  # error
-add.s("x")  # error
 chain(add)  # error
 chord([add.s(1)], add.s(3), on_error="ignore")  # error
 queue.metrics(since="1h")  # error

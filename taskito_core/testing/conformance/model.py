@@ -344,7 +344,7 @@ class _Comparison(RuleBasedStateMachine):
         return [by_queue.get(queue, Counts()) for queue in self.queues]
 
     def listed(self, storage: Storage) -> list[list[str]]:
-        """The ids in each queue. A large batch may be made in more than one moment: each store has its own."""
+        """The ids in each queue. A batch may be made in more than one moment: each store has its own."""
         pages = [storage.list_jobs(JobFilter(queue=queue), 1_000, None) for queue in self.queues]
         ages = [[(job.created_at, job.id) for job in page.jobs] for page in pages]
         assert ages == [sorted(age, reverse=True) for age in ages]
