@@ -11,7 +11,9 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString
 
+import psycopg
 import pytest
 
 from conftest import WaitUntil
@@ -40,6 +42,18 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             found.add(node.module.partition(".")[0])
     return found
+
+
+def test_s3_on_postgresql_a_producer_does_not_wait_for_the_transaction_of_another(postgres_url: str) -> None:
+    with Queue(db_url=postgres_url) as queue, psycopg.connect(postgres_url) as other:
+        first = queue.enqueue("mail.send")
+        within = queue.enqueue("mail.send", connection=other)
+
+        beside = queue.enqueue("mail.send")
+
+        assert [job.id for job in queue.list_jobs()] == [beside.id, first.id]
+        other.commit()
+        assert queue.get_job(within.id) is not None
 
 
 def test_s5_sqlite_needs_nothing_but_the_core_and_the_standard_library() -> None:
@@ -84,6 +98,33 @@ def worker(directory: Path, *arguments: str, **env: str) -> Iterator[tuple[subpr
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def test_s97_an_idle_worker_asks_the_server_for_next_to_nothing(
+    postgres_url: str, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    with (
+        Queue(db_url=postgres_url) as queue,
+        worker(tmp_path, TASKITO_DB_URL=postgres_url),
+        psycopg.connect(postgres_url) as looking,
+    ):
+        assert queue.enqueue("myapp.one").result(40) == "default"
+
+        # In one transaction, of which each statement sees what is there by then.
+        def ask(statement: LiteralString) -> int:
+            looking.execute("SELECT pg_stat_clear_snapshot()")
+            row = looking.execute(statement).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        beat = ask("SELECT max(beat) FROM taskito.workers")
+        wait_until(lambda: ask("SELECT max(beat) FROM taskito.workers") > beat, 30)
+        before = ask("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
+        wait_until(lambda: ask("SELECT max(beat) FROM taskito.workers") > beat + 2, 30)
+        after = ask("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
+
+    # Two beats are ten seconds. A worker that polled ten times a second would need a hundred.
+    assert after - before < 40
 
 
 def test_s92_a_worker_serves_every_queue_of_an_app_in_the_current_directory(tmp_path: Path) -> None:
