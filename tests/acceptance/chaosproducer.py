@@ -40,7 +40,7 @@ THREADS = 4
 WEIGHTS = {
     "plain": 20,
     "failing": 8,
-    "unique": 16,
+    "unique": 20,
     "line": 6,
     "diamond": 5,
     "cascade": 4,
@@ -117,8 +117,8 @@ class Producer(threading.Thread):
         yield {"jobs": {doomed.delay().id: None}}
 
     def unique(self) -> Iterator[dict[str, Any]]:
-        key = f"u{self._dice.randrange(4)}"
-        job = single.using(unique_key=key).delay(key, self._nap())
+        key = f"u{self._dice.randrange(2)}"
+        job = single.using(unique_key=key).delay(key, 2 * self._nap())
         yield {"jobs": {job.id: key}, "key": key}
 
     def line(self) -> Iterator[dict[str, Any]]:
@@ -210,7 +210,7 @@ class Producer(threading.Thread):
 
     def hurried(self) -> Iterator[dict[str, Any]]:
         """Behind everything else, and with little time to begin."""
-        seconds = self._dice.choice([0.005, 0.05, 0.3])
+        seconds = self._dice.choice([0.001, 0.02, 0.3])
         job = square.using(expires=seconds, priority=-5).delay(2)
         yield {"jobs": {job.id: 4}, "expires": seconds}
 

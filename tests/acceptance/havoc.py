@@ -21,9 +21,9 @@ from tests.faults.harness import Worker, children_of, in_session, title, wait_un
 HERE = Path(__file__).parent
 WORKERS, PROCS, PRODUCERS = 3, 2, 2
 #: Seconds between two kills.
-PACE = (0.3, 1.0)
+PACE = (0.2, 0.8)
 #: How often each kind of process is chosen.
-WEIGHTS = {"child": 70, "worker": 22, "zygote": 8}
+WEIGHTS = {"child": 60, "worker": 30, "zygote": 10}
 
 #: What must never be seen, at any moment, by anyone who looks into the store: name -> query for bad rows.
 NEVER = {

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, NamedTuple
 
+import psycopg
+
 _TABLES = """
 CREATE TABLE {own}runs (job TEXT, token {int}, task TEXT, pid {int}, session {int}, place TEXT,
                         began {moment}, ended {moment}, how TEXT, PRIMARY KEY (job, token));
@@ -54,8 +56,6 @@ class Ledger:
             self._mark, self._now = "?", _SQLITE_NOW
             self._types = {"own": "", "int": "INTEGER", "moment": "REAL"}
         else:
-            import psycopg
-
             connection = psycopg.connect(url, autocommit=True)
             # What a killed process has committed stays; only the machine must not lose its power.
             connection.execute("SET synchronous_commit = off")
