@@ -275,7 +275,7 @@ def test_a_run_ends_at_the_latest_when_its_worker_is_killed() -> None:
     assert invariants.broken(replace(killed, taken=[Taken("plain", 0, WORKER)])) == {}
 
 
-#: What the sampler looks for, by name: rows (id, task, status, unique key, concurrency key) in which it is seen.
+#: What the sampler looks for, by name: rows (id, task, status, unique key, concurrency key) that show it.
 BAD_ROWS = {
     "two live jobs of one unique key": [
         ("a", "single", "pending", "u", None),
