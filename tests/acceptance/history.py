@@ -22,7 +22,7 @@ COMMIT = 0.1
 #: Seconds that a killed process' last statement may take in the server, after the process is gone.
 IN_FLIGHT = 2.0
 #: Seconds after which the outcome of a run has been recorded, unless its worker was killed.
-RECORDED = 10.0
+RECORDED = 3.0
 
 
 class Turn(NamedTuple):
@@ -43,6 +43,8 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class History:
+    """Records of one run, and what follows from them."""
+
     jobs: Mapping[str, Job]
     results: Mapping[str, Any]  #: of those that are complete
     answers: Sequence[Mapping[str, Any]]  #: of the producers
@@ -79,6 +81,7 @@ class History:
 
     @cached_property
     def ticks(self) -> list[Job]:
+        """The jobs of the schedule."""
         return [job for job in self.jobs.values() if job.task_name.endswith("tick")]
 
     @cached_property
@@ -109,22 +112,24 @@ class History:
         death = self.death_of(run)
         return death is not None and run.began - IN_FLIGHT <= death <= (run.ended or death) + RECORDED
 
+    def explains(self, taken: Taken) -> bool:
+        """A kill took this attempt from its worker: of its own process, or, if it had not begun, of any."""
+        for run in self.runs_of.get(taken.job, ()):
+            if run.token == taken.token:
+                return self.death_of(run) is not None
+        return any(kill.session == taken.worker for kill in self.kills if kill.kind != "zygote")
+
     def stillborn(self, run: Run) -> bool:
         """Its first statement reached the server when its process was gone: nothing of it ran."""
         death = self.death_of(run)
         return run.ended is None and death is not None and death <= run.began
 
     def over(self, run: Run) -> float:
-        """When it ended for sure not earlier: by itself, or as it was killed."""
+        """The moment before which it cannot have ended: its own end, or that of its process."""
         if run.ended is not None:
             return run.ended
         death = self.death_of(run)
         return run.began if death is None else max(run.began, death)
-
-    @cached_property
-    def bloodied(self) -> set[int]:
-        """Workers that were killed, or a child of theirs was."""
-        return {kill.session for kill in self.kills if kill.kind != "zygote"}
 
 
 def read(url: str, app: ModuleType, ledger: Ledger, answers: Path, began: float, ended: float) -> History:

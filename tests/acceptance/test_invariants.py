@@ -58,6 +58,11 @@ def run(name: str, task: str, began: float, ended: float | None = None, **fields
     return Run(job=name, task=f"chaosapp.{task}", began=began, ended=ended, **given)
 
 
+def tick(second: int, more: str = "") -> str:
+    """The id of a job of the schedule."""
+    return f"{int((NOW + second) * 1000):012x}{more}"
+
+
 def history(**changes: Any) -> History:
     """A job, a parent with its child, two of one unique key, a probe, and three slots."""
     jobs = [
@@ -67,7 +72,7 @@ def history(**changes: Any) -> History:
         job("first", "single"),
         job("second", "single", at=NOW + 1),
         job("probe", "fragile"),
-        *(job(f"tick{n}", "tick", at=NOW + n) for n in range(3)),
+        *(job(tick(n), "tick", at=NOW + n) for n in range(3)),
     ]
     runs = [
         run("plain", "square", NOW + 0.1),
@@ -76,7 +81,7 @@ def history(**changes: Any) -> History:
         run("first", "single", NOW + 0.1, place="unique:u"),
         run("second", "single", NOW + 1.1, place="unique:u"),
         run("probe", "fragile", NOW + 0.2),
-        *(run(f"tick{n}", "tick", NOW + n) for n in range(3)),
+        *(run(tick(n), "tick", NOW + n) for n in range(3)),
     ]
     answers = [
         {"asked": NOW, "answered": NOW, "jobs": {"plain": 4, "probe": 4}},
@@ -183,6 +188,18 @@ SPOILED: dict[str, tuple[Callable[[History], Any], History]] = {
         invariants.nothing_is_charged_but_failures_and_kills,
         history(taken=[Taken("plain", 0, WORKER)]),
     ),
+    "taken from a healthy child": (
+        invariants.nothing_is_charged_but_failures_and_kills,
+        with_job(
+            job("plain", "square", crashes=1),
+            taken=[Taken("plain", 1, WORKER)],
+            kills=[KILL._replace(pid=12)],
+        ),
+    ),
+    "a charge without a reason": (
+        invariants.nothing_is_charged_but_failures_and_kills,
+        with_job(job("plain", "square", interruptions=1)),
+    ),
     "a job beside itself": (
         invariants.no_job_runs_beside_itself,
         history(runs=[*CLEAN.runs, run("plain", "square", NOW + 0.15, token=2, pid=12)]),
@@ -233,11 +250,11 @@ SPOILED: dict[str, tuple[Callable[[History], Any], History]] = {
     ),
     "a slot that fired twice": (
         invariants.every_slot_fires_once,
-        with_job(job("tick", "tick", at=NOW + 1)),
+        with_job(job(tick(1, "again"), "tick", at=NOW + 1)),
     ),
     "a slot that did not fire": (
         invariants.every_slot_fires_once,
-        history(jobs=[one for one in CLEAN.jobs.values() if one.id != "tick1"]),
+        history(jobs=[one for one in CLEAN.jobs.values() if one.id != tick(1)]),
     ),
 }
 
