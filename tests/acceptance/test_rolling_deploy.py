@@ -6,13 +6,16 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from taskito import Queue
 from taskito_core.job import Job, JobStatus
-from tests.faults.harness import Worker, wait_until
+from tests.faults.harness import HERE, Worker, wait_until
 
 OLD_APP = """
 from faultapp import square
@@ -112,26 +115,55 @@ class Orders:
         fired = self.queue.list_jobs(task_name=f"shop.{schedule}", limit=1000)
         return sorted(job.to_dict()["scheduled_at"] // 1000 for job in fired)
 
+    def check(self, starts: Counter[str], version_of: Mapping[int, str]) -> None:
+        """Each ran once, in a worker that knows it, and nothing was charged for looking for one."""
+        rows = self.rows()
+        assert len(rows) == len(self.ids)
+        assert {job.status for job in rows} == {JobStatus.COMPLETE}
+        assert {starts[job.id] for job in rows} == {1}
+        assert all(job.retry_count == job.crashes == job.interruptions == 0 for job in rows)
+        assert self.queue.dead_letters() == []
+        versions = {info.id: version_of[info.pid] for info in self.queue.workers()}
+        ran = {(job.task_name, versions[job.worker]) for job in rows}
+        assert ran == {
+            ("shop.pack", "old"),
+            ("shop.ship", "new"),
+            ("shop.common", "old"),
+            ("shop.common", "new"),
+        }
 
-def test_jobs_and_schedules_of_both_versions_survive_a_rolling_deploy_and_its_undoing(
-    app: ModuleType, start_worker: Callable[..., Worker], tmp_path: Path
-) -> None:
-    queue = app.queue
-    orders = Orders(queue)
+    def check_slots(self, schedule: str, until: float) -> None:
+        """It fired once for each second from its first on."""
+        slots = self.slots(schedule)
+        assert len(slots) == len(set(slots))
+        assert set(range(slots[0], math.floor(until - SLOT_LATE) + 1)) <= set(slots)
+
+
+@pytest.fixture
+def start_fleet(start_worker: Callable[..., Worker], tmp_path: Path) -> Callable[[str], list[Worker]]:
+    """``start_fleet("old")``: two workers of that version of the shop."""
 
     def start(version: str) -> list[Worker]:
         directory = tmp_path / version
         directory.mkdir(exist_ok=True)
         task, schedule = VERSIONS[version]
         (directory / "shop.py").write_text(SHOP.format(task=task, schedule=schedule))
-        paths = os.pathsep.join([os.fspath(directory), os.fspath(Path(__file__).parents[1] / "faults")])
-        fleet = [start_worker(procs=0, app="shop:queue", PYTHONPATH=paths) for _ in range(2)]
+        paths = os.pathsep.join(map(os.fspath, (directory, HERE)))
+        fleet = [start_worker("--procs", "1", procs=0, app="shop:queue", PYTHONPATH=paths) for _ in range(2)]
         return [worker.ready(1) for worker in fleet]
 
+    return start
+
+
+def test_jobs_and_schedules_of_both_versions_survive_a_deploy_and_its_undoing(
+    app: ModuleType, start_fleet: Callable[[str], list[Worker]]
+) -> None:
+    orders = Orders(app.queue)
+
     # The old fleet, then the new one beside it, then the new one alone.
-    old = start("old")
+    old = start_fleet("old")
     orders.until(lambda: len(orders.slots("count_stock")) >= 2, "the old schedule fires")
-    new = start("new")
+    new = start_fleet("new")
     both = len(orders.slots("count_stock")) + 2
     orders.until(lambda: len(orders.slots("send_bills")) >= 2, "the new schedule fires")
     orders.until(lambda: len(orders.slots("count_stock")) >= both, "the old schedule goes on")
@@ -144,27 +176,15 @@ def test_jobs_and_schedules_of_both_versions_survive_a_rolling_deploy_and_its_un
 
     # What only the old fleet knows waits for it, and its schedule is not forgotten.
     assert [worker.wait() for worker in old] == [0, 0]
-    states = {job.status for job in orders.rows() if job.task_name == "shop.pack"}
-    assert states == {JobStatus.COMPLETE, JobStatus.PENDING}
-    listed = {state.entry.name: state.enabled for state in queue.periodic_tasks()}
+    packs = {job.status for job in orders.rows() if job.task_name == "shop.pack"}
+    assert packs == {JobStatus.COMPLETE, JobStatus.PENDING}
+    listed = {state.entry.name: state.enabled for state in app.queue.periodic_tasks()}
     assert listed == {"shop.count_stock": True, "shop.send_bills": True}
 
-    # The deploy is undone: everything ends, each job once and where it is known.
-    back = start("old")
+    # The deploy is undone, and what waited ends.
+    back = start_fleet("old")
     wait_until(lambda: all(job.status.finished for job in orders.rows()), 60, "every order has ended")
-    rows, starts = orders.rows(), back[0].starts()
-    assert len(rows) == len(orders.ids)
-    assert {job.status for job in rows} == {JobStatus.COMPLETE}
-    assert {starts[job.id] for job in rows} == {1}
-    assert all(job.retry_count == job.crashes == job.interruptions == 0 for job in rows)
-    assert queue.dead_letters() == []
-    fleets = {worker.pid: "old" for worker in (*old, *back)} | {worker.pid: "new" for worker in new}
-    ran = {info.id: fleets[info.pid] for info in queue.workers()}
-    assert {ran[job.worker] for job in rows if job.task_name == "shop.pack"} == {"old"}
-    assert {ran[job.worker] for job in rows if job.task_name == "shop.ship"} == {"new"}
-    assert {ran[job.worker] for job in rows if job.task_name == "shop.common"} == {"old", "new"}
-    for schedule, until in (("count_stock", stopped), ("send_bills", time.time())):
-        slots = orders.slots(schedule)
-        assert len(slots) == len(set(slots))
-        every = range(slots[0], math.floor(until - SLOT_LATE) + 1)
-        assert set(every) <= set(slots)
+    version_of = {worker.pid: "old" for worker in (*old, *back)} | {worker.pid: "new" for worker in new}
+    orders.check(back[0].starts(), version_of)
+    orders.check_slots("count_stock", stopped)
+    orders.check_slots("send_bills", time.time())
