@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from taskito_core.acting import CANCELLED
 from taskito_core.job import Job, JobStatus
 from taskito_core.retry import MAX_CRASHES, MAX_INTERRUPTIONS
 from tests.acceptance.history import COMMIT, History, Turn
@@ -70,11 +71,14 @@ def _may_be_cancelled(history: History, job: Job) -> bool:
 
 def what_is_cancelled_is_not_begun_again(history: History) -> Findings:
     for job_id, answered in history.cancelled.items():
-        if history.jobs[job_id].status is not JobStatus.CANCELLED:
-            yield f"was to be cancelled: {history.jobs[job_id]}"
+        job = history.jobs[job_id]
+        if job.status is not JobStatus.CANCELLED:
+            yield f"was to be cancelled: {job}"
         for run in history.runs_of[job_id]:
             if history.claims[run.job, run.token] > answered:
                 yield f"claimed after it was cancelled: {run}"
+            if job.error == CANCELLED and not history.lost(run):
+                yield f"cancelled before it began, and run all the same: {run}"
 
 
 def what_expires_is_not_begun_later(history: History) -> Findings:
@@ -133,7 +137,7 @@ def no_job_runs_beside_itself(history: History) -> Findings:
 
 def no_key_has_more_runs_than_places(history: History) -> Findings:
     by_place: dict[str, list[Run]] = defaultdict(list)
-    for run in history.runs:
+    for run in sorted(history.runs, key=lambda run: run.began):
         if run.place and not history.stillborn(run):
             by_place[run.place].append(run)
     for place, runs in by_place.items():
@@ -170,18 +174,12 @@ def _life(job: Job) -> tuple[float, float]:
 
 def children_begin_after_their_parents_are_complete(history: History) -> Findings:
     for child, parents in history.parents.items():
-        job, ended = history.jobs[child], [history.jobs[parent] for parent in parents]
-        failed = [parent for parent in ended if parent.status in FAILED]
-        if (
-            failed
-            and child not in history.tolerant
-            and (history.runs_of[child] or job.status is not JobStatus.CANCELLED)
-        ):
+        job, runs = history.jobs[child], history.runs_of[child]
+        failed = [parent for parent in parents if history.jobs[parent].status in FAILED]
+        if failed and child not in history.tolerant and (runs or job.status is not JobStatus.CANCELLED):
             yield f"not cancelled with its parents {failed}: {job}"
         last = max((history.over(run) for parent in parents for run in history.runs_of[parent]), default=0.0)
-        yield from (
-            f"{run} began before a parent had ended" for run in history.runs_of[child] if run.began < last
-        )
+        yield from (f"{run} began before a parent had ended" for run in runs if run.began < last)
 
 
 # ---- not too often ----
@@ -204,12 +202,11 @@ def a_breaker_lets_nothing_pass_but_probes(history: History) -> Findings:
     for run in history.runs_by_task("fragile"):
         claimed = history.claims[run.job, run.token]
         turn = turns[max(0, bisect_right(turns, claimed, key=lambda turn: turn.at) - 1)]
+        # Permission and claim are two transactions: what was allowed before it opened is claimed just after.
+        if turn.state == "open" and claimed - turn.at > LATE:
+            yield f"claimed {claimed - turn.at:.3f} s after the breaker opened: {run}"
         if turn.state == "half_open":
             probes[turn.probe_at].append(run)
-        # Permission and claim are two transactions: what was allowed just before it opened
-        # is claimed just after.
-        elif turn.state == "open" and claimed - turn.at > LATE:
-            yield f"claimed {claimed - turn.at:.3f} s after the breaker opened: {run}"
     for probe_at, runs in probes.items():
         if probe_at is None or len(runs) > 1:
             yield f"one probe was let through at {probe_at}, and these ran: {runs}"

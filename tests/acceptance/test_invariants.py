@@ -159,6 +159,20 @@ SPOILED: dict[str, tuple[Callable[[History], Any], History]] = {
         invariants.what_is_cancelled_is_not_begun_again,
         history(answers=with_answer(cancelled=["plain"])),
     ),
+    "run although it was cancelled before": (
+        invariants.what_is_cancelled_is_not_begun_again,
+        with_job(
+            job("plain", "square", CANCELLED, error=invariants.CANCELLED),
+            answers=with_answer(cancelled=["plain"], answered=NOW + 0.2),
+        ),
+    ),
+    "claimed after it was cancelled": (
+        invariants.what_is_cancelled_is_not_begun_again,
+        with_job(
+            job("plain", "square", CANCELLED, error="cancelled while running"),
+            answers=with_answer(cancelled=["plain"]),
+        ),
+    ),
     "claimed after its time": (
         invariants.what_expires_is_not_begun_later,
         with_job(job("plain", "square", expires_at=999_999)),
