@@ -133,6 +133,7 @@ class Consume(Leases):
         """Outcomes that matched no row: fenced, recorded earlier, or passed over because the row changed."""
         rest = [outcome for outcome in outcomes if outcome.job_id not in recorded.ids]
         with session.turn() as turn:
+            settle.hold(turn, self._statements, rest)
             settling = settle.send(turn, self._statements, rest, self.clock_shift)
             settling.finished.append(settle.ask_earlier(turn, self._statements, rest))
         recorded.ids |= settling.answers(recorded.past)

@@ -19,9 +19,6 @@ from taskito_postgres.arrays import Bigints, Blobs, Texts
 from taskito_postgres.follow import Follow, Run
 from taskito_postgres.sql import Statements
 
-#: Looks at the row before it is taken for lost: each time somebody may have changed it at that moment.
-LOOKS = 3
-
 
 class External(Follow):
     """``complete_in`` of the contract."""
@@ -38,11 +35,14 @@ class External(Follow):
         }
         told = {"channel": self._done_channel, "payloads": Texts([f'["{outcome.job_id}"]'])}
         with self._connections.translated(doing), borrowed(connection) as cursor:
-            for _ in range(LOOKS):
-                if run(cursor, self._statements[sql.COMPLETE_WITHIN], parameters):
-                    run(cursor, self._statements[sql.SHOUT], told)
-                    return True
-        return False
+            if not run(cursor, self._statements[sql.COMPLETE_WITHIN], parameters):
+                # Somebody may just have changed the row, and then this waits until it stays as it is.
+                held = {name: parameters[name] for name in ("ids", "tokens")}
+                if not run(cursor, self._statements[sql.HOLD], held):
+                    return False
+                run(cursor, self._statements[sql.COMPLETE_WITHIN], parameters)
+            run(cursor, self._statements[sql.SHOUT], told)
+        return True
 
 
 def runner(cursor: psycopg.Cursor[Any], statements: Statements) -> Run:

@@ -79,6 +79,16 @@ def send(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift:
     return settling
 
 
+def hold(turn: Turn, statements: Statements, outcomes: Iterable[Outcome]) -> None:
+    """Keep the rows that these outcomes are about as they are, until the transaction ends."""
+    by_id = sorted(outcomes, key=itemgetter(0))
+    parameters = {
+        "ids": Texts(outcome.job_id for outcome in by_id),
+        "tokens": Bigints(outcome.token for outcome in by_id),
+    }
+    turn.run(statements[sql.HOLD], parameters)
+
+
 def ask_earlier(turn: Turn, statements: Statements, outcomes: Sequence[Outcome]) -> Cursor:
     """Ask which of these are recorded, by whatever sending; rows as for ``finished``.
 

@@ -191,7 +191,7 @@ _HELD = """LATERAL (
 _COMPLETE = f"""
 -- Record results. The token is the fence: a live row has it exactly while the job runs. One UPDATE
 -- that moves the row to jobs_done, where it keeps its token. A row that somebody changed after this
--- statement began (say, marked as awaited) is passed over: what was not recorded is sent once more.
+-- statement began (say, marked as awaited) is passed over: what was not recorded is sent again, after HOLD.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs j
    SET finished = true, status = 'complete', result = o.result, completed_at = c.now,
@@ -297,6 +297,13 @@ UPDATE taskito.jobs_live j
 RETURNING j.id, j.queue, {_LEFT}
 """
 
+HOLD = """
+-- Before outcomes that matched nothing are sent once more: wait for whoever is changing their rows, and let
+-- nobody else change them before the commit. What comes after this passes none of them over.
+SELECT h.id FROM unnest(%(ids)b, %(tokens)b) AS o(id, token) CROSS JOIN LATERAL (
+       SELECT l.id FROM taskito.jobs_live l WHERE l.id = o.id AND l.token = o.token LIMIT 1 FOR UPDATE) AS h
+"""
+
 EARLIER = """
 -- Of outcomes that matched nothing: those an earlier sending recorded, or complete_in on the task's own
 -- connection; of the finished ones also what follows. A rescue writes a row with the same token
@@ -333,5 +340,5 @@ SELECT l.id FROM taskito.jobs_live l WHERE l.id = ANY (%(ids)b) AND l.id <> ALL 
 #: What runs for every job: a test looks at how each is planned.
 HOT = (
     *(ENQUEUE, ENQUEUE_ONE, ENQUEUE_GATED, STANDING, FORGET_FINISHED, FORGET_FINISHED_ONE),
-    *(COMPLETE, STOP, RETRY, BURY, RELEASE, EARLIER, HELD_BY_OTHERS),
+    *(COMPLETE, STOP, RETRY, BURY, RELEASE, HOLD, EARLIER, HELD_BY_OTHERS),
 )

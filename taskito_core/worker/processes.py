@@ -315,7 +315,10 @@ class ProcessPool:
             child.kill_group()
         elif zygote is not None and pid == zygote.pid:
             zygote.read_everything()
-        os.waitpid(pid, 0)
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            return  # A program that another thread started, a plugin's say, and has waited for meanwhile.
         self._nursery.spawner.reaped(pid)
         if child is not None:
             self._child_died(child, status)

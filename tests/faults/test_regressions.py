@@ -170,22 +170,43 @@ from taskito_core import hookimpl
 
 @hookimpl
 def taskito_worker_started():
+    {}
     open("noise", "a").close()
 """
 
 
-@pytest.mark.parametrize(("chosen", "heard"), [("'sqlite'", False), ("'sqlite', 'noisy'", True)])
-def test_a_worker_hears_only_the_plugins_that_its_app_chose(start_worker, tmp_path, chosen, heard):
-    (tmp_path / "noisy.py").write_text(NOISY)
+def start_beside_noisy(start_worker, tmp_path, does="", chosen="'sqlite', 'noisy'") -> Worker:
+    """A worker where a plugin is installed, which does this on the store's thread, and leaves a file."""
+    (tmp_path / "noisy.py").write_text(NOISY.format(does))
     metadata = tmp_path / "noisy-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: noisy\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[taskito]\nnoisy = noisy\n")
     text = APP.format("").replace("Queue()", f"Queue(plugins=[{chosen}])")
     (tmp_path / "bootapp.py").write_text(text)
-    worker = start_worker("--app", "bootapp:queue", procs=1)
+    return start_worker("--app", "bootapp:queue", procs=1)
+
+
+@pytest.mark.parametrize(("chosen", "heard"), [("'sqlite'", False), ("'sqlite', 'noisy'", True)])
+def test_a_worker_hears_only_the_plugins_that_its_app_chose(start_worker, tmp_path, chosen, heard):
+    worker = start_beside_noisy(start_worker, tmp_path, chosen=chosen)
 
     worker.signal(signal.SIGTERM)
 
     assert worker.wait() == 0, worker.output()
     assert (tmp_path / "noise").exists() == heard
+
+
+#: Each program ends a little after somebody has begun to wait for it, in several threads at once.
+PROGRAMS = """from concurrent.futures import ThreadPoolExecutor; import subprocess
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(subprocess.check_output, [["true"]] * 1500))"""
+
+
+def test_programs_that_a_plugin_runs_and_waits_for_do_not_end_the_worker(start_worker, tmp_path):
+    worker = start_beside_noisy(start_worker, tmp_path, PROGRAMS)
+
+    wait_until(lambda: worker.exited() or (tmp_path / "noise").exists(), 60, "the plugin is done")
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.output()

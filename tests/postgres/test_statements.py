@@ -26,11 +26,20 @@ from taskito_postgres.storage import PostgresStorage
 
 from .conftest import OpenStorage
 
+#: How often two are let loose on the same row.
+TRIES = 10
+
 
 def someone_is_blocked(database: psycopg.Connection[Any]) -> bool:
     """Does one session wait for a row that another transaction has changed?"""
-    found = database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
-    return found.fetchone() == (1,)
+    return blocked(database) == 1
+
+
+def blocked(database: psycopg.Connection[Any]) -> int:
+    """How many sessions do."""
+    waits = "NOT granted AND locktype IN ('transactionid', 'tuple')"
+    [(count,)] = database.execute(f"SELECT count(*) FROM pg_locks WHERE {waits}".encode()).fetchall()
+    return int(count)
 
 
 def test_a_settle_that_meets_a_move_of_the_same_row_is_tried_again_at_once(
@@ -146,6 +155,28 @@ def test_an_outcome_whose_row_changes_at_that_moment_is_recorded_all_the_same(
     thread.join(timeout=30)
 
     assert answers[0].recorded == {each.id for each in claims}
+
+
+def test_an_outcome_whose_row_changes_twice_is_recorded_all_the_same(
+    storage: PostgresStorage, worker_id: str, database: psycopg.Connection[Any], wait_until: WaitUntil
+) -> None:
+    # What two producers do, one after the other, who each store a child of the job.
+    touch = "UPDATE taskito.jobs_live SET awaited = awaited WHERE id = %s"
+    with ThreadPoolExecutor(2) as threads, psycopg.connect(database.info.dsn) as second:
+        for _ in range(TRIES):
+            claimed = enqueue_and_claim(storage, worker_id)
+            with database.transaction():
+                database.execute(touch, (claimed.id,))
+                settling = threads.submit(storage.exchange, worker_id, [complete(claimed)], None)
+                wait_until(lambda: blocked(database) == 1)
+                # Stands in line behind the settler, and is often ahead of its next try.
+                touching = threads.submit(second.execute, touch, (claimed.id,))
+                wait_until(lambda: blocked(database) == 2)
+            touching.exception(30)
+            wait_until(lambda settling=settling: settling.done() or blocked(database) == 1)
+            second.commit()
+
+            assert settling.result(30).recorded == {claimed.id}
 
 
 def test_a_due_job_that_another_transaction_holds_is_looked_for_again_in_a_moment(
