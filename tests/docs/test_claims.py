@@ -118,9 +118,10 @@ def test_s97_an_idle_worker_asks_the_server_for_next_to_nothing(
             return int(row[0])
 
         beat = ask("SELECT max(beat) FROM taskito.workers")
-        wait_until(lambda: ask("SELECT max(beat) FROM taskito.workers") > beat, 30)
+        # Three beats, because the server counts some transactions of a session up to ten seconds late.
+        wait_until(lambda: ask("SELECT max(beat) FROM taskito.workers") > beat + 2, 60)
         before = ask("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
-        wait_until(lambda: ask("SELECT max(beat) FROM taskito.workers") > beat + 2, 30)
+        wait_until(lambda: ask("SELECT max(beat) FROM taskito.workers") > beat + 4, 60)
         after = ask("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
 
     # Two beats are ten seconds. A worker that polled ten times a second would need a hundred.
@@ -136,12 +137,12 @@ def test_s92_a_worker_serves_every_queue_of_an_app_in_the_current_directory(tmp_
 
 
 def titles() -> str:
-    """Command lines and titles of all processes."""
+    """Command lines and titles of all processes but pytest: some tests have this password in their name."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             found.append(path.read_bytes())
-    return b"\n".join(found).decode(errors="replace")
+    return b"\n".join(one for one in found if b"pytest" not in one).decode(errors="replace")
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="titles of processes are read from /proc")
