@@ -7,9 +7,9 @@ children, workers and minutes before anybody asks for it.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil, inf, log
 from typing import Protocol
 
 #: Seconds a sink keeps what was recorded.
@@ -17,11 +17,12 @@ METRICS_KEPT = 7 * 24 * 3600
 
 #: Each bucket of a sketch ends this much higher than it begins: its middle is within 1 % of all in it.
 _GAMMA = 1.02
-_LOG_GAMMA = math.log(_GAMMA)
+_LOG_GAMMA = log(_GAMMA)
 #: Seconds; up to here durations are not told apart.
 _FINEST = 1e-6
-#: The last bucket: 10**9 seconds. Anything longer is a clock that jumped.
-_LAST = math.ceil(math.log(1e15) / _LOG_GAMMA)
+#: Seconds; anything longer is a clock that jumped, and goes into the last bucket.
+_LONGEST = 1e9
+_LAST = ceil(log(_LONGEST / _FINEST) / _LOG_GAMMA)
 
 
 class Sketch:
@@ -40,9 +41,12 @@ class Sketch:
 
     def add(self, seconds: float, count: int = 1) -> None:
         """Count ``count`` durations of ``seconds``."""
-        bucket = 0
-        if seconds > _FINEST:
-            bucket = math.ceil(min(math.log(seconds / _FINEST) / _LOG_GAMMA, _LAST))
+        if seconds <= _FINEST:
+            bucket = 0
+        elif seconds < _LONGEST:
+            bucket = ceil(log(seconds / _FINEST) / _LOG_GAMMA)
+        else:
+            bucket = _LAST
         self.buckets[bucket] = self.buckets.get(bucket, 0) + count
 
     def merge(self, other: Sketch) -> None:
@@ -60,7 +64,7 @@ class Sketch:
 
         The one of rank ``ceil(q * count)`` in ascending order, within 1 %; bucket 0 counts as zero.
         """
-        rank = max(1, math.ceil(q * self.count))
+        rank = max(1, ceil(q * self.count))
         for bucket in sorted(self.buckets):
             rank -= self.buckets[bucket]
             if rank <= 0:
@@ -98,7 +102,7 @@ class Tally:
     succeeded: int = 0
     failed: int = 0  #: raised, timed out, or died with their process
     total_run: float = 0.0  #: wall time inside the task
-    shortest_run: float = math.inf  #: infinity: none yet
+    shortest_run: float = inf  #: infinity: none yet
     longest_run: float = 0.0
     total_wait: float = 0.0  #: from due to start
     peak_memory: int = 0  #: most bytes resident in a process during one of the runs; 0: unknown

@@ -121,13 +121,11 @@ class Dispatcher:
             self._next_seq += 1
             custody[seq] = entry = Entry(seq, claim, policy or _STRANGER, now, 0.0)
             self._mean_size += 0.2 * (len(claim.payload) - self._mean_size)
-            if policy is None:
+            if policy is None or claim.id in strays:
                 # Some other app's, or another version's: off to a lane we do not serve.
                 self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
-            elif (refusal := refuse(claim)) is not None:
+            elif claim.interruptions and (refusal := refuse(claim)) is not None:
                 self._outcome(entry, refusal)
-            elif claim.id in strays:
-                self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
             elif self.draining:
                 self._outcome(entry, Release(claim.id, claim.token))
             elif policy.rate_limit is not None:
@@ -239,8 +237,7 @@ class Dispatcher:
 
     def return_stale(self, now: float) -> None:
         """Hand back what has waited in the buffer for too long."""
-        while self._buffer.waits_since() + BUFFER_PATIENCE <= now:
-            entry = self._buffer.pop()
+        for entry in self._buffer.take_older(now - BUFFER_PATIENCE):
             self._outcome(entry, Release(entry.claim.id, entry.claim.token))
             self._stalled = True
 
@@ -342,19 +339,20 @@ class Dispatcher:
 
     def _fill(self, lane: Lane, most: int, now: float) -> list[Entry]:
         frame: list[Entry] = []
-        buffer, outstanding = self._buffer, lane.outstanding
+        waiting, outstanding = self._buffer.entries, lane.outstanding
         if not outstanding:
             lane.progress = now
             lane.work = 0.0
-        size = 0
-        while buffer and len(frame) < most:
-            entry = buffer.first
+        size, taken = 0, 0.0
+        while waiting and len(frame) < most:
+            entry = waiting[0]
             size += len(entry.claim.payload) + len(entry.claim.metadata or "")
             if frame and size > MAX_FRAME_SIZE:
                 break
             if outstanding and lane.work + entry.work > BUDGET:
                 break
-            buffer.pop()
+            waiting.popleft()
+            taken += entry.work
             if entry.fresh_until < now:
                 self._outcome(entry, Release(entry.claim.id, entry.claim.token))
                 continue
@@ -364,6 +362,7 @@ class Dispatcher:
             limit = min(entry.timeout or SILENT_AFTER, SILENT_AFTER)
             if now + limit < lane.check_at:
                 lane.check_at = now + limit
+        self._buffer.took(taken)
         lane.sent += len(frame)
         return frame
 
