@@ -25,7 +25,7 @@ from taskito_core.worker.looks import Looks
 from taskito_core.worker.notebook import Notebook
 from taskito_core.worker.notices import Notice, notices_of
 from taskito_core.worker.peers import BEAT_INTERVAL, PeerWatch
-from taskito_core.worker.rounds import Round, Rounds
+from taskito_core.worker.rounds import AGAIN_AFTER, Round, Rounds
 from taskito_core.worker.store import Answer, StoreThread
 
 log = logging.getLogger("taskito.worker")
@@ -382,7 +382,7 @@ class StoreDesk:
         elif answer.name == "rescue":
             self._suspects = {}  # The next beat finds them again.
         elif answer.name in self._errand_of:
-            self._rounds.done(Round(answer.name), now)
+            self._rounds.done(Round(answer.name), now, AGAIN_AFTER)
 
 
 def _until(moment: int, now: int) -> float:

@@ -13,8 +13,11 @@ class Round(StrEnum):
     FIRE = "fire"  #: enqueue what the schedules say
 
 
-#: Seconds between two rounds at most. A store that is away, or refuses, is asked again after as long.
-INTERVALS = {Round.PRUNE: 60.0, Round.SWEEP: 10.0, Round.FIRE: 5.0}
+#: Seconds between two rounds at most. Who fires knows when the next slot is: more often only helps if a clock
+#: was set.
+INTERVALS = {Round.PRUNE: 60.0, Round.SWEEP: 10.0, Round.FIRE: 30.0}
+#: Seconds after which a store that was away, or refused, is asked again.
+AGAIN_AFTER = 10.0
 
 
 class Rounds:
