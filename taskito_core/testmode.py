@@ -11,8 +11,6 @@ from taskito_core import aio, options
 from taskito_core.errors import ConfigError
 from taskito_core.job import NewJob
 from taskito_core.limits import CircuitBreaker, RateLimiter
-from taskito_core.memory.limits import MemoryCircuitBreaker, MemoryRateLimiter
-from taskito_core.memory.metrics import MemoryMetrics
 from taskito_core.metrics import Metrics
 from taskito_core.options import JobOptions
 from taskito_core.producing import Producing
@@ -128,16 +126,22 @@ class Rehearsing(Producing):
     def sink(self) -> Metrics:
         """In a ``test_mode`` one that is empty: runs in it are not measured."""
         if modes := self._test_modes:
+            from taskito_core.memory.metrics import MemoryMetrics
+
             return MemoryMetrics(modes[-1].config)
         return super().sink
 
     def _breaker(self) -> CircuitBreaker:
         if modes := self._test_modes:
+            from taskito_core.memory.limits import MemoryCircuitBreaker
+
             return MemoryCircuitBreaker(modes[-1].config)
         return super()._breaker()
 
     def _limiter(self) -> RateLimiter:
         if modes := self._test_modes:
+            from taskito_core.memory.limits import MemoryRateLimiter
+
             return MemoryRateLimiter(modes[-1].config)
         return super()._limiter()
 

@@ -95,13 +95,13 @@ class Gatekeeper:
         now = time.monotonic()
         open_tasks = tuple(task for task in want.tasks if task not in self.guarded)
         lanes = [task for task in want.tasks if task in self.guarded]
-        due = storage.peek(want.queues, lanes)
         self._held_until = {lane: at for lane, at in self._held_until.items() if at > now}
-        held = set(self._held_until)
-        ready = [lane for lane in due if lane not in held and self._is_due(due[lane], now)]
+        unheld = [lane for lane in lanes if lane not in self._held_until]
+        due = storage.peek(want.queues, unheld) if unheld else {}
+        ready = [lane for lane in due if self._is_due(due[lane], now)]
         passage = Passage(want, asked=free)
         # Lanes without a due job stay in the want, closed: the store tells when one arrives there.
-        caps = {lane: 0 for lane in lanes if lane not in held and lane not in ready}
+        caps = {lane: 0 for lane in unheld if lane not in ready}
         if ready and free > 0:
             caps |= self._allow(ready, passage, now)
         passage.skipped |= bool(ready) and free == 0
