@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import time
 from collections import defaultdict
 
 import pytest
@@ -83,6 +84,29 @@ def test_no_two_jobs_of_a_key_ever_run_at_once_over_two_workers(app, start, wait
         else:
             inside[user].remove(job_id)
     assert len(worker.lines("enter")) == len(jobs)
+
+
+def test_the_next_of_a_key_begins_when_there_is_a_place_and_not_at_the_next_look(app, start):
+    start(procs=1)
+    app.keyed.delay("ann", 0.0).result(LONG)
+    began = time.monotonic()
+
+    for job in [app.keyed.delay("ann", 0.0) for _ in range(12)]:
+        job.result(LONG)
+
+    # A worker that nothing wakes looks every second on SQLite, and every five on PostgreSQL.
+    assert time.monotonic() - began < 6
+
+
+def test_a_job_of_a_key_begins_when_it_is_due_and_not_at_the_next_look(app, start):
+    start(procs=1)
+    app.keyed.delay("ann", 0.0).result(LONG)
+    began = time.monotonic()
+
+    for _ in range(8):
+        app.keyed.using(delay=0.1).delay("ann", 0.0).result(LONG)
+
+    assert time.monotonic() - began < 5
 
 
 def test_no_more_jobs_of_a_task_run_than_it_allows(app, start):
