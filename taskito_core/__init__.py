@@ -5,7 +5,7 @@ Users import ``taskito``; nobody imports the submodules of either.
 
 from __future__ import annotations
 
-from taskito_core.breaker import Breaker, Probes
+from taskito_core.breaker import Breaker, BreakerStep, KeptBreaker, StoredBreaker
 from taskito_core.bucket import CLOCK_PATIENCE, Bucket
 from taskito_core.errors import (
     ConfigError,
@@ -111,6 +111,7 @@ __all__ = [
     "BreakerOptions",
     "BreakerRecord",
     "BreakerState",
+    "BreakerStep",
     "Bucket",
     "Cancelled",
     "Capability",
@@ -137,6 +138,7 @@ __all__ = [
     "JobFilter",
     "JobNotFoundError",
     "JobStatus",
+    "KeptBreaker",
     "LogEntry",
     "LogFilter",
     "Managing",
@@ -153,7 +155,6 @@ __all__ = [
     "Peer",
     "PeriodicEntry",
     "PeriodicState",
-    "Probes",
     "Progress",
     "RateLimit",
     "RateLimiter",
@@ -170,6 +171,7 @@ __all__ = [
     "StorageError",
     "StorageInfo",
     "StorageUnavailable",
+    "StoredBreaker",
     "Swept",
     "Tallies",
     "Tally",

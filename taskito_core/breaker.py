@@ -1,4 +1,4 @@
-"""The arithmetic of a circuit breaker: its state, before and after a call. Pure.
+"""What a call does to a circuit breaker: its state, before and after. Pure.
 
 Every backend keeps the state where all workers see it, and lets one change it at a time. What the
 change is, is decided here.
@@ -7,7 +7,8 @@ change is, is decided here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from taskito_core.limits import Admission, BreakerOptions, BreakerRecord, BreakerState
@@ -107,6 +108,70 @@ class Probes:
         """Forget a probe that has ended: the breaker as it is stored now."""
         if breaker.probe_at is None or breaker.probe_at != self._held.get(task_name):
             self._held.pop(task_name, None)
+
+
+KeptBreaker = tuple[Breaker, BreakerOptions]
+#: From a task's name, what is stored (None: nothing yet) and the store's time, to what is to be stored.
+BreakerStep = Callable[[str, KeptBreaker | None, int], KeptBreaker | None]
+
+
+class StoredBreaker(ABC):
+    """The calls of ``CircuitBreaker`` that change something, for a store that can take steps."""
+
+    def __init__(self) -> None:
+        self._probes = Probes()
+
+    def admit(self, tasks: Mapping[str, BreakerOptions]) -> dict[str, Admission]:
+        """As ``CircuitBreaker.admit``."""
+        answers: dict[str, Admission] = {}
+
+        def step(task: str, kept: KeptBreaker | None, now: int) -> KeptBreaker:
+            breaker, answers[task] = (kept[0] if kept else Breaker()).admit(tasks[task], now)
+            return breaker, tasks[task]
+
+        for task, (breaker, _) in self._turn("ask circuit breakers", tasks, step).items():
+            self._probes.admitted(task, answers[task], breaker)
+        return answers
+
+    def withdraw(self, task_names: Sequence[str]) -> None:
+        """As ``CircuitBreaker.withdraw``."""
+
+        def step(task: str, kept: KeptBreaker | None, now: int) -> KeptBreaker | None:
+            return kept and (kept[0].withdraw(self._probes.get(task)), kept[1])
+
+        for task, (breaker, _) in self._turn("withdraw probes", task_names, step).items():
+            self._probes.stored(task, breaker)
+
+    def record(
+        self, outcomes: Mapping[str, tuple[Sequence[bool], BreakerOptions]]
+    ) -> dict[str, BreakerState]:
+        """As ``CircuitBreaker.record``."""
+
+        def step(task: str, kept: KeptBreaker | None, now: int) -> KeptBreaker:
+            successes, options = outcomes[task]
+            breaker = kept[0] if kept else Breaker()
+            return breaker.record(successes, options, now, self._probes.get(task)), options
+
+        states = {}
+        for task, (breaker, _) in self._turn("tell circuit breakers", outcomes, step).items():
+            self._probes.stored(task, breaker)
+            states[task] = breaker.state
+        return states
+
+    def reset(self, task_name: str) -> bool:
+        """As ``CircuitBreaker.reset``."""
+
+        def step(task: str, kept: KeptBreaker | None, now: int) -> KeptBreaker | None:
+            return kept and (Breaker(), kept[1])
+
+        return bool(self._turn("reset a circuit breaker", [task_name], step))
+
+    @abstractmethod
+    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
+        """Take a step with each breaker, as if nobody else did meanwhile; a step may be taken again.
+
+        What is stored afterwards, of those that exist then. ``doing`` is what an error says has failed.
+        """
 
 
 def _milliseconds(seconds: float) -> int:

@@ -7,18 +7,19 @@ So no lock is ever held while messages travel, and as long as all goes well noth
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from taskito_core import (
-    Admission,
     Breaker,
     BreakerOptions,
     BreakerRecord,
     BreakerState,
-    Probes,
+    BreakerStep,
+    KeptBreaker,
     StorageConfig,
     StorageUnavailable,
+    StoredBreaker,
 )
 from taskito_postgres.arrays import Bigints, Doubles, Texts
 from taskito_postgres.door import Door
@@ -69,49 +70,13 @@ SELECT b.task_name, c.now, b.state, b.failed_at, b.opened_at, b.probe_at, b.thre
 #: What runs for every claim of a guarded task: a test looks at how each is planned.
 HOT = (BREAKERS_OF, OPEN_BREAKERS, SWAP_BREAKERS)
 
-Kept = tuple[Breaker, BreakerOptions]
-#: From a task's name, what is stored (None: nothing yet) and the time, to what is to be stored.
-Step = Callable[[str, Kept | None, int], Kept | None]
 
-
-class PostgresCircuitBreaker(Door):
+class PostgresCircuitBreaker(Door, StoredBreaker):
     """``CircuitBreaker`` of the core."""
 
     def __init__(self, config: StorageConfig) -> None:
-        super().__init__(config)
-        self._probes = Probes()
-
-    def admit(self, tasks: Mapping[str, BreakerOptions]) -> dict[str, Admission]:
-        answers: dict[str, Admission] = {}
-
-        def step(task: str, kept: Kept | None, now: int) -> Kept:
-            breaker, answers[task] = (kept[0] if kept else Breaker()).admit(tasks[task], now)
-            return breaker, tasks[task]
-
-        for task, (breaker, _) in self._turn("ask circuit breakers", tasks, step).items():
-            self._probes.admitted(task, answers[task], breaker)
-        return answers
-
-    def withdraw(self, task_names: Sequence[str]) -> None:
-        def step(task: str, kept: Kept | None, now: int) -> Kept | None:
-            return kept and (kept[0].withdraw(self._probes.get(task)), kept[1])
-
-        for task, (breaker, _) in self._turn("withdraw probes", task_names, step).items():
-            self._probes.stored(task, breaker)
-
-    def record(
-        self, outcomes: Mapping[str, tuple[Sequence[bool], BreakerOptions]]
-    ) -> dict[str, BreakerState]:
-        def step(task: str, kept: Kept | None, now: int) -> Kept:
-            successes, options = outcomes[task]
-            breaker = kept[0] if kept else Breaker()
-            return breaker.record(successes, options, now, self._probes.get(task)), options
-
-        states = {}
-        for task, (breaker, _) in self._turn("tell circuit breakers", outcomes, step).items():
-            self._probes.stored(task, breaker)
-            states[task] = breaker.state
-        return states
+        Door.__init__(self, config)
+        StoredBreaker.__init__(self)
 
     def read(self) -> list[BreakerRecord]:
         statement = self._statements[ALL_BREAKERS]
@@ -123,21 +88,14 @@ class PostgresCircuitBreaker(Door):
         found = [(task, now, _kept(row)) for task, now, *row in rows]
         return [breaker.report(task, options, now) for task, now, (breaker, options) in found]
 
-    def reset(self, task_name: str) -> bool:
-        def step(task: str, kept: Kept | None, now: int) -> Kept | None:
-            return kept and (Breaker(), kept[1])
-
-        return bool(self._turn("reset a circuit breaker", [task_name], step))
-
-    def _turn(self, doing: str, tasks: Iterable[str], step: Step) -> dict[str, Kept]:
-        """Take a step with each breaker; what is stored afterwards, of those that exist then."""
-        after: dict[str, Kept] = {}
+    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
+        after: dict[str, KeptBreaker] = {}
         left = sorted(set(tasks))
         for _ in range(PATIENCE):
             if not left:
                 return after
-            fresh: dict[str, Kept] = {}
-            changed: dict[str, tuple[Kept, Kept]] = {}
+            fresh: dict[str, KeptBreaker] = {}
+            changed: dict[str, tuple[KeptBreaker, KeptBreaker]] = {}
             for task, now, *row in self._look(doing, left):
                 before = None if row[0] is None else _kept(row)
                 stepped = step(task, before, now)
@@ -160,11 +118,11 @@ class PostgresCircuitBreaker(Door):
             doing, lambda session: session.rows(statement, named), repeatable=True
         )
 
-    def _open(self, doing: str, fresh: Mapping[str, Kept]) -> set[str]:
+    def _open(self, doing: str, fresh: Mapping[str, KeptBreaker]) -> set[str]:
         """Store first breakers; the tasks of those that nobody else was first with."""
         return self._store(doing, OPEN_BREAKERS, _columns(fresh)) if fresh else set()
 
-    def _swap(self, doing: str, changed: Mapping[str, tuple[Kept, Kept]]) -> set[str]:
+    def _swap(self, doing: str, changed: Mapping[str, tuple[KeptBreaker, KeptBreaker]]) -> set[str]:
         """Store changed breakers; the tasks of those that nobody else changed."""
         if not changed:
             return set()
@@ -184,13 +142,13 @@ class PostgresCircuitBreaker(Door):
         return self._connections.on_pool(doing, work)
 
 
-def _kept(row: Sequence[Any]) -> Kept:
+def _kept(row: Sequence[Any]) -> KeptBreaker:
     state, failed_at, opened_at, probe_at, *options = row
     breaker = Breaker(BreakerState(state), tuple(json.loads(failed_at)), opened_at, probe_at)
     return breaker, BreakerOptions(*options)
 
 
-def _columns(rows: Mapping[str, Kept]) -> dict[str, Any]:
+def _columns(rows: Mapping[str, KeptBreaker]) -> dict[str, Any]:
     """What is to be stored of these tasks, column by column, in the order of their names."""
     names = sorted(rows)
     breakers = [rows[name][0] for name in names]

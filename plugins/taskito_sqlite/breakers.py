@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from taskito_core import (
-    Admission,
     Breaker,
     BreakerOptions,
     BreakerRecord,
     BreakerState,
-    Probes,
+    BreakerStep,
+    KeptBreaker,
     StorageConfig,
+    StoredBreaker,
 )
 from taskito_sqlite.door import Door
 
@@ -46,54 +47,13 @@ SELECT state, failures, opened_at, probe_at, threshold, "window", cooldown, task
 #: What runs for every claim of a guarded task: a test forbids these to scan a table.
 HOT = ("BREAKER", "KEEP_BREAKER")
 
-Kept = tuple[Breaker, BreakerOptions]
-#: From a task's name, what is stored (None: nothing yet) and the time, to what is to be stored.
-Step = Callable[[str, Kept | None, int], Kept | None]
 
-
-class SqliteCircuitBreaker(Door):
+class SqliteCircuitBreaker(Door, StoredBreaker):
     """``CircuitBreaker`` of the core."""
 
     def __init__(self, config: StorageConfig) -> None:
-        super().__init__(config)
-        self._probes = Probes()
-
-    def admit(self, tasks: Mapping[str, BreakerOptions]) -> dict[str, Admission]:
-        """As ``CircuitBreaker.admit``."""
-        answers: dict[str, Admission] = {}
-
-        def step(task: str, kept: Kept | None, now: int) -> Kept:
-            breaker, answers[task] = (kept[0] if kept else Breaker()).admit(tasks[task], now)
-            return breaker, tasks[task]
-
-        for task, (breaker, _) in self._turn(tasks, step).items():
-            self._probes.admitted(task, answers[task], breaker)
-        return answers
-
-    def withdraw(self, task_names: Sequence[str]) -> None:
-        """As ``CircuitBreaker.withdraw``."""
-
-        def step(task: str, kept: Kept | None, now: int) -> Kept | None:
-            return kept and (kept[0].withdraw(self._probes.get(task)), kept[1])
-
-        for task, (breaker, _) in self._turn(task_names, step).items():
-            self._probes.stored(task, breaker)
-
-    def record(
-        self, outcomes: Mapping[str, tuple[Sequence[bool], BreakerOptions]]
-    ) -> dict[str, BreakerState]:
-        """As ``CircuitBreaker.record``."""
-
-        def step(task: str, kept: Kept | None, now: int) -> Kept:
-            successes, options = outcomes[task]
-            breaker = kept[0] if kept else Breaker()
-            return breaker.record(successes, options, now, self._probes.get(task)), options
-
-        states = {}
-        for task, (breaker, _) in self._turn(outcomes, step).items():
-            self._probes.stored(task, breaker)
-            states[task] = breaker.state
-        return states
+        Door.__init__(self, config)
+        StoredBreaker.__init__(self)
 
     def read(self) -> list[BreakerRecord]:
         """As ``CircuitBreaker.read``."""
@@ -105,18 +65,9 @@ class SqliteCircuitBreaker(Door):
 
         return self._read(work)
 
-    def reset(self, task_name: str) -> bool:
-        """As ``CircuitBreaker.reset``."""
+    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
 
-        def step(task: str, kept: Kept | None, now: int) -> Kept | None:
-            return kept and (Breaker(), kept[1])
-
-        return bool(self._turn([task_name], step))
-
-    def _turn(self, tasks: Iterable[str], step: Step) -> dict[str, Kept]:
-        """Take a step with each breaker; what is stored afterwards, of those that exist then."""
-
-        def look(connection: sqlite3.Connection) -> tuple[dict[str, Kept], list[str]]:
+        def look(connection: sqlite3.Connection) -> tuple[dict[str, KeptBreaker], list[str]]:
             now, after, changed = self.now(), {}, []
             for task in tasks:
                 row = connection.execute(BREAKER, (task,)).fetchone()
@@ -128,7 +79,7 @@ class SqliteCircuitBreaker(Door):
                         changed.append(task)
             return after, changed
 
-        def change(connection: sqlite3.Connection) -> dict[str, Kept]:
+        def change(connection: sqlite3.Connection) -> dict[str, KeptBreaker]:
             after, changed = look(connection)
             for task in changed:
                 connection.execute(KEEP_BREAKER, (task, *_row(*after[task])))
@@ -139,7 +90,7 @@ class SqliteCircuitBreaker(Door):
         return self._change(change) if changed else after
 
 
-def _kept(row: Sequence[Any]) -> Kept:
+def _kept(row: Sequence[Any]) -> KeptBreaker:
     state, failures, opened_at, probe_at, *options = row
     return Breaker(BreakerState(state), tuple(json.loads(failures)), opened_at, probe_at), BreakerOptions(
         *options

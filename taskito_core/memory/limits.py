@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 
-from taskito_core.breaker import Breaker, Probes
+from taskito_core.breaker import BreakerStep, KeptBreaker, StoredBreaker
 from taskito_core.bucket import Bucket
-from taskito_core.limits import Admission, BreakerOptions, BreakerRecord, BreakerState, Grant, Wants
+from taskito_core.limits import BreakerRecord, Grant, Wants
 from taskito_core.memory.access import MemoryAccess
 from taskito_core.storage import StorageConfig
 
@@ -37,44 +37,12 @@ class MemoryRateLimiter(_Door):
                 store.buckets[key] = bucket.put_back(count, limit, now)
 
 
-class MemoryCircuitBreaker(_Door):
+class MemoryCircuitBreaker(_Door, StoredBreaker):
     """``CircuitBreaker`` as plain Python."""
 
     def __init__(self, config: StorageConfig) -> None:
-        super().__init__(config)
-        self._probes = Probes()
-
-    def admit(self, tasks: Mapping[str, BreakerOptions]) -> dict[str, Admission]:
-        with self._lock() as store:
-            now, answers = self.now(), {}
-            for task, options in tasks.items():
-                breaker, _ = store.breakers.get(task, (Breaker(), options))
-                breaker, answers[task] = breaker.admit(options, now)
-                store.breakers[task] = breaker, options
-                self._probes.admitted(task, answers[task], breaker)
-            return answers
-
-    def withdraw(self, task_names: Sequence[str]) -> None:
-        with self._lock() as store:
-            for task in task_names:
-                if task in store.breakers:
-                    breaker, options = store.breakers[task]
-                    breaker = breaker.withdraw(self._probes.get(task))
-                    store.breakers[task] = breaker, options
-                    self._probes.stored(task, breaker)
-
-    def record(
-        self, outcomes: Mapping[str, tuple[Sequence[bool], BreakerOptions]]
-    ) -> dict[str, BreakerState]:
-        with self._lock() as store:
-            now, states = self.now(), {}
-            for task, (successes, options) in outcomes.items():
-                breaker, _ = store.breakers.get(task, (Breaker(), options))
-                breaker = breaker.record(successes, options, now, self._probes.get(task))
-                store.breakers[task] = breaker, options
-                self._probes.stored(task, breaker)
-                states[task] = breaker.state
-            return states
+        _Door.__init__(self, config)
+        StoredBreaker.__init__(self)
 
     def read(self) -> list[BreakerRecord]:
         with self._lock() as store:
@@ -84,9 +52,10 @@ class MemoryCircuitBreaker(_Door):
                 for task, (breaker, options) in sorted(store.breakers.items())
             ]
 
-    def reset(self, task_name: str) -> bool:
+    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
         with self._lock() as store:
-            if task_name not in store.breakers:
-                return False
-            store.breakers[task_name] = Breaker(), store.breakers[task_name][1]
-            return True
+            now = self.now()
+            stepped = {task: step(task, store.breakers.get(task), now) for task in tasks}
+            after = {task: kept for task, kept in stepped.items() if kept is not None}
+            store.breakers.update(after)
+            return after
