@@ -111,7 +111,7 @@ class Acting(Limiting):
 
     def task_logs(self, job_id: str) -> list[LogEntry]:
         """What a job logged, oldest first."""
-        where = LogFilter(job_id=options.name("job_id", job_id), levels=notes.LEVELS)
+        where = LogFilter(job_id=options.name("job_id", job_id), levels=notes.READABLE)
         return list(_all_logs(self, where))
 
     def query_logs(
@@ -122,11 +122,11 @@ class Acting(Limiting):
         limit: int = 100,
     ) -> list[LogEntry]:
         """What jobs logged, oldest first: of one task, of one level, since a moment."""
-        if level is not None and level not in notes.LEVELS:
-            raise ConfigError(f"level must be one of {', '.join(notes.LEVELS)}, got {level!r}")
+        if level is not None and level not in notes.READABLE:
+            raise ConfigError(f"level must be one of {', '.join(notes.READABLE)}, got {level!r}")
         where = LogFilter(
             task_name=task_name,
-            levels=notes.LEVELS if level is None else (level,),
+            levels=notes.READABLE if level is None else (level,),
             since=options.moment("since", since),
         )
         return self.storage.logs(where, options.whole("limit", limit, 1))

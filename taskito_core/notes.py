@@ -18,6 +18,10 @@ from taskito_core.serializers import DEFAULT
 Fields = list[Any]  #: ``["progress", value]`` or ``["log", id, logged_at, level, message, extra]``
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
+#: The levels of what a job printed.
+STREAMS = ("stdout", "stderr")
+#: What a log is read by.
+READABLE = (*LEVELS, *STREAMS)
 #: The level of what ``publish`` sends; ``extra`` holds the value.
 PUBLISHED = "published"
 #: Characters of one message, and of its ``extra`` as JSON, that are kept.
@@ -37,6 +41,10 @@ def log(message: object, level: object, extra: object) -> Fields:
     if level not in LEVELS:
         raise ConfigError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
     return _entry(str(level), str(message), None if extra is None else _plain(extra))
+
+
+def printed(stream: str, line: str) -> Fields:
+    return _entry(stream, line, None)
 
 
 def published(data: object) -> Fields:

@@ -79,6 +79,7 @@ class TaskOptions(TypedDict, total=False):
     result_ttl: Seconds | None  #: default: the queue's ``result_ttl``
     serializer: Serializer | None  #: default: the queue's
     middleware: Sequence[TaskMiddleware] | None  #: inside of the queue's
+    capture_output: bool  #: keep what it prints in the job's log; default False
     rate_limit: str | None  #: how often it may start, over all workers: ``"100/m"``, ``"10/s"``, ``"5/2m"``
     circuit_breaker: Mapping[str, Any] | None  #: ``{"threshold": 5, "window": 60, "cooldown": 300}``
     concurrency: int | None  #: how many of its jobs, or of those of one key, may run at once

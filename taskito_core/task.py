@@ -133,6 +133,7 @@ class Task(Call[P, R_co]):
             if given.get("serializer") is not None
             else queue.serializer
         )
+        self.capture_output = options.boolean("capture_output", given.get("capture_output", False))
         self.middleware = checked_middleware("middleware", given.get("middleware"))
         self._retry_on = options.error_types("retry_on", given.get("retry_on") or ())
         self._dont_retry_on = options.error_types("dont_retry_on", given.get("dont_retry_on") or ())

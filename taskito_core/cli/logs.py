@@ -11,14 +11,14 @@ from taskito_core.cli.selection import Duration
 from taskito_core.cli.table import moment
 from taskito_core.cli.target import app_option, json_option, open_queue
 from taskito_core.managing import LogEntry
-from taskito_core.notes import LEVELS
+from taskito_core.notes import READABLE
 
 
 @click.command()
 @app_option
 @click.argument("job_id", required=False)
 @click.option("--task", help="Of every job of this task.")
-@click.option("--level", type=click.Choice(LEVELS), help="Of this level only.")
+@click.option("--level", type=click.Choice(READABLE), help="Of this level only.")
 @click.option("--since", type=Duration(), help="Of the last so long: 90, 15m, 2h, 7d.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most.")
 @json_option

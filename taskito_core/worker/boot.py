@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from taskito_core.report import AppReport
-from taskito_core.worker import platform
+from taskito_core.worker import output, platform
 
 if TYPE_CHECKING:
     from taskito_core.queue import Queue
@@ -70,6 +70,7 @@ def load_and_report(app: str) -> tuple[Queue, AppReport]:
 
     # Descriptors and options of ours are no business of an app that looks at its command line.
     sys.argv = [sys.argv[0]]
+    output.stand_in()
     queue = load_app(app)
     return queue, report(queue, app)
 

@@ -27,7 +27,7 @@ from taskito_core.hookspecs import Returned
 from taskito_core.job import Complete
 from taskito_core.serializers import Inputs, load_call
 from taskito_core.typed_json import UnfitValue
-from taskito_core.worker import parents
+from taskito_core.worker import output, parents
 from taskito_core.worker.failures import failure, rejection
 from taskito_core.worker.notices import Notice
 from taskito_core.worker.wire import JobMessage, ResultKind
@@ -173,7 +173,10 @@ class Runner:
     def _surrounded(
         self, task: Task[Any, Any], chain: Chain, context: JobContext, inputs: Inputs | None
     ) -> Callable[..., object]:
-        """The task's function inside of its middleware, and that inside of the plugins' wrappers."""
+        """The task's function inside of its middleware, and that inside of the plugins' wrappers.
+
+        What the inner two print is captured, if it is.
+        """
         function: Callable[..., object] = task.function
         if task.is_async:
             function = partial(self._run_coroutine, function)
@@ -181,6 +184,8 @@ class Runner:
             function = partial(parents.for_each, function)
         if chain.layers:
             function = partial(chain.around, context, function)
+        if task.capture_output and context.controls is not NO_CONTROLS:
+            function = partial(output.captured, context.controls.note, function)
         if self._hook is not None:
             function = partial(self._through_plugins, self._hook, context, function)
         return function

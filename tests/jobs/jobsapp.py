@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
@@ -10,6 +11,8 @@ from contextlib import closing
 from taskito import JobCancelled, Queue, current_job
 
 queue = Queue()
+loud = logging.getLogger("jobsapp.loud")
+loud.addHandler(logging.StreamHandler())
 
 
 def note(*words: object) -> None:
@@ -59,6 +62,32 @@ def talk(lines: int) -> int:
         current_job.log(f"line {number}", level="warning" if number % 2 else "info", extra={"number": number})
     current_job.update_progress(40)
     return lines
+
+
+@queue.task(capture_output=True)
+def chatter(lines: int) -> int:
+    """Prints, warns through a handler that was made at import, and ends in the middle of a line."""
+    for number in range(lines):
+        print("line", number)
+    loud.warning("over %d lines", lines)
+    print("no end", end="")
+    return lines
+
+
+@queue.task(capture_output=True)
+async def chatter_later(word: str) -> None:
+    print(word)
+
+
+@queue.task(capture_output=True, max_retries=0, timeout=1)
+def chatter_and_hang() -> None:
+    print("before it hung")
+    time.sleep(60)
+
+
+@queue.task
+def mutter() -> None:
+    print("not kept: nobody asked for it")
 
 
 @queue.task

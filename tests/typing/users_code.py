@@ -158,11 +158,15 @@ with queue.test_mode(run=False):
     assert_type(queue.drain(), int)
 
 
-@queue.task(rate_limit="100/m", concurrency=2, concurrency_key="user:{user}", on_excess="drop")
+@queue.task(
+    capture_output=True, rate_limit="100/m", concurrency=2, concurrency_key="user:{user}", on_excess="drop"
+)
 def limited(user: str) -> None: ...
 
 
-@queue.task(circuit_breaker={"threshold": 5, "window": 60.0}, result_ttl=timedelta(hours=1))
+@queue.task(
+    circuit_breaker={"threshold": 5, "window": 60.0}, result_ttl=timedelta(hours=1), capture_output=True
+)
 def fragile() -> float:
     return 0.0
 
