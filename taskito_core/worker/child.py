@@ -127,6 +127,8 @@ class Child:
     # ---- Host: what running jobs ask, in any thread ----
 
     def note(self, seq: int, note: Fields) -> None:
+        if self._alien:
+            raise RuntimeError("only the process that runs a job can speak for it, not one that it forked")
         self._custody.say(pack_note(seq, note))
 
     def cancel_asked(self, seq: int) -> bool:

@@ -2,12 +2,13 @@
 
 Stand-ins for ``sys.stdout`` and ``sys.stderr`` look at the context they are written in: inside of such a
 job they keep the text, everywhere else it goes where it always went. So it works in threads too, and what
-a job had printed before it hung or died is there. What C code or another program writes does not come
+a job had printed before it hung or died is there. What C code or another process writes does not come
 by here.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -34,10 +35,13 @@ class Capture:
         self._lock = threading.RLock()
         self._pending = {"stdout": "", "stderr": ""}
         self._left = MOST_KEPT
+        self._pid = os.getpid()
         self._open = True
 
     def write(self, stream: str, text: str) -> bool:
-        """Keep it; False if the attempt is over, which a thread that it started may not know."""
+        """Keep it; False if the attempt is over, which its threads may not know, or this is a fork of it."""
+        if os.getpid() != self._pid:
+            return False
         with self._lock:
             if not self._open:
                 return False

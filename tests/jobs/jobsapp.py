@@ -85,6 +85,22 @@ def chatter_and_hang() -> None:
     time.sleep(60)
 
 
+@queue.task(capture_output=True)
+def chatter_forked() -> int:
+    """A copy of the process prints, and then tries to speak for the job."""
+    pid = os.fork()
+    if not pid:
+        print("of the copy", flush=True)
+        try:
+            current_job.log("of the copy too")
+        except RuntimeError:
+            os._exit(7)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    print("of the job")
+    return os.waitstatus_to_exitcode(status)
+
+
 @queue.task
 def mutter() -> None:
     print("not kept: nobody asked for it")

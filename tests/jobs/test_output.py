@@ -60,6 +60,16 @@ def test_a_job_that_prints_without_end_fills_nothing(app, start):
     assert entries[:2] == [("stdout", "line 0"), ("stdout", "line 1")]
 
 
+def test_a_process_that_the_job_forks_prints_for_itself_and_speaks_for_nobody(app, start, wait_until):
+    worker = start(procs=1)
+
+    job = app.chatter_forked.delay()
+
+    assert job.result(LONG) == 7
+    assert said(app.queue, job.id) == [("stdout", "of the job")]
+    wait_until(lambda: "of the copy" in worker.output(), 30)
+
+
 def test_coroutines_are_captured_too(app, start):
     start(procs=1)
     jobs = {word: app.chatter_later.delay(word) for word in ("one", "two")}
