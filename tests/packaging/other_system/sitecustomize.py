@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util  # noqa: F401  # while it chooses what this system has
 import os
 import select
 import selectors
