@@ -147,7 +147,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
             store.waiting.discard(worker_id)
             now = self.now()
             for job in store.jobs_run_by(worker_id):
-                hand_back(store, job, now)
+                hand_back(store, store.put(job, token=None), now)
             gates.let_in(store, now)
 
     def listen(self, worker_id: str, queues: Sequence[str]) -> Wakeups:
