@@ -49,7 +49,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), lost AS MATERIALIZED (
     RETURNING j.id, j.queue, l.token, l.worker, j.retry_count + j.crashes + j.interruptions AS attempt, c.now
 ), stopped AS (
     UPDATE taskito.jobs j
-       SET {CANCELLED}, interruptions = j.interruptions + 1, error = '{ASKED}'
+       SET {CANCELLED}, interruptions = j.interruptions + 1, error = '{ASKED}', token = NULL
       FROM lost l, clock c WHERE j.ctid = l.ctid AND j.token = l.token AND l.asked AND NOT j.finished
     RETURNING {ENDED}, l.token, l.worker, j.retry_count + j.crashes + j.interruptions AS attempt, c.now
 ), noted AS (
@@ -79,7 +79,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), held AS MATERIALIZED (
     UPDATE taskito.jobs_live j SET status = 'pending', token = NULL
       FROM held h WHERE j.ctid = h.ctid AND j.token = h.token AND NOT h.asked RETURNING j.id, j.queue
 ), stopped AS (
-    UPDATE taskito.jobs j SET {CANCELLED}, error = '{ASKED}'
+    UPDATE taskito.jobs j SET {CANCELLED}, error = '{ASKED}', token = NULL
       FROM held h, clock c WHERE j.ctid = h.ctid AND j.token = h.token AND h.asked AND NOT j.finished
     RETURNING {ENDED}
 )

@@ -24,6 +24,16 @@ from taskito_core.testing.factories import (
 
 
 class Cancelling(ConformanceBase):
+    def test_what_a_worker_says_of_a_job_that_was_cancelled_as_it_left_is_fenced(
+        self, storage: Storage, worker: str
+    ) -> None:
+        claimed = enqueue_and_claim(storage, worker)
+        storage.ask_to_cancel([claimed.id], False)
+        storage.unregister(worker)
+
+        assert storage.get([claimed.id])[0].status is JobStatus.CANCELLED
+        assert storage.exchange(worker, [cancelled(claimed)], None).recorded == frozenset()
+
     def test_a_pending_job_is_cancelled_for_a_reason(self, storage: Storage, worker: str) -> None:
         job, kept = make_job(), make_job()
         storage.enqueue([job, kept])
