@@ -263,8 +263,8 @@ class Storage(Managing, Protocol):
         Receipts are in the order of ``jobs``. An id that is stored already, live or finished,
         inserts nothing (``inserted=False``), so a batch may be sent again after an ambiguous commit.
         A unique key that a live job holds, stored or earlier in ``jobs``, gives that job's id; a child of a
-        job that was not inserted for that reason, later in ``jobs``, waits for the holder. Whether a job that
-        is cancelled at once, because of its parents, holds its key for the rest of ``jobs`` is left open.
+        job that was not inserted for that reason, later in ``jobs``, waits for the holder. One that
+        is cancelled at once, because of its parents, holds its key for nobody.
         Concurrent producers never see each other's locks as errors.
 
         A job with parents that have not finished waits behind ``Gate.PARENTS``; if one has ended other than

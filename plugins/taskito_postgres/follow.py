@@ -108,6 +108,17 @@ def pass_on(run: Run, past: Aftermath, shift: int) -> None:
     """Cancel or release the dependants of what ended; released ones with a key are left to ``let_in``."""
     if not (past.parents or past.children):
         return
+    doom(run, past, shift)
+    named = {"parents": Texts(past.parents), "children": Texts(past.children)}
+    for job_id, queue, key in run(gates.FREE, named):
+        if key is None:
+            past.open([(job_id, queue)])
+        else:
+            past.keys.add(key)
+
+
+def doom(run: Run, past: Aftermath, shift: int) -> None:
+    """Cancel the dependants of what ended other than complete, and release none."""
     children = Texts(past.children)
     attempts = 0
     while attempts < ATTEMPTS:
@@ -118,11 +129,6 @@ def pass_on(run: Run, past: Aftermath, shift: int) -> None:
         if len(doomed) == len(rows) < gates.MAX_DOOMED:
             break
         attempts += not doomed
-    for job_id, queue, key in run(gates.FREE, {"parents": Texts(past.parents), "children": children}):
-        if key is None:
-            past.open([(job_id, queue)])
-        else:
-            past.keys.add(key)
 
 
 def let_in(schema: str, keys: Collection[str], shift: int) -> Sequence[tuple[str, dict[str, Any]]]:

@@ -6,7 +6,7 @@ follow its commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from taskito_core import JobNotFoundError, NewJob, Receipt
@@ -14,7 +14,7 @@ from taskito_postgres import gates, queries, sql
 from taskito_postgres.arrays import Bigints, Booleans, Doubles, Texts
 from taskito_postgres.columns import columns
 from taskito_postgres.connection import ATTEMPTS
-from taskito_postgres.follow import Aftermath, Run, let_in, pass_on
+from taskito_postgres.follow import Aftermath, Run, doom, let_in, pass_on
 from taskito_postgres.session import LOCK_TIMEOUT
 
 #: Rows in one INSERT.
@@ -50,6 +50,7 @@ class Intake:
         self._lasting = lasting
         self._touches = touches and not lasting
         self._stands_for: dict[str, str] = {}  #: id in the batch -> id of the job that is stored
+        self._doomed: set[str] = set()  #: stored, and cancelled at once
         self.rest = Aftermath()
 
     def store(self, jobs: Sequence[NewJob]) -> list[Receipt]:
@@ -85,12 +86,26 @@ class Intake:
             for some in _portions(batch):
                 stored = self._insert_some([job for _, job in some])
                 receipts.update((n, Receipt(job.id, True)) for n, job in some if job.id in stored)
+            self._stands_for.update((jobs[n].id, receipt.id) for n, receipt in receipts.items())
             waiting = [(n, job) for n, job in waiting if n not in receipts]
+            if waiting:
+                inserted = [jobs[n] for n, receipt in receipts.items() if receipt.inserted]
+                self._doom(inserted, {job.id for _, job in waiting})
             receipts.update(self._standing(waiting))
             # Who is neither stored nor told of a holder goes again: the holder has ended in between.
             waiting = [(n, job) for n, job in waiting if n not in receipts]
         self._stands_for.update((job.id, receipts[n].id) for n, job in enumerate(jobs))
         return [receipts[n] for n in range(len(jobs))]
+
+    def _doom(self, inserted: Sequence[NewJob], waiting: Collection[str]) -> None:
+        """Cancel those whose parents came to nothing: they hold no unique key for the rest of the batch."""
+        children = [job.id for job in inserted if job.parents and job.id not in self._doomed]
+        if not children:
+            return
+        self._depend([edge for edge in self._edges(inserted) if edge[1] not in waiting])
+        past = Aftermath(children=children)
+        doom(self._run, past, self._shift)
+        self._doomed.update(past.cancelled)
 
     def _insert_some(self, batch: Sequence[NewJob]) -> set[str]:
         stored = {row[0] for row in self._run(sql.ENQUEUE_GATED, self._columns(batch))}
@@ -132,14 +147,13 @@ class Intake:
         """Take the new jobs past the gates that need not keep them."""
         edges = self._edges(inserted)
         if edges:
-            ids, parents = zip(*edges, strict=True)
-            self._run(gates.DEPEND, {"ids": Texts(ids), "parents": Texts(parents)})
-            older = set(parents).difference(job.id for job in inserted)
+            self._depend(edges)
+            older = {parent for _, parent in edges}.difference(job.id for job in inserted)
             if older and self._touches:
                 self._run(gates.PATIENCE, {"timeout": gates.TOUCH_TIMEOUT})
                 self._run(gates.TOUCH, {"ids": Texts(sorted(older))})
                 self._run(gates.PATIENCE, {"timeout": LOCK_TIMEOUT})
-        past = Aftermath(children=[job.id for job in inserted if job.parents])
+        past = Aftermath(children=[job.id for job in inserted if job.parents and job.id not in self._doomed])
         pass_on(self._run, past, self._shift)
         alone = [job for job in inserted if not job.parents]
         past.keys |= {job.concurrency_key for job in alone if job.concurrency_key is not None}
@@ -160,6 +174,13 @@ class Intake:
         if droppable:
             excess = {"ids": Texts(droppable), "shift": self._shift}
             self.rest.ended(self._run(gates.DROP_EXCESS, excess))
+
+    def _depend(self, edges: Sequence[tuple[str, str]]) -> None:
+        parameters = {
+            "ids": Texts(child for child, _ in edges),
+            "parents": Texts(parent for _, parent in edges),
+        }
+        self._run(gates.DEPEND, parameters)
 
     def _edges(self, inserted: Iterable[NewJob]) -> list[tuple[str, str]]:
         edges: dict[tuple[str, str], None] = {}
@@ -182,12 +203,19 @@ def _portions(batch: Sequence[tuple[int, NewJob]]) -> Iterator[Sequence[tuple[in
 
 
 def _first_of_each(waiting: Sequence[tuple[int, NewJob]]) -> list[tuple[int, NewJob]]:
-    """The jobs that share neither id nor unique key with one before them, in the order in which to insert."""
+    """The jobs that share neither id nor unique key with one before them, in the order in which to insert.
+
+    And that have no parent among those left for later: what becomes of that decides about them.
+    """
     ids: set[str] = set()
     keys: set[str | None] = set()
+    later: set[str] = set()
     first = []
     for n, job in waiting:
-        if job.id not in ids and (job.unique_key is None or job.unique_key not in keys):
+        shares = job.id in ids or (job.unique_key is not None and job.unique_key in keys)
+        if shares or not later.isdisjoint(job.parents):
+            later.add(job.id)
+        else:
             first.append((n, job))
         ids.add(job.id)
         keys.add(job.unique_key)

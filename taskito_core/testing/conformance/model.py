@@ -116,7 +116,7 @@ class _Comparison(RuleBasedStateMachine):
     )
     def enqueue(self, specs: list[tuple[Any, ...]], again: list[int]) -> None:
         self.tick()
-        jobs = self.without_open_questions([self.new_job(*spec) for spec in specs])
+        jobs = [self.new_job(*spec) for spec in specs]
         jobs += [
             make_job(id=self.ids[index], queue=self.queues[0]) for index in again if index < len(self.ids)
         ]
@@ -314,17 +314,6 @@ class _Comparison(RuleBasedStateMachine):
             tolerant=flag,
             drop_excess=flag and key is not None,
         )
-
-    def without_open_questions(self, jobs: list[NewJob]) -> list[NewJob]:
-        """The batch without jobs whose unique key an earlier one has that its parents cancel at once."""
-        kept, doomed = [], set()
-        for job in jobs:
-            if job.unique_key not in doomed:
-                kept.append(job)
-            ended = [parent.status.finished for parent in self.model.get(job.parents)]
-            if job.unique_key is not None and any(ended):
-                doomed.add(job.unique_key)
-        return kept
 
     def outcomes(self, ends: list[tuple[int, str]]) -> list[Outcome]:
         """Ends for recent claims, good and stale ones; at most one for each job."""

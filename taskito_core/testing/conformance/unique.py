@@ -21,6 +21,7 @@ from taskito_core.testing.factories import (
     make_job,
     release,
     retry,
+    want,
 )
 
 
@@ -39,6 +40,34 @@ class Unique(ConformanceBase):
         storage.enqueue([job])
 
         assert storage.get([job.id])[0].unique_key == "schlüssel: 1"
+
+    def test_a_job_that_its_parents_cancel_at_once_holds_its_key_for_nobody(
+        self, storage: Storage, worker: str
+    ) -> None:
+        parent = enqueue_and_claim(storage, worker)
+        storage.exchange(worker, [dead(parent)], None)
+        child = make_job(parents=(parent.id,))
+        doomed = [make_job(unique_key=key, parents=(child.id,)) for key in ("k", "l")]
+        again = make_job(unique_key="k", parents=(doomed[1].id,))
+        free = [make_job(unique_key=key) for key in ("k", "l")]
+
+        receipts = storage.enqueue([child, *doomed, again, *free])
+
+        assert all(receipt.inserted for receipt in receipts)
+        assert sorted(c.id for c in claim(storage, worker, 9)) == sorted(job.id for job in free)
+
+    def test_a_child_that_waits_for_the_holder_of_its_parents_key_keeps_its_own(
+        self, storage: Storage, worker: str
+    ) -> None:
+        holder = enqueue_and_claim(storage, worker, unique_key="k")
+        refused = make_job(unique_key="k")
+        child, twin = (make_job(unique_key="l", parents=(refused.id,)) for _ in range(2))
+
+        receipts = storage.enqueue([refused, child, twin])
+
+        assert receipts == [Receipt(holder.id, False), Receipt(child.id, True), Receipt(child.id, False)]
+        answer = storage.exchange(worker, [complete(holder)], want(9))
+        assert [c.id for c in answer.claims] == [child.id]
 
     @pytest.mark.parametrize("outcome", [release, retry], ids=["released", "retried"])
     def test_a_key_is_held_while_its_job_lives(self, storage: Storage, worker: str, outcome: Any) -> None:
