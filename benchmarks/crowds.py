@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 from benchmarks.app import register
 from benchmarks.limited_app import register_throttled
 from benchmarks.stores import Backend, Store
-from benchmarks.throughput import REPETITIONS, fill
+from benchmarks.throughput import enqueue_in_bulks, fill, in_turns
 from benchmarks.workers import PATIENCE, BenchmarkFailed, until, worker
 from taskito import Queue, chord, group
 
 HOUR = 3600.0
-BATCH = 5000
 
 
 def limited(backend: Backend, scale: float) -> dict[str, Any]:
@@ -22,9 +20,7 @@ def limited(backend: Backend, scale: float) -> dict[str, Any]:
     crowd = int(10_000 * scale)
 
     def wait(queue: Queue) -> None:
-        throttled = register_throttled(queue)
-        for start in range(0, crowd, BATCH):
-            queue.enqueue_many(throttled.spec() for _ in range(min(BATCH, crowd - start)))
+        enqueue_in_bulks(queue, register_throttled(queue), crowd)
 
     what = f"beside {crowd} jobs of a task that may start 60 a minute"
     return _beside(backend, int(10_000 * scale), wait, what)
@@ -35,9 +31,7 @@ def future(backend: Backend, scale: float) -> dict[str, Any]:
     crowd = int(200_000 * scale)
 
     def wait(queue: Queue) -> None:
-        later = register(queue).noop.using(priority=9, delay=HOUR)
-        for start in range(0, crowd, BATCH):
-            queue.enqueue_many(later.spec() for _ in range(min(BATCH, crowd - start)))
+        enqueue_in_bulks(queue, register(queue).noop.using(priority=9, delay=HOUR), crowd)
 
     return _beside(backend, int(10_000 * scale), wait, f"behind {crowd} jobs of a higher priority due later")
 
@@ -45,42 +39,27 @@ def future(backend: Backend, scale: float) -> dict[str, Any]:
 def gathered(backend: Backend, scale: float) -> dict[str, Any]:
     """A group with a callback, and the same number of jobs without one."""
     members = int(10_000 * scale)
-    plain, whole = [], []
-    for _ in range(REPETITIONS):
-        with backend.fresh() as store:
-            plain.append(members / _drained(store, members, lambda queue: None))
-        with backend.fresh() as store:
-            whole.append(members / _gather(store, members))
     return {
         "what": f"chord of {members} no-op jobs with a callback, beside as many without one",
-        "jobs_per_second": round(median(whole)),
-        "plain_jobs_per_second": round(median(plain)),
-        "ratio": round(median(whole) / median(plain), 3),
-        "repetitions": [round(one) for one in whole],
+        **in_turns(backend, members, "plain", _drained, _gathered),
     }
 
 
 def _beside(backend: Backend, jobs: int, crowd: Callable[[Queue], None], what: str) -> dict[str, Any]:
-    alone, beside = [], []
-    for _ in range(REPETITIONS):
-        with backend.fresh() as store:
-            alone.append(jobs / _drained(store, jobs, lambda queue: None))
-        with backend.fresh() as store:
-            beside.append(jobs / _drained(store, jobs, crowd))
+    def behind_them(store: Store, jobs: int) -> float:
+        with store.queue() as queue:
+            crowd(queue)
+        return _drained(store, jobs)
+
     return {
         "what": f"{jobs} no-op jobs alone, and {what}",
-        "jobs_per_second": round(median(beside)),
-        "alone_jobs_per_second": round(median(alone)),
-        "ratio": round(median(beside) / median(alone), 3),
-        "repetitions": [round(one) for one in beside],
+        **in_turns(backend, jobs, "alone", _drained, behind_them),
         "target": {"ratio": 0.9},
     }
 
 
-def _drained(store: Store, jobs: int, crowd: Callable[[Queue], None]) -> float:
-    """Seconds from the first start to the last end of the jobs, with a crowd in the way."""
-    with store.queue() as queue:
-        crowd(queue)
+def _drained(store: Store, jobs: int) -> float:
+    """Seconds from the first start to the last end of the jobs, whatever else is stored."""
     fill(store, jobs)
     due = "task_name = 'noop' AND priority = 0"
     with worker(store, app="benchmarks.limited_app:queue"):
@@ -91,7 +70,7 @@ def _drained(store: Store, jobs: int, crowd: Callable[[Queue], None]) -> float:
     return drained.seconds
 
 
-def _gather(store: Store, members: int) -> float:
+def _gathered(store: Store, members: int) -> float:
     """Seconds from the first start of a member to the end of the callback."""
     with store.queue() as queue:
         tasks = register(queue)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taskito_core.job import new_id
@@ -27,6 +27,7 @@ from taskito_core.testing.conformance.breaker_base import (
     record,
 )
 from taskito_core.testing.conformance.processes import Actors
+from taskito_core.testing.conformance.suite import same_in_every_run
 
 _AS_LIST = [OPTIONS.threshold, OPTIONS.window, OPTIONS.cooldown]
 
@@ -136,14 +137,7 @@ class Sharing(BreakerSuite):
             max_size=20,
         )
 
-        @settings(
-            max_examples=self.model_examples,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
-        )
+        @same_in_every_run(self.model_examples)
         @given(steps)
         def compare(sequence: list[tuple[str, int, list[bool], BreakerOptions, int]]) -> None:
             name, shift = new_id(), 0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taskito_core.job import new_id
@@ -19,6 +19,7 @@ from taskito_core.memory.store import forget
 from taskito_core.storage import StorageConfig
 from taskito_core.testing.conformance.limits import LimitsSuite
 from taskito_core.testing.conformance.processes import Actors
+from taskito_core.testing.conformance.suite import same_in_every_run
 from taskito_core.testing.opening import open_limiter
 
 Connect = Callable[[], RateLimiter]
@@ -267,14 +268,7 @@ class RateLimiterConformance(LimitsSuite):
             max_size=15,
         )
 
-        @settings(
-            max_examples=self.model_examples,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
-        )
+        @same_in_every_run(self.model_examples)
         @given(steps)
         def compare(sequence: list[tuple[str, dict[str, tuple[int, RateLimit]], int]]) -> None:
             name = new_id()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -35,6 +34,7 @@ from taskito_core.testing.conformance.comparing import (
     outcome_of,
     quarters_to_next,
 )
+from taskito_core.testing.conformance.suite import same_in_every_run
 from taskito_core.testing.factories import make_job, make_worker, new_token
 
 _PLACES = {"x": 1, "y": 2}  #: concurrency key -> how many
@@ -65,18 +65,8 @@ class Model(ConformanceBase):
         class OfThisStore(_Comparison):
             real = storage
 
-        run_state_machine_as_test(
-            OfThisStore,
-            settings=settings(
-                max_examples=self.model_examples,
-                stateful_step_count=25,
-                deadline=None,
-                database=None,
-                derandomize=True,
-                suppress_health_check=list(HealthCheck),
-                phases=[Phase.generate, *([Phase.shrink] if self.model_shrinks else [])],
-            ),
-        )
+        tried = same_in_every_run(self.model_examples, shrinks=self.model_shrinks, stateful_step_count=25)
+        run_state_machine_as_test(OfThisStore, settings=tried)
 
 
 class _Comparison(RuleBasedStateMachine):

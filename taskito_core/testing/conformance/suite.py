@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 
 class Suite:
@@ -30,6 +31,19 @@ class Suite:
         name = getattr(request.node, "originalname", request.node.name)
         if name in self.known_failures:
             request.applymarker(pytest.mark.xfail(strict=True, reason=self.known_failures[name]))
+
+
+def same_in_every_run(examples: int, *, shrinks: bool = False, **options: Any) -> settings:
+    """How random sequences of calls are tried: so many, each as fast as the store is, none remembered."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, *([Phase.shrink] if shrinks else [])],
+        **options,
+    )
 
 
 def _refuse_overridden_tests(cls: type) -> None:
