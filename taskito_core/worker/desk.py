@@ -235,6 +235,7 @@ class StoreDesk:
             return
         if self.failing_since is not None:
             log.warning("the store answers again after %.1f s", now - self.failing_since)
+            self._rounds.sooner(Round.FIRE, now)  # Slots may have passed meanwhile.
         self.failing_since = self.trouble = None
         self._retry_delay = RETRY_FIRST
         match answer.name, answer.value:

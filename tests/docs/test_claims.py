@@ -137,12 +137,12 @@ def test_s92_a_worker_serves_every_queue_of_an_app_in_the_current_directory(tmp_
 
 
 def titles() -> str:
-    """Command lines and titles of all processes but pytest: some tests have this password in their name."""
+    """Command lines and titles of all processes but those that run tests, whose names have this password."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             found.append(path.read_bytes())
-    return b"\n".join(one for one in found if b"pytest" not in one).decode(errors="replace")
+    return b"\n".join(one for one in found if not one.startswith(b"[pytest-xdist")).decode(errors="replace")
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="titles of processes are read from /proc")

@@ -154,7 +154,8 @@ def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_
     assert scene.settle() == ["exchange"]
     assert scene.now < scene.desk.next_deadline() <= scene.now + RETRY_LAST
     scene.now = scene.desk.next_deadline()
-    assert scene.settle() == ["exchange"]
+    # And slots may have passed while the store was away.
+    assert scene.settle() == ["exchange", Round.FIRE]
 
 
 @pytest.mark.parametrize("name", ["register", "listen"])

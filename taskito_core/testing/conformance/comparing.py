@@ -95,7 +95,9 @@ def _comparable_reason(job: Job) -> str | None:
     """
     if job.error is None or job.interruptions:
         return None
-    return "too late" if job.error.startswith(("parent ", "expired: ")) else job.error
+    if not job.error.startswith(("parent ", "expired: ")):
+        return job.error
+    return job.error.split()[0] if job.expires_at is None else "expired: or parent"
 
 
 def _comparable_gate(job: Job) -> str | None:
