@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from taskito_core import Claim, JobFilter, JobStatus, NewJob
-from taskito_core.testing import claim, complete, enqueue_and_claim, make_job, make_worker
+from taskito_core.testing import claim, complete, enqueue_and_claim, make_job, make_worker, want
 from taskito_core.testing.factories import status_of
+from taskito_sqlite import migrate
 from taskito_sqlite.storage import SqliteStorage
 from tests.sqlite.conftest import Open
 
@@ -176,3 +178,28 @@ def test_the_end_of_one_of_many_parents_costs_as_much_as_that_of_one_of_few(open
         costs.append(_steps(storage, settle_one_by_one))
 
     assert costs[1] < 20 * costs[0] * 3
+
+
+def test_children_that_waited_before_the_upgrade_are_opened_after_it(
+    open_storage: Open, sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_old = migrate.migrations()[:2]
+    with monkeypatch.context() as older, closing(sqlite3.connect(sqlite_path)) as connection:
+        older.setattr(migrate, "migrations", lambda: of_old)
+        migrate.apply(connection, 0)
+        connection.executemany(
+            """INSERT INTO jobs (id, gate, task_name, queue, status, priority, scheduled_at, created_at,
+                                 payload)
+               VALUES (?, ?, 'job', 'default', 'pending', 0, 0, 0, x'')""",
+            [("parent", None), ("child", "parents")],
+        )
+        connection.execute("INSERT INTO job_dependencies (job_id, parent_id) VALUES ('child', 'parent')")
+        connection.commit()
+
+    storage = open_storage()
+    assert storage.migrate() == ["0003_ends_are_followed_up"]
+    storage.register(worker := make_worker())
+    [parent] = claim(storage, worker.id, 5)
+
+    answer = storage.exchange(worker.id, [complete(parent)], want(5))
+    assert [each.id for each in answer.claims] == ["child"]
