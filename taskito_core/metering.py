@@ -30,7 +30,7 @@ class Metering(Reading):
         """This process's door to the metrics, as ``storage``. Raises ConfigError if none are kept."""
         found = self._sinks.get(os.getpid())
         if found is None:
-            if (made := self.plugins.open_metrics(self.storage_config, self.settings.metrics)) is None:
+            if (made := self.plugins.open_metrics(self.settings.metrics, self.storage_config)) is None:
                 why = "the setting metrics says so" if self.settings.metrics else "the backend offers no sink"
                 raise ConfigError(f"no metrics are kept: {why}; give metrics the name or URL of a sink")
             found = self._sinks.setdefault(os.getpid(), made)

@@ -195,9 +195,9 @@ class Plugins:
             breaker: CircuitBreaker | None = self.hook.taskito_open_breaker(url=url, config=config)
         return _opened(breaker, OfferKind.BREAKER, url)
 
-    def open_metrics(self, config: StorageConfig, setting: str | None) -> Metrics | None:
-        """The metrics sink that the setting ``metrics`` names, by default the storage's own; None: none."""
-        url = self.chosen(OfferKind.METRICS, config, setting)
+    def open_metrics(self, url: str | None, config: StorageConfig) -> Metrics | None:
+        """The metrics sink that a name or URL asks for, by default the storage's; None: no metrics."""
+        url = self.chosen(OfferKind.METRICS, config, url)
         if url is None:
             return None
         with _masking(url), _opening(OfferKind.METRICS, url):

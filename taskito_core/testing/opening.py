@@ -39,7 +39,7 @@ def open_breaker(url: str, schema: str = "taskito", **options: Any) -> CircuitBr
 
 def open_metrics(url: str, schema: str = "taskito", **options: Any) -> Metrics:
     """The metrics sink that ``url`` names, as the setting ``metrics`` does; ``options`` as above."""
-    sink = load().open_metrics(StorageConfig(schema=schema, **options), url)
+    sink = load().open_metrics(url, StorageConfig(schema=schema, **options))
     if sink is None:
         raise ConfigError(f"{url!r} names no metrics sink")
     return sink

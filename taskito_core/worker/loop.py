@@ -216,7 +216,7 @@ class WorkerLoop:
             plugins = self._plugins_for(report)
             storage = plugins.open_storage(report.storage)
             gatekeeper = open_gatekeeper(report, plugins)
-            sink = plugins.open_metrics(report.storage, report.metrics)
+            sink = plugins.open_metrics(report.metrics, report.storage)
         except ConfigError as exc:
             self._fail(ExitCode.APP_FAILED, exc)
             return

@@ -52,7 +52,7 @@ class OnlyStorage:
 
 def test_metrics_nobody_offers_are_an_error() -> None:
     with pytest.raises(ConfigError, match="no installed plugin offers the metrics sink 'redis://x'"):
-        load().open_metrics(StorageConfig(), "redis://x")
+        load().open_metrics("redis://x", StorageConfig())
 
 
 @pytest.mark.parametrize("setting", ["redis", "redis://host/1"])
@@ -62,7 +62,7 @@ def test_a_metrics_sink_of_one_plugin_stands_beside_the_storage_of_another(
     plugins = Plugins.discover({})
     plugins.register(Redis(), "redis")
 
-    sink: Any = plugins.open_metrics(StorageConfig(backend="sqlite", db_url=sqlite_url), setting)
+    sink: Any = plugins.open_metrics(setting, StorageConfig(backend="sqlite", db_url=sqlite_url))
 
     assert sink.asked == (setting, "sqlite")
 
@@ -75,7 +75,7 @@ def test_a_backend_keeps_the_metrics_unless_the_setting_says_otherwise(backend: 
     kinds = {
         type(sink).__module__.partition(".")[0]
         for setting in (None, backend)
-        if (sink := load().open_metrics(config, setting)) is not None
+        if (sink := load().open_metrics(setting, config)) is not None
     }
 
     assert kinds == {f"taskito_{backend}"}
@@ -83,14 +83,14 @@ def test_a_backend_keeps_the_metrics_unless_the_setting_says_otherwise(backend: 
 
 @pytest.mark.parametrize("setting", ["none", "None"])
 def test_none_means_that_no_metrics_are_kept(setting: str) -> None:
-    assert load().open_metrics(StorageConfig(), setting) is None
+    assert load().open_metrics(setting, StorageConfig()) is None
 
 
 def test_a_backend_without_metrics_has_none() -> None:
     plugins = Plugins()
     plugins.register(OnlyStorage(), "only-storage")
 
-    assert plugins.open_metrics(StorageConfig(backend="only-storage"), None) is None
+    assert plugins.open_metrics(None, StorageConfig(backend="only-storage")) is None
 
 
 def test_a_queue_takes_a_name_that_somebody_offers_and_no_other(sqlite_url: str) -> None:
@@ -113,13 +113,13 @@ def test_the_name_of_another_backend_alone_does_not_say_where_the_metrics_are() 
     config = StorageConfig(backend="postgres", db_url="postgresql://h/d")
 
     with pytest.raises(ConfigError, match=r"'sqlite' alone means the database of the jobs"):
-        load().open_metrics(config, "sqlite")
+        load().open_metrics("sqlite", config)
 
 
 def test_metrics_may_be_kept_in_another_database_than_the_jobs(tmp_path: Path) -> None:
     config = StorageConfig(backend="postgres", db_url="postgresql://h/d")
 
-    sink = load().open_metrics(config, f"sqlite:///{tmp_path}/metrics.db")
+    sink = load().open_metrics(f"sqlite:///{tmp_path}/metrics.db", config)
 
     assert sink is not None
     assert sink.read(None, 60) == []
@@ -129,6 +129,6 @@ def test_metrics_may_be_kept_in_another_database_than_the_jobs(tmp_path: Path) -
 
 def test_a_url_that_a_sink_refuses_is_shown_without_its_password() -> None:
     with pytest.raises(ConfigError, match=r"u:\*\*\*@h") as caught:
-        load().open_metrics(StorageConfig(), "postgresql://u:hunter2@h:99999/d")
+        load().open_metrics("postgresql://u:hunter2@h:99999/d", StorageConfig())
 
     assert "hunter2" not in str(caught.value)
