@@ -160,7 +160,7 @@ class Unique(ConformanceBase):
                 "enqueue_batches",
                 batches=[[{"id": f"{who}-{n}", "unique_key": "k"}] for n in range(40)],
             )
-            for who in range(4)
+            for who in range(8)
         ]
         for producer in producers:
             producer.go()
