@@ -18,7 +18,7 @@ ONLY ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-DISTRIBUTIONS := . plugins/taskito_sqlite plugins/taskito_postgres
+DISTRIBUTIONS := . $(sort $(wildcard plugins/taskito_*))
 TYPED_EXTRAS := conftest.py tools benchmarks examples/stdlib_report
 
 # A benchmark of several backends starts its own server; the demo is given one.
@@ -50,7 +50,7 @@ faults: $(STAMP)  ## the long fault runs: minutes of kills, outages and restarts
 bench: $(STAMP)  ## measure against the bare store; JSON on stdout; BACKEND=sqlite, ONLY=name,name
 	@$(RUN) -m benchmarks --backend $(BENCH_BACKEND) --only "$(ONLY)"
 
-build: $(STAMP)  ## wheels and source distributions of all three, in dist/
+build: $(STAMP)  ## wheels and source distributions of every distribution, in dist/
 	@for directory in $(DISTRIBUTIONS); do $(RUN) -m build --outdir dist "$$directory" || exit 1; done
 
 install: $(STAMP)  ## only create .venv and install into it

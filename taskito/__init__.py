@@ -1,6 +1,13 @@
-"""Background jobs in child processes, kept in a database you already have. What users import."""
+"""Background jobs in child processes, kept in a database you already have. What users import.
+
+What a plugin sees too comes with the package. The client's parts come when they are first asked for: a
+supervisor imports none of them.
+"""
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from taskito_core import (
     AttemptError,
@@ -30,19 +37,64 @@ from taskito_core import (
     WorkerShutdown,
     __version__,
 )
-from taskito_core.acting import ReplayRecord
-from taskito_core.canvas import Signature, chain, chord, chunks, group, starmap
-from taskito_core.context import JobContext, current_job
-from taskito_core.explaining import Blocker, BlockerKind, JobExplanation
-from taskito_core.group_result import FailedMember, GroupResult
-from taskito_core.middleware import TaskMiddleware
-from taskito_core.options import JobOptions, JobSpec, TaskOptions
-from taskito_core.queue import Queue
-from taskito_core.reading import ListPage, Stats
-from taskito_core.result import JobResult
-from taskito_core.serializers import JsonSerializer, PickleSerializer, Serializer
-from taskito_core.task import AsyncTask, Call, Task
-from taskito_core.testmode import EnqueuedJob
+
+if TYPE_CHECKING:
+    from taskito.client.canvas import Signature, chain, chord, chunks, group, starmap
+    from taskito.client.control import ReplayRecord
+    from taskito.client.explain import Blocker, BlockerKind, JobExplanation
+    from taskito.client.group_result import FailedMember, GroupResult
+    from taskito.client.inspect import ListPage, Stats
+    from taskito.client.options import JobOptions, JobSpec, TaskOptions
+    from taskito.client.queue import Queue
+    from taskito.client.result import JobResult
+    from taskito.client.task import AsyncTask, Call, Task
+    from taskito.client.test_mode import EnqueuedJob
+    from taskito.running_job.current_job import JobContext, current_job
+    from taskito.running_job.middleware import TaskMiddleware
+    from taskito.serialization.serializers import JsonSerializer, PickleSerializer, Serializer
+else:
+    #: Where each name of the client lives; the same as above, for the interpreter.
+    _HOMES = {
+        "AsyncTask": "taskito.client.task",
+        "Blocker": "taskito.client.explain",
+        "BlockerKind": "taskito.client.explain",
+        "Call": "taskito.client.task",
+        "EnqueuedJob": "taskito.client.test_mode",
+        "FailedMember": "taskito.client.group_result",
+        "GroupResult": "taskito.client.group_result",
+        "JobContext": "taskito.running_job.current_job",
+        "JobExplanation": "taskito.client.explain",
+        "JobOptions": "taskito.client.options",
+        "JobResult": "taskito.client.result",
+        "JobSpec": "taskito.client.options",
+        "JsonSerializer": "taskito.serialization.serializers",
+        "ListPage": "taskito.client.inspect",
+        "PickleSerializer": "taskito.serialization.serializers",
+        "Queue": "taskito.client.queue",
+        "ReplayRecord": "taskito.client.control",
+        "Serializer": "taskito.serialization.serializers",
+        "Signature": "taskito.client.canvas",
+        "Stats": "taskito.client.inspect",
+        "Task": "taskito.client.task",
+        "TaskMiddleware": "taskito.running_job.middleware",
+        "TaskOptions": "taskito.client.options",
+        "chain": "taskito.client.canvas",
+        "chord": "taskito.client.canvas",
+        "chunks": "taskito.client.canvas",
+        "current_job": "taskito.running_job.current_job",
+        "group": "taskito.client.canvas",
+        "starmap": "taskito.client.canvas",
+    }
+
+    def __getattr__(name):
+        if (home := _HOMES.get(name)) is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(home), name)
+        return value
+
+    def __dir__():
+        return [*globals(), *_HOMES]
+
 
 __all__ = [
     "AsyncTask",

@@ -5,8 +5,7 @@ Users import ``taskito``; nobody imports the submodules of either.
 
 from __future__ import annotations
 
-from taskito_core.breaker import Breaker, BreakerStep, KeptBreaker, StoredBreaker
-from taskito_core.bucket import CLOCK_PATIENCE, Bucket
+from taskito_core.circuit_breaker import Breaker, BreakerStep, KeptBreaker, StoredBreaker
 from taskito_core.errors import (
     ConfigError,
     JobCancelled,
@@ -23,7 +22,7 @@ from taskito_core.errors import (
     TaskTimeoutError,
     WorkerShutdown,
 )
-from taskito_core.hookspecs import Offer, OfferKind, Returned, hookimpl
+from taskito_core.hookspecs import Offer, OfferKind, Returned, RunningJob, hookimpl
 from taskito_core.job import (
     FINISHED,
     MOVES,
@@ -60,22 +59,8 @@ from taskito_core.limits import (
     RateLimiter,
     Wants,
 )
-from taskito_core.managing import (
-    Edge,
-    Facts,
-    Gate,
-    LogEntry,
-    LogFilter,
-    Managing,
-    Note,
-    PeriodicEntry,
-    PeriodicState,
-    Progress,
-    Replay,
-    Swept,
-)
 from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally, TaskMetrics
-from taskito_core.secrecy import mask_url
+from taskito_core.redact import mask_url
 from taskito_core.storage import (
     COUNT_CAP,
     Beat,
@@ -95,6 +80,21 @@ from taskito_core.storage import (
     WorkerInfo,
     WorkerStatus,
 )
+from taskito_core.storage_client import (
+    Edge,
+    Facts,
+    Gate,
+    LogEntry,
+    LogFilter,
+    Managing,
+    Note,
+    PeriodicEntry,
+    PeriodicState,
+    Progress,
+    Replay,
+    Swept,
+)
+from taskito_core.token_bucket import CLOCK_PATIENCE, Bucket
 
 __version__ = "0.1.0"
 
@@ -163,6 +163,7 @@ __all__ = [
     "Replay",
     "Retry",
     "Returned",
+    "RunningJob",
     "SerializationError",
     "Sketch",
     "SoftTimeoutError",

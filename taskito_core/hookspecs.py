@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pluggy
 
@@ -18,9 +18,6 @@ from taskito_core.job import NewJob, Outcome
 from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.metrics import Metrics
 from taskito_core.storage import Storage, StorageConfig, WorkerInfo
-
-if TYPE_CHECKING:
-    from taskito_core.context import JobContext
 
 PROJECT = "taskito"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -46,6 +43,18 @@ class Offer:
     check: Callable[[StorageConfig], None] | None = None
     #: For storage: the location a config names as people may see it, password masked.
     describe: Callable[[StorageConfig], str] | None = None
+
+
+class RunningJob(Protocol):
+    """One attempt, as code around it sees it: a ``taskito.JobContext``."""
+
+    id: str
+    task_name: str
+    queue_name: str
+    retry_count: int  #: failed attempts before this one
+    token: int  #: a fencing token: a later attempt of any job has another one
+    metadata: dict[str, Any]
+    state: dict[str, Any]  #: what one hook of this attempt leaves for a later one
 
 
 class Returned(NamedTuple):
@@ -151,7 +160,7 @@ def taskito_child_stopping() -> None:
 
 
 @hookspec(firstresult=True)
-def taskito_run_job(context: JobContext, call: Callable[[], object]) -> Returned | None:
+def taskito_run_job(context: RunningJob, call: Callable[[], object]) -> Returned | None:
     """Wrap the run of one job. Plugins add wrappers (``hookimpl(wrapper=True)``) only.
 
     Called in the child (or pool thread), once per attempt. ``call()`` runs the task function and is

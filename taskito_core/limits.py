@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from taskito_core.coerce import duration
 from taskito_core.errors import ConfigError
-from taskito_core.values import duration
 
 _RATE = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{0,9})\s*([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from taskito_core.errors import ConfigError
 from taskito_core.job import AttemptError, Claim, DeadLetter, Job, JobStatus, NewJob, Outcome, Receipt
-from taskito_core.managing import Managing
+from taskito_core.storage_client import Managing
 
 NO_CAPS: Mapping[str, int] = MappingProxyType({})
 

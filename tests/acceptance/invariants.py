@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from taskito_core.acting import CANCELLED
+from taskito.client.control import CANCELLED
 from taskito_core.job import Job, JobStatus
 from taskito_core.retry import MAX_CRASHES, MAX_INTERRUPTIONS
 from tests.acceptance.history import COMMIT, History, Turn

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from taskito_core.report import AppReport
-from taskito_core.serializers import DEFAULT, dump_call
-from taskito_core.worker.slots import SlotTable, anonymous_file
-from taskito_core.worker.wire import (
+from taskito.serialization.serializers import DEFAULT, dump_call
+from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.slots import SlotTable, anonymous_file
+from taskito.worker.ipc.wire import (
     Inbox,
     JobMessage,
     MessageType,
@@ -114,7 +114,7 @@ class Zygote:
         ours, theirs = socket.socketpair()
         self.channel = Wire(ours)
         descriptors = {"channel": theirs.fileno(), "slots": self.table.fd, "lifeline": self.lifeline[1]}
-        self.program = Program("taskito_core.worker.zygote", app, descriptors, {"slot-count": slots}, env)
+        self.program = Program("taskito.worker.child.zygote", app, descriptors, {"slot-count": slots}, env)
         theirs.close()
         self.pid = self.program.process.pid
 
@@ -286,7 +286,7 @@ class Spawned(Child):
             "lifeline": self.lifeline[1],
         }
         numbers = {"slot": 0, "slot-count": 1, "supervisor": os.getpid()}
-        self.program = Program("taskito_core.worker.child", app, descriptors, numbers, env)
+        self.program = Program("taskito.worker.child.main", app, descriptors, numbers, env)
         self.close_childs_ends()
         self.pid = self.program.process.pid
         self.printed = ""

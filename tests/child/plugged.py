@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from taskito import Queue
+from taskito.running_job.current_job import JobContext
 from taskito_core import hookimpl
-from taskito_core.context import JobContext
 from taskito_core.hookspecs import Returned
 
 queue = Queue(db_path="/nonexistent/never-opened.db")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from taskito_core.worker.arguments import EXIT_BOOT_FAILED, EXIT_SUPERVISOR_GONE
-from taskito_core.worker.wire import PROTOCOL_VERSION, MessageType, unpack_hello
+from taskito.worker.ipc.argv import EXIT_BOOT_FAILED, EXIT_SUPERVISOR_GONE
+from taskito.worker.ipc.wire import PROTOCOL_VERSION, MessageType, unpack_hello
 from tests.child.driver import PATIENCE, Child, Spawned, Zygote
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and a subreaper")
@@ -114,7 +114,7 @@ def test_an_app_that_raises_at_import_fails_with_its_own_traceback(kind: type, t
     assert text[1].startswith("Traceback (most recent call last):")
     assert text[1].rstrip().endswith("ZeroDivisionError: division by zero")
     assert "in load" in text[1]
-    assert "taskito_core" not in text[1]
+    assert "/taskito/" not in text[1]
     assert "importlib" not in text[1]
     assert code == EXIT_BOOT_FAILED
 
@@ -266,8 +266,8 @@ def test_a_child_ends_at_once_when_its_supervisor_is_gone(child: Child, socket_n
 
 
 def test_unknown_options_are_refused() -> None:
+    from taskito.worker.ipc.argv import parse_child, parse_zygote
     from taskito_core.errors import ConfigError
-    from taskito_core.worker.arguments import parse_child, parse_zygote
 
     with pytest.raises(ConfigError, match="channel"):
         parse_zygote(["app:queue", "--nonsense", "1"])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from taskito_core.worker.custody import Custody, SupervisorGone
-from taskito_core.worker.wire import (
+from taskito.worker.child.inbox import Custody, SupervisorGone
+from taskito.worker.ipc.wire import (
     Inbox,
     JobMessage,
     MessageType,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from taskito_core.worker.arguments import EXIT_BOOT_FAILED
-from taskito_core.worker.wire import MessageType, ResultKind
+from taskito.worker.ipc.argv import EXIT_BOOT_FAILED
+from taskito.worker.ipc.wire import MessageType, ResultKind
 from tests.child.driver import Spawned
 
 APP = "tests.child.plugged:queue"

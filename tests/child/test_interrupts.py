@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from taskito.serialization.serializers import DEFAULT
+from taskito.worker.ipc.wire import ResultKind, unpack_error
 from taskito_core.job import ErrorKind
-from taskito_core.serializers import DEFAULT
-from taskito_core.worker.wire import ResultKind, unpack_error
 from tests.child.driver import Child
 
 WaitUntil = Callable[..., None]

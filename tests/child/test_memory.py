@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskito_core.worker.wire import ResultKind
+from taskito.worker.ipc.wire import ResultKind
 from tests.child.driver import Child
 
 MIB = 1024 * 1024

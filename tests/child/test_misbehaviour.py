@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from taskito_core.serializers import DEFAULT
-from taskito_core.worker.arguments import EXIT_CHANNEL_BROKEN
-from taskito_core.worker.wire import ResultKind, WireError
+from taskito.serialization.serializers import DEFAULT
+from taskito.worker.ipc.argv import EXIT_CHANNEL_BROKEN
+from taskito.worker.ipc.wire import ResultKind, WireError
 from tests.child.driver import Child, Zygote
 
 WaitUntil = Callable[..., None]

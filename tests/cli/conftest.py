@@ -29,7 +29,7 @@ def send(to):
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "taskito_core.cli.main", *arguments]
+    return [sys.executable, "-m", "taskito.cli.main", *arguments]
 
 
 def environment(**variables: str) -> dict[str, str]:

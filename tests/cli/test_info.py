@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from conftest import WaitUntil
-from taskito_core.plugins import open_storage_url
+from taskito_core.plugin_manager import open_storage_url
 from taskito_core.storage import WorkerInfo
-from taskito_core.testing import make_job
+from taskito_testing import make_job
 from tests.cli.conftest import Run, command, environment
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taskito_core.cli.main import COMMANDS, defaults, main
+from taskito.cli.main import COMMANDS, defaults, main
 from tests.cli.conftest import Run
 
 UNREACHABLE = "postgresql://u:hunter2@127.0.0.1:1/d"
@@ -79,7 +79,7 @@ def test_an_error_inside_the_app_is_shown_once_with_its_traceback_and_exit_3(
     assert done.stdout == ""
     assert "broken.py" in done.stderr
     assert done.stderr.count("Traceback") <= 1
-    assert "taskito_core" not in done.stderr, "our own frames only hide theirs"
+    assert "/taskito/cli/" not in done.stderr, "our own frames only hide theirs"
     assert done.stderr.strip().splitlines()[-1].startswith("Error: cannot load 'broken:queue'")
 
 

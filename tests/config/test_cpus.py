@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from taskito_core.config import available_cpus
+from taskito.config.settings import available_cpus
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -34,7 +34,7 @@ def test_the_affinity_mask_counts() -> None:
     one = min(os.sched_getaffinity(0))
     program = (
         f"import os; os.sched_setaffinity(0, {{{one}}}); "
-        "from taskito_core.config import available_cpus; print(available_cpus())"
+        "from taskito.config.settings import available_cpus; print(available_cpus())"
     )
 
     done = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 from taskito import Queue
 from taskito_core import BreakerOptions, Offer, OfferKind, RateLimit, hookimpl
 from taskito_core.errors import ConfigError
-from taskito_core.plugins import Plugins, load
+from taskito_core.plugin_manager import Plugins, load
 from taskito_core.storage import StorageConfig
 
 OPENERS = ["open_limiter", "open_breaker"]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from taskito_core import logs
-from taskito_core.context import JobContext, entered
+from taskito.config.logging import configure
+from taskito.running_job.current_job import JobContext, entered
 from taskito_core.errors import ConfigError
 
 Bare = Callable[[], None]
@@ -33,7 +33,7 @@ def bare_logging() -> Iterator[Callable[[], None]]:
 
     yield strip
     for logger in (root, ours):
-        logger.handlers[:] = [one for one in logger.handlers if type(one).__module__ != logs.__name__]
+        logger.handlers[:] = [one for one in logger.handlers if type(one).__module__ != logging.__name__]
     root.handlers += [one for one in removed if one not in root.handlers]
     root.setLevel(kept[0])
     ours.setLevel(kept[1])
@@ -44,7 +44,7 @@ def bare_logging() -> Iterator[Callable[[], None]]:
 def test_a_record_made_inside_a_task_carries_job_task_and_attempt(logger: str, bare_logging: Bare) -> None:
     bare_logging()
     stream = io.StringIO()
-    logs.configure("info", "json", stream)
+    configure("info", "json", stream)
 
     with entered(CONTEXT):
         logging.getLogger(logger).info("half way: %d", 50, extra={"page": 7})
@@ -60,7 +60,7 @@ def test_a_record_made_inside_a_task_carries_job_task_and_attempt(logger: str, b
 def test_the_text_format_names_the_job_behind_the_message(bare_logging: Bare) -> None:
     bare_logging()
     stream = io.StringIO()
-    logs.configure("info", "text", stream)
+    configure("info", "text", stream)
 
     with entered(CONTEXT):
         logging.getLogger("taskito").info("hello")
@@ -72,7 +72,7 @@ def test_the_text_format_names_the_job_behind_the_message(bare_logging: Bare) ->
 def test_no_password_leaves_through_a_log_line(style: str, bare_logging: Bare) -> None:
     bare_logging()
     stream = io.StringIO()
-    logs.configure("info", style, stream)
+    configure("info", style, stream)
     url = "postgresql://u:hunter2@h/d"
 
     try:
@@ -87,7 +87,7 @@ def test_no_password_leaves_through_a_log_line(style: str, bare_logging: Bare) -
 def test_records_below_the_level_are_not_shown(bare_logging: Bare) -> None:
     bare_logging()
     stream = io.StringIO()
-    logs.configure("warning", "text", stream)
+    configure("warning", "text", stream)
 
     logging.getLogger("taskito").info("quiet")
     logging.getLogger("users").info("quiet too")
@@ -98,8 +98,8 @@ def test_records_below_the_level_are_not_shown(bare_logging: Bare) -> None:
 def test_configuring_twice_shows_a_record_once(bare_logging: Bare) -> None:
     bare_logging()
     first, second = io.StringIO(), io.StringIO()
-    logs.configure("info", "text", first)
-    logs.configure("info", "text", second)
+    configure("info", "text", first)
+    configure("info", "text", second)
 
     logging.getLogger("taskito").info("once")
 
@@ -112,7 +112,7 @@ def test_an_app_that_configured_logging_keeps_its_handlers_and_its_records(bare_
     theirs, ours = io.StringIO(), io.StringIO()
     logging.getLogger().addHandler(logging.StreamHandler(theirs))
 
-    logs.configure("info", "text", ours)
+    configure("info", "text", ours)
     logging.getLogger("taskito").warning("from taskito")
     logging.getLogger("users").warning("from the app")
 
@@ -124,4 +124,4 @@ def test_an_app_that_configured_logging_keeps_its_handlers_and_its_records(bare_
 @pytest.mark.parametrize(("level", "style"), [("loud", "text"), ("info", "xml")])
 def test_an_unknown_level_or_format_is_refused_with_the_known_ones(level: str, style: str) -> None:
     with pytest.raises(ConfigError, match="must be one of"):
-        logs.configure(level, style)
+        configure(level, style)

@@ -12,7 +12,7 @@ import pytest
 
 from taskito_core import Offer, OfferKind, Returned, hookimpl
 from taskito_core.errors import ConfigError
-from taskito_core.plugins import Plugins, load, open_storage_url
+from taskito_core.plugin_manager import Plugins, load, open_storage_url
 from taskito_core.storage import StorageConfig
 
 Install = Callable[..., None]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from taskito import ConfigError, Queue
-from taskito_core.app import load_app, report
-from taskito_core.config import available_cpus
+from taskito.client.load_app import load_app, report
+from taskito.config.settings import available_cpus
 
 BACKENDS = {
     "sqlite": {},
@@ -269,7 +269,7 @@ def test_s92_an_app_in_the_current_directory_is_found_and_every_queue_it_names_r
         "@queue.task(queue='reports')\ndef three(): ...\n"
     )
     program = """
-from taskito_core.app import load_app, report
+from taskito.client.load_app import load_app, report
 print(report(load_app("an_app:queue"), "an_app:queue").queues)
 """
 

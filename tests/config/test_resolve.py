@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from taskito import Queue
-from taskito_core.config import RULES, UNSET, Origin, Settings, Source, project_table, resolve
+from taskito.config.settings import RULES, UNSET, Origin, Settings, Source, project_table, resolve
 from taskito_core.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskito_core.secrecy import mask_text, mask_url
+from taskito_core.redact import mask_text, mask_url
 
 MASKED = [
     ("postgresql://u:hunter2@h:5432/db", "postgresql://u:***@h:5432/db"),

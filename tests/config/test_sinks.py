@@ -12,7 +12,7 @@ from taskito import Queue
 from taskito_core import Offer, OfferKind, hookimpl
 from taskito_core.errors import ConfigError
 from taskito_core.metrics import Tally
-from taskito_core.plugins import Plugins, load
+from taskito_core.plugin_manager import Plugins, load
 from taskito_core.storage import StorageConfig
 
 

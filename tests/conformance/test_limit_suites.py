@@ -9,9 +9,9 @@ import pytest
 
 from taskito_core.job import new_id
 from taskito_core.limits import Admission, BreakerOptions, BreakerState, Grant, RateLimit, Wants
-from taskito_core.memory.store import forget
 from taskito_core.storage import StorageConfig
-from taskito_core.testing import (
+from taskito_kv.store import forget
+from taskito_testing import (
     CircuitBreakerConformance,
     MemoryCircuitBreaker,
     MemoryRateLimiter,

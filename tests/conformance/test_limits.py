@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from taskito_core.job import new_id
-from taskito_core.memory.store import forget
-from taskito_core.testing import CircuitBreakerConformance, RateLimiterConformance
+from taskito_kv.store import forget
+from taskito_testing import CircuitBreakerConformance, RateLimiterConformance
 from tools import leaks
 from tools.private_postgres import Server
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from taskito_core.job import new_id
-from taskito_core.memory.store import forget
-from taskito_core.testing import StorageConformance
+from taskito_kv.store import forget
+from taskito_testing import StorageConformance
 
 
 class TestMemory(StorageConformance):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from taskito_core.job import new_id
-from taskito_core.memory.store import forget
-from taskito_core.testing import MetricsConformance
+from taskito_kv.store import forget
+from taskito_testing import MetricsConformance
 
 
 class TestMemory(MetricsConformance):

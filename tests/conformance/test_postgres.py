@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from taskito_core import Storage
-from taskito_core.testing import StorageConformance
+from taskito_testing import StorageConformance
 from tools import leaks
 from tools.private_postgres import Server
 

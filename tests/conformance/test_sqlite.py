@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from taskito_core import Storage
-from taskito_core.testing import StorageConformance
+from taskito_testing import StorageConformance
 
 
 class TestSqlite(StorageConformance):

@@ -10,10 +10,10 @@ import pytest
 
 from taskito_core.errors import ConfigError
 from taskito_core.job import Job, JobStatus, NewJob, Outcome, Receipt, Release, new_id
-from taskito_core.managing import PeriodicState
-from taskito_core.memory.store import forget
 from taskito_core.storage import Beat, Exchange, Storage, StorageConfig, Want
-from taskito_core.testing import (
+from taskito_core.storage_client import PeriodicState
+from taskito_kv.store import forget
+from taskito_testing import (
     MemoryStorage,
     StorageConformance,
     complete,
@@ -21,8 +21,8 @@ from taskito_core.testing import (
     missing_methods,
     retry,
 )
-from taskito_core.testing import check as checking
-from taskito_core.testing.opening import contract_methods, unreachable_variant
+from taskito_testing import check as checking
+from taskito_testing.opening import contract_methods, unreachable_variant
 
 pytest_plugins = ["pytester"]
 
@@ -224,8 +224,8 @@ def test_a_subclass_may_add_tests_of_its_own() -> None:
 
 _THIRD_PARTY = """
     import pytest
-    from taskito_core.testing import MemoryStorage, StorageConformance
-    from taskito_core.testing import conformance
+    from taskito_testing import MemoryStorage, StorageConformance
+    from taskito_testing import conformance
 
     class TestMine(StorageConformance):
         single_process = True
@@ -258,7 +258,7 @@ def test_a_failure_explains_itself_because_assertions_are_rewritten(pytester: py
     pytester.makepyfile(
         test_mine="""
         import pytest
-        from taskito_core.testing import MemoryStorage, StorageConformance
+        from taskito_testing import MemoryStorage, StorageConformance
 
         class TestMine(StorageConformance):
             @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from taskito_core import config
-from taskito_core.cli.main import COMMANDS, main
-from taskito_core.discovery import HOOKS
+from taskito.cli.main import COMMANDS, main
+from taskito.config import settings
+from taskito_core.plugin_discovery import HOOKS
 from tools import documents
 
 PAGES = documents.pages()
@@ -55,7 +55,7 @@ def test_every_setting_is_documented_with_its_variable() -> None:
     page = PAGES["docs/configuration.md"]
 
     missing = [
-        name for name in config.RULES if f"| `{name}` | `{config.ENV_PREFIX}{name.upper()}` |" not in page
+        name for name in settings.RULES if f"| `{name}` | `{settings.ENV_PREFIX}{name.upper()}` |" not in page
     ]
 
     assert missing == []

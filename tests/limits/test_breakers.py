@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskito_core.breaker import Breaker, Probes
+from taskito_core.circuit_breaker import Breaker, Probes
 from taskito_core.limits import Admission, BreakerOptions, BreakerState
 
 CLOSED, OPEN, HALF_OPEN = BreakerState

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskito_core.bucket import Bucket
 from taskito_core.limits import RateLimit
+from taskito_core.token_bucket import Bucket
 
 
 class Call(NamedTuple):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from taskito.worker.dispatch.dispatcher import Dispatcher
+from taskito.worker.dispatch.inflight import Death
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error, pack_result, unpack_results
 from taskito_core.job import Claim, ErrorInfo, ErrorKind
 from taskito_core.metrics import Tally
-from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
-from taskito_core.worker.dispatcher import Dispatcher
-from taskito_core.worker.lanes import Death
-from taskito_core.worker.wire import ResultKind, ResultMessage, pack_error, pack_result, unpack_results
 
 KILLED = ErrorInfo(ErrorKind.CRASH, "SIGKILL", "the process running the job was killed by SIGKILL")
 MIB = 1024 * 1024

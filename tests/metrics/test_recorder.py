@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from conftest import WaitUntil
+from taskito.worker.store import metrics as recording
+from taskito.worker.store.metrics import INTERVAL, PATIENCE, Recorder
 from taskito_core.errors import StorageUnavailable
 from taskito_core.metrics import Tallies, Tally
-from taskito_core.worker import recorder as recording
-from taskito_core.worker.recorder import INTERVAL, PATIENCE, Recorder
 
 
 class Sink:

@@ -22,7 +22,7 @@ from taskito import (
     current_job,
 )
 from taskito_core import Returned, hookimpl
-from taskito_core.plugins import Plugins
+from taskito_core.plugin_manager import Plugins
 
 from .conftest import LONG, Calls, Journal
 

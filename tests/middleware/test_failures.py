@@ -13,8 +13,8 @@ import pytest
 
 from conftest import WaitUntil
 from taskito import AttemptError, ErrorKind, JobContext, MaxRetriesExceededError, Queue, TaskitoError
-from taskito_core.app import report
-from taskito_core.report import AppReport
+from taskito.client.load_app import report
+from taskito.worker.ipc.app_manifest import AppReport
 from tests.faults.harness import Worker
 
 from .conftest import LONG, Calls, Journal

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from taskito.running_job.current_job import JobContext
+from taskito.worker.ipc import platform
+from taskito.worker.ipc.failure_events import Notice, pack_notice
+from taskito.worker.ipc.wire import MessageType, ResultKind, pack
 from taskito_core import AttemptError, ErrorKind
-from taskito_core.context import JobContext
-from taskito_core.worker import platform
-from taskito_core.worker.notices import Notice, pack_notice
-from taskito_core.worker.wire import MessageType, ResultKind, pack
 from tests.child.driver import Spawned
 
 pytestmark = pytest.mark.skipif(not platform.can_use_zygote(), reason="the driver needs Linux: /proc")

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from taskito_core.context import JobContext
+from taskito.running_job.current_job import JobContext
+from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.failure_events import (
+    MOST_WAITING,
+    Notice,
+    WaitingNotices,
+    notices_of,
+    pack_notice,
+    unpack_notice,
+)
+from taskito.worker.ipc.wire import Inbox, MessageType, WireError
 from taskito_core.job import (
     AttemptError,
     Charge,
@@ -18,18 +29,7 @@ from taskito_core.job import (
     Release,
     Retry,
 )
-from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
-from taskito_core.worker.lanes import Entry
-from taskito_core.worker.notices import (
-    MOST_WAITING,
-    Notice,
-    WaitingNotices,
-    notices_of,
-    pack_notice,
-    unpack_notice,
-)
-from taskito_core.worker.wire import Inbox, MessageType, WireError
 
 ERROR = ErrorInfo(ErrorKind.RAISED, "ValueError", "nö \N{SNAKE}", "Traceback ...")
 

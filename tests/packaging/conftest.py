@@ -17,6 +17,8 @@ PROJECTS = {
     "taskito-core": ROOT,
     "taskito-sqlite": ROOT / "plugins/taskito_sqlite",
     "taskito-postgres": ROOT / "plugins/taskito_postgres",
+    "taskito-kv": ROOT / "plugins/taskito_kv",
+    "taskito-testing": ROOT / "plugins/taskito_testing",
     "taskito-only-limiter": ROOT / "tests/packaging/only_limiter",
     "taskito-misspelt-limiter": ROOT / "tests/packaging/misspelt_limiter",
 }

@@ -78,7 +78,7 @@ def test_a_plugins_wheel_brings_code_types_and_migrations(plugin: str, wheels: d
 def test_the_cores_wheel_brings_two_typed_packages_and_no_tests(wheels: dict[str, Path]) -> None:
     built = names(wheels["taskito-core"])
 
-    assert {"taskito/py.typed", "taskito_core/py.typed", "taskito_core/cli/main.py"} <= built
+    assert {"taskito/py.typed", "taskito_core/py.typed", "taskito/cli/main.py"} <= built
     tops = {name.partition("/")[0] for name in built}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"taskito", "taskito_core"}
     assert any(name.endswith("/licenses/LICENSE") for name in built)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from taskito.cron.schedule import CATCH_UP, MAX_CATCH_UP, Schedule, due, slot_id
 from taskito_core.job import new_id
-from taskito_core.periodic import CATCH_UP, MAX_CATCH_UP, Schedule, due, slot_id
 from tests.periodic.clocks import moment, shown
 
 HOURLY, MINUTELY, SECONDLY = Schedule("@hourly"), Schedule("* * * * *"), Schedule("* * * * * *")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskito import ConfigError
-from taskito_core.periodic import Schedule
+from taskito.cron.schedule import Schedule
 
 LETTERS = st.text(string.digits + "*,-/#?@ lwhrL" + "\t\n\0é", max_size=8)
 WORDS = st.sampled_from(
@@ -106,7 +106,7 @@ class NoTzdata(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, NoTzdata())
-from taskito_core.periodic import Schedule
+from taskito.cron.schedule import Schedule
 print(Schedule("@daily").describe_next(0, 1))
 Schedule("@daily", "Europe/Berlin")
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskito_core.periodic import Schedule
+from taskito.cron.schedule import Schedule
 from tests.periodic.clocks import moment, shown
 
 NEW_YORK = "America/New_York"

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from taskito import ConfigError
-from taskito_core.periodic import Schedule
+from taskito.cron.schedule import Schedule
 from tests.periodic.clocks import ZONES, turns
 
 MINUTE = timedelta(minutes=1)

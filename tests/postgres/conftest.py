@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from taskito_core import StorageConfig
-from taskito_core.testing.factories import make_worker
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import make_worker
 
 OpenStorage = Callable[..., PostgresStorage]
 

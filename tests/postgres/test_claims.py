@@ -6,9 +6,9 @@ from typing import Any
 
 import psycopg
 
-from taskito_core.testing.factories import claim, make_job, release
 from taskito_postgres import claims
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import claim, make_job, release
 
 
 def test_a_claim_stays_cheap_with_many_future_jobs_of_a_higher_priority(

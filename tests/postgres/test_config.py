@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from taskito_core import ConfigError, OfferKind, StorageConfig, StorageError, StorageUnavailable
-from taskito_core.testing.factories import make_job
 from taskito_postgres import hooks, location
+from taskito_testing.factories import make_job
 
 from .conftest import OpenStorage
 

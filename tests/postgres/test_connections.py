@@ -14,7 +14,7 @@ import pytest
 
 from conftest import WaitUntil
 from taskito_core import StorageError, StorageUnavailable
-from taskito_core.testing.factories import claim, complete, make_job, make_worker
+from taskito_testing.factories import claim, complete, make_job, make_worker
 
 from .conftest import OpenStorage
 

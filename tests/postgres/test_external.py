@@ -16,8 +16,8 @@ from sqlalchemy.pool import NullPool
 
 from conftest import WaitUntil
 from taskito_core import ConfigError, JobStatus
-from taskito_core.testing.factories import claim, complete, enqueue_and_claim, make_job, status_of, want
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import claim, complete, enqueue_and_claim, make_job, status_of, want
 
 from .conftest import OpenStorage
 

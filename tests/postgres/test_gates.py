@@ -12,9 +12,9 @@ import pytest
 
 from conftest import WaitUntil
 from taskito_core import Gate, Job, JobFilter, JobStatus, NewJob
-from taskito_core.testing.factories import claim, complete, dead, enqueue_and_claim, make_job, status_of, want
 from taskito_postgres import gates
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import claim, complete, dead, enqueue_and_claim, make_job, status_of, want
 
 from .test_statements import someone_is_blocked
 

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from taskito_core.testing.factories import claim, complete, make_job, retry
 from taskito_postgres import breakers, claims, gates, journal, limits, sql, upkeep
 from taskito_postgres.sql import Statements
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import claim, complete, make_job, retry
 
 MODULES = (sql, claims, gates, upkeep, journal, limits, breakers)
 HOT = tuple(statement for module in MODULES for statement in module.HOT)

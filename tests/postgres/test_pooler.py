@@ -18,9 +18,9 @@ import pytest
 from conftest import WaitUntil
 from taskito import MaxRetriesExceededError, Queue
 from taskito_core import Outcome, new_id
-from taskito_core.testing.factories import claim, complete, dead, make_job, make_worker, retry, want
 from taskito_postgres.session import is_pooled
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import claim, complete, dead, make_job, make_worker, retry, want
 
 from .conftest import OpenStorage
 

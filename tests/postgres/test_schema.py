@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from taskito_core import ConfigError, Dead, DeadReason, StorageError, Want
-from taskito_core.testing.factories import claim, error_info, make_job, make_worker, new_token, want
 from taskito_postgres import migrate
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import claim, error_info, make_job, make_worker, new_token, want
 
 from .conftest import OpenStorage
 
@@ -98,7 +98,7 @@ def test_eight_processes_that_start_at_once_all_succeed_and_one_migrates(postgre
     program = """
 import sys
 from taskito_core import StorageConfig
-from taskito_core.testing.factories import make_job
+from taskito_testing.factories import make_job
 from taskito_postgres.storage import PostgresStorage
 storage = PostgresStorage(StorageConfig(backend="postgres", db_url=sys.argv[1], schema="eight"))
 sys.stdin.readline()  # all start together

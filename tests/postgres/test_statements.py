@@ -12,7 +12,8 @@ import pytest
 
 from conftest import WaitUntil
 from taskito_core import Claim, ErrorKind, JobStatus, Outcome
-from taskito_core.testing.factories import (
+from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import (
     claim,
     complete,
     dead,
@@ -22,7 +23,6 @@ from taskito_core.testing.factories import (
     retry,
     want,
 )
-from taskito_postgres.storage import PostgresStorage
 
 from .conftest import OpenStorage
 

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from taskito_core import DeadReason, JobFilter, JobStatus, NewJob, StorageError, new_id
-from taskito_core.testing.factories import claim, complete, enqueue_and_claim, error_info, make_job, retry
 from taskito_postgres import settle
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import claim, complete, enqueue_and_claim, error_info, make_job, retry
 
 
 def test_an_outcome_that_cannot_be_stored_becomes_a_failed_job_and_the_rest_is_recorded(

@@ -13,10 +13,10 @@ import pytest
 
 from conftest import WaitUntil
 from taskito_core import Wakeups, WorkerInfo
-from taskito_core.testing.factories import claim, complete, make_job, make_worker, release
 from taskito_postgres import location
 from taskito_postgres.ring import Ringer
 from taskito_postgres.storage import PostgresStorage
+from taskito_testing.factories import claim, complete, make_job, make_worker, release
 
 from .conftest import OpenStorage
 

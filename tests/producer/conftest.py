@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from taskito import Queue
+from taskito.worker.child.runner import Runner
+from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.wire import ResultKind, unpack_error
 from taskito_core.job import ErrorInfo, ErrorKind, Outcome
-from taskito_core.report import TaskPolicy
 from taskito_core.retry import Crashed, Raised, Returned, decide
 from taskito_core.storage import WorkerInfo
-from taskito_core.testing import make_worker, want
-from taskito_core.worker.lanes import Entry
-from taskito_core.worker.run import Runner
-from taskito_core.worker.wire import ResultKind, unpack_error
+from taskito_testing import make_worker, want
 
 Work = Callable[..., list[Outcome]]
 

@@ -20,10 +20,10 @@ from taskito import (
     TaskCancelledError,
     TaskitoError,
 )
-from taskito_core.managing import LogEntry
-from taskito_core.serializers import DEFAULT, dump_call
-from taskito_core.testing import claim, make_worker
-from taskito_core.testing.factories import make_entry
+from taskito.serialization.serializers import DEFAULT, dump_call
+from taskito_core.storage_client import LogEntry
+from taskito_testing import claim, make_worker
+from taskito_testing.factories import make_entry
 from tests.producer.conftest import Work
 
 HOUR = 3600

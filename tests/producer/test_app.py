@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from taskito_core.app import AppLoadError, load_app, report
-from taskito_core.report import AppReport
+from taskito.client.load_app import AppLoadError, load_app, report
+from taskito.worker.ipc.app_manifest import AppReport
 
 APP = """
 from taskito import Queue
@@ -97,7 +97,7 @@ def test_the_report_says_all_that_a_supervisor_needs(directory: Path) -> None:
     assert told.queues == ("default", "mail")
     assert (told.workers, told.max_payload) == (3, 1000)
     assert "shop_app" in told.modules
-    assert not {"pytest", "json", "taskito_core.app", "click", "taskito_sqlite"} & set(told.modules)
+    assert not {"pytest", "json", "taskito.client.load_app", "click", "taskito_sqlite"} & set(told.modules)
     assert "left-running" in told.threads
     policy = told.tasks["shop_app.send"]
     assert (policy.queue, policy.timeout, policy.soft_timeout, policy.retry.max_retries) == (

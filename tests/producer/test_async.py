@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from taskito import JobResult, JobStatus, Queue, Task, TaskFailedError
-from taskito_core import aio
+from taskito.client import aio
 
 Work = Callable[..., Any]
 
@@ -87,7 +87,7 @@ def test_an_error_arrives_as_itself(queue: Queue, work: Work) -> None:
 
 
 def test_an_abandoned_wait_ends_its_thread(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskito_core.result._GLANCE", 0.05)
+    monkeypatch.setattr("taskito.client.result._GLANCE", 0.05)
     job = queue.enqueue("t")
 
     async def main() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from taskito import ConfigError, JobNotFoundError, JobStatus, Queue, Task, TaskCancelledError
+from taskito.client.concurrency import LONGEST_KEY
 from taskito_core.hookspecs import hookimpl
 from taskito_core.job import Job, NewJob
-from taskito_core.places import LONGEST_KEY
 from tests.producer.conftest import Work
 
 HOUR = 3600

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from taskito import JobContext, current_job
-from taskito_core.context import CurrentJob, entered
+from taskito.running_job.current_job import CurrentJob, entered
 
 FIELDS = ("id", "task_name", "queue_name", "retry_count", "token", "metadata")
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from taskito import ConfigError, JobSpec, PayloadTooLarge, Queue, SerializationError, StorageUnavailable, Task
+from taskito.serialization.serializers import DEFAULT, load_call
 from taskito_core.hookspecs import hookimpl
 from taskito_core.job import Job, NewJob, Receipt
-from taskito_core.serializers import DEFAULT, load_call
 from tests.producer.conftest import Work
 
 Add = Task[..., int]

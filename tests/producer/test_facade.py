@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import taskito
 import taskito_core
 
 ROOT = Path(__file__).resolve().parents[2]
+#: What the facade's own source needs.
+_NO_NAMES = {"annotations", "import_module", "TYPE_CHECKING"}
 
 NAMES = [
     "AsyncTask",
@@ -71,8 +75,23 @@ NAMES = [
 
 def test_the_facade_has_these_names_and_no_others() -> None:
     assert taskito.__all__ == NAMES
-    public = {name for name in vars(taskito) if not name.startswith("_")} - {"annotations"}
+    public = {name for name in dir(taskito) if not name.startswith("_")} - _NO_NAMES
+    public = {name for name in public if not isinstance(getattr(taskito, name), ModuleType)}
     assert public == set(NAMES) - {"__version__"}
+
+
+def test_the_lazy_names_are_those_that_type_checkers_see() -> None:
+    tree = ast.parse(Path(taskito.__file__).read_text())
+    [guarded] = [node for node in tree.body if isinstance(node, ast.If)]
+
+    seen = {
+        alias.name: node.module
+        for node in guarded.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert seen == taskito._HOMES  # type: ignore[attr-defined]
 
 
 def test_every_class_says_where_it_is_imported_from() -> None:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskito import JsonSerializer, SerializationError
-from taskito_core.serializers import dump_call, load_call
+from taskito.serialization.serializers import dump_call, load_call
 
 serializer = JsonSerializer()
 ran: list[str] = []

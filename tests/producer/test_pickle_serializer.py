@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskito import ConfigError, PickleSerializer, SerializationError
-from taskito_core.serializers import dump_call, load_call
+from taskito.serialization.serializers import dump_call, load_call
 
 serializer = PickleSerializer(key="a secret")
 

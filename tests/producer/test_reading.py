@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskito import ConfigError, DeadReason, JobStatus, Queue
-from taskito_core.testing import claim, make_worker, retry
+from taskito_testing import claim, make_worker, retry
 
 Work = Callable[..., Any]
 

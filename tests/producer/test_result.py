@@ -25,7 +25,7 @@ from taskito import (
     current_job,
 )
 from taskito_core.job import DeadReason, ErrorKind
-from taskito_core.testing import claim, dead, error_info, make_worker
+from taskito_testing import claim, dead, error_info, make_worker
 
 Work = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from taskito import ConfigError, Queue, TaskitoError
-from taskito_core.launcher import command
+from taskito.worker.subprocess_worker import command
 
 APP = """
 import os, sys, threading
@@ -131,7 +131,7 @@ def test_the_command_line_names_the_app_and_no_secret() -> None:
     words = command("app:queue", ("a", "b"), 3, 12.5, 60)
 
     assert words[1:] == [
-        *("-m", "taskito_core.cli.main", "worker", "--app", "app:queue"),
+        *("-m", "taskito.cli.main", "worker", "--app", "app:queue"),
         *("--graceful-timeout", "12.5", "--boot-timeout", "60", "--procs", "3", "--queues", "a,b"),
     ]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from taskito_core import Outcome
 from taskito_core.errors import StorageError
 from taskito_core.storage import StorageConfig
-from taskito_core.testing import complete, dead, make_job, make_worker, release, retry, want
 from taskito_sqlite import connection
 from taskito_sqlite.storage import SqliteStorage
 from taskito_sqlite.turn import Turn
+from taskito_testing import complete, dead, make_job, make_worker, release, retry, want
 
 
 def produce(path: str, name: str, number: str, gate: str = "") -> None:

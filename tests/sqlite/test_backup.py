@@ -11,8 +11,8 @@ import pytest
 
 from conftest import WaitUntil
 from taskito_core import JobFilter, JobStatus
-from taskito_core.testing import complete, make_job, make_worker, want
 from taskito_sqlite.storage import SqliteStorage
+from taskito_testing import complete, make_job, make_worker, want
 from tests.sqlite.conftest import Open, Spawn
 
 LIVE = (JobStatus.PENDING, JobStatus.RUNNING)

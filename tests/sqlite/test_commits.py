@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from taskito_core.testing import claim, complete, make_job, make_worker, want
 from taskito_sqlite import checkpoint
 from taskito_sqlite.connection import CHECKPOINT_PAGES
 from taskito_sqlite.storage import SqliteStorage
+from taskito_testing import claim, complete, make_job, make_worker, want
 from tests.sqlite.conftest import Open
 
 FULL, NORMAL = 2, 1

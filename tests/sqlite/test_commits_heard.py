@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from conftest import WaitUntil
-from taskito_core.testing import claim, complete, enqueue_and_claim, make_job, make_worker, want
 from taskito_sqlite import doorbell
 from taskito_sqlite.storage import SqliteStorage
+from taskito_testing import claim, complete, enqueue_and_claim, make_job, make_worker, want
 from tests.sqlite.conftest import Open
 from tests.sqlite.connections import explicit, plain, sqlalchemy_session
 

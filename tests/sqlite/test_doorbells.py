@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from taskito_core import StorageConfig
-from taskito_core.testing import complete, enqueue_and_claim, make_job, make_worker, want
 from taskito_sqlite import doorbell
 from taskito_sqlite.storage import SqliteStorage
+from taskito_testing import complete, enqueue_and_claim, make_job, make_worker, want
 from tests.sqlite.conftest import Open
 
 LONG = 30.0

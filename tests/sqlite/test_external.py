@@ -15,9 +15,9 @@ import sqlalchemy
 from sqlalchemy.orm import Session
 
 from taskito_core import ConfigError, JobStatus, StorageUnavailable
-from taskito_core.testing import claim, complete, enqueue_and_claim, make_job, make_worker
-from taskito_core.testing.factories import status_of
 from taskito_sqlite.storage import SqliteStorage
+from taskito_testing import claim, complete, enqueue_and_claim, make_job, make_worker
+from taskito_testing.factories import status_of
 from tests.sqlite.connections import every_kind, explicit_engine, plain_engine
 
 LONG = 30.0

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
-from taskito_core.testing import make_job
 from taskito_sqlite import filesystem
 from taskito_sqlite.connection import require_version
 from taskito_sqlite.storage import SqliteStorage
+from taskito_testing import make_job
 from tests.sqlite.conftest import Open
 
 MOUNTS = """\

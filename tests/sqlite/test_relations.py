@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from taskito_core import Claim, JobFilter, JobStatus, NewJob
-from taskito_core.testing import claim, complete, enqueue_and_claim, make_job, make_worker, want
-from taskito_core.testing.factories import status_of
 from taskito_sqlite import migrate
 from taskito_sqlite.storage import SqliteStorage
+from taskito_testing import claim, complete, enqueue_and_claim, make_job, make_worker, want
+from taskito_testing.factories import status_of
 from tests.sqlite.conftest import Open
 
 #: How code of version 0001 records a result: it knows nothing of places and parents.

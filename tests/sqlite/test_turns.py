@@ -13,10 +13,10 @@ import pytest
 from conftest import WaitUntil
 from taskito_core.errors import StorageUnavailable
 from taskito_core.storage import JobFilter
-from taskito_core.testing import claim, complete, make_job, make_worker, want
 from taskito_sqlite import connection, turn
 from taskito_sqlite.storage import SqliteStorage
 from taskito_sqlite.turn import Turn
+from taskito_testing import claim, complete, make_job, make_worker, want
 from tests.sqlite.conftest import Open, Spawn
 
 PRODUCERS = 8

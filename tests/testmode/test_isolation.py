@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from taskito import ConfigError, Queue, StorageUnavailable
-from taskito_core.memory import store
+from taskito_kv import store
 
 from .conftest import LONG
 

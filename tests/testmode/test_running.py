@@ -25,10 +25,10 @@ from taskito import (
     WorkerShutdown,
     current_job,
 )
+from taskito.client.inline import LONGEST_CHAIN
 from taskito_core import hookimpl
 from taskito_core.job import DeadReason, NewJob, Outcome
-from taskito_core.plugins import Plugins
-from taskito_core.worker.inline import LONGEST_CHAIN
+from taskito_core.plugin_manager import Plugins
 
 from .conftest import LONG
 

@@ -8,8 +8,8 @@ import pytest
 
 from taskito import Queue
 from taskito_core.job import new_id
-from taskito_core.memory.store import forget
-from taskito_core.testing.plugin import register_memory_plugin
+from taskito_kv.store import forget
+from taskito_testing.plugin import register_memory_plugin
 
 LONG = 60.0  #: seconds that are never reached
 

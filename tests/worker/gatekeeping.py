@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.store.admission import Gatekeeper
+from taskito.worker.store.cron import Schedules
+from taskito.worker.store.errands import Errands, Visit
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import Claim, Outcome, new_id
 from taskito_core.limits import BreakerOptions, BreakerState, Grant, RateLimit, Wants
-from taskito_core.memory.limits import MemoryCircuitBreaker, MemoryRateLimiter
-from taskito_core.memory.storage import MemoryStorage
-from taskito_core.plugins import Plugins
-from taskito_core.report import TaskPolicy
+from taskito_core.plugin_manager import Plugins
 from taskito_core.retry import RetryPolicy
 from taskito_core.storage import Exchange, StorageConfig, Want
-from taskito_core.testing.factories import (
+from taskito_kv.limits import MemoryCircuitBreaker, MemoryRateLimiter
+from taskito_kv.storage import MemoryStorage
+from taskito_testing.factories import (
     make_job,
     make_worker,
     want,
 )
-from taskito_core.worker.errands import Errands, Visit
-from taskito_core.worker.gatekeeper import Gatekeeper
-from taskito_core.worker.lanes import Entry
-from taskito_core.worker.schedules import Schedules
 
 #: Nothing is refilled, and nothing cools down, while a test runs.
 FEW, OPTIONS = RateLimit(rate=0.001, burst=3), BreakerOptions(threshold=2, window=3600, cooldown=3600)

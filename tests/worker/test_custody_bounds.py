@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from taskito.worker.dispatch.dispatcher import MAX_FRAME_SIZE, Dispatcher
+from taskito.worker.dispatch.inflight import Death
+from taskito.worker.ipc.wire import MAX_MESSAGE, pack_jobs
 from taskito_core.job import ErrorInfo, ErrorKind
-from taskito_core.worker.dispatcher import MAX_FRAME_SIZE, Dispatcher
-from taskito_core.worker.lanes import Death
-from taskito_core.worker.wire import MAX_MESSAGE, pack_jobs
 from tests.worker.test_dispatcher import claim, learn_fast, policy, returned, sent
 
 MIB = 1024 * 1024

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taskito.worker.dispatch.dispatcher import Dispatcher
+from taskito.worker.dispatch.inflight import Death, Entry
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
 from taskito_core.job import Claim, Complete, Dead, ErrorInfo, ErrorKind, Release, Retry
-from taskito_core.report import TaskPolicy
 from taskito_core.retry import MAX_CRASHES, RetryPolicy
-from taskito_core.worker.dispatcher import Dispatcher
-from taskito_core.worker.lanes import Death, Entry
-from taskito_core.worker.wire import ResultKind, ResultMessage, pack_error
 
 TASKS = {name: TaskPolicy(name, "default", RetryPolicy(max_retries=2), 0.0) for name in ("fast", "slow")}
 

@@ -10,26 +10,26 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from taskito.worker.dispatch.dispatcher import Dispatcher
+from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.wire import ResultKind, ResultMessage
+from taskito.worker.store.admission import Gatekeeper
+from taskito.worker.store.client import RETRY_LAST, StoreDesk
+from taskito.worker.store.cron import Schedules
+from taskito.worker.store.errands import Errands
+from taskito.worker.store.lease import BEAT_INTERVAL
+from taskito.worker.store.liveness import Neighbours
+from taskito.worker.store.rounds import INTERVALS, Round
+from taskito.worker.store.thread import Answer
 from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import JobStatus, Outcome
-from taskito_core.memory.storage import MemoryStorage
-from taskito_core.plugins import Plugins
-from taskito_core.report import TaskPolicy
+from taskito_core.plugin_manager import Plugins
 from taskito_core.retry import RetryPolicy
 from taskito_core.storage import Exchange, StorageConfig, Wakeups, Want, WorkerInfo
-from taskito_core.testing.factories import make_job, make_worker
-from taskito_core.worker.desk import RETRY_LAST, StoreDesk
-from taskito_core.worker.dispatcher import Dispatcher
-from taskito_core.worker.errands import Errands
-from taskito_core.worker.gatekeeper import Gatekeeper
-from taskito_core.worker.lanes import Entry
-from taskito_core.worker.lifeline import Neighbours
-from taskito_core.worker.peers import BEAT_INTERVAL
-from taskito_core.worker.rounds import INTERVALS, Round
-from taskito_core.worker.schedules import Schedules
-from taskito_core.worker.store import Answer
-from taskito_core.worker.wire import ResultKind, ResultMessage
+from taskito_kv.storage import MemoryStorage
+from taskito_testing.factories import make_job, make_worker
 
 
 class Unsteady(MemoryStorage):

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from taskito.worker.dispatch.dispatcher import (
+    BUFFER_PATIENCE,
+    MAX_FRAME,
+    RECALL_AFTER,
+    SILENT_AFTER,
+    Dispatcher,
+)
+from taskito.worker.dispatch.inflight import Death
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
 from taskito_core.job import (
     Charge,
     Claim,
@@ -15,11 +25,7 @@ from taskito_core.job import (
     Release,
     Retry,
 )
-from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
-from taskito_core.worker.dispatcher import BUFFER_PATIENCE, MAX_FRAME, RECALL_AFTER, SILENT_AFTER, Dispatcher
-from taskito_core.worker.lanes import Death
-from taskito_core.worker.wire import ResultKind, ResultMessage, pack_error
 
 KILLED = ErrorInfo(ErrorKind.CRASH, "SIGKILL", "the process running the job was killed by SIGKILL")
 

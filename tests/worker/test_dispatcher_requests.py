@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from taskito.worker.dispatch.dispatcher import FRESH, Dispatcher
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_delay
+from taskito.worker.store.outbox import MAX_BATCH, Batches
 from taskito_core.job import Cancelled, Claim, Complete, Release
 from taskito_core.limits import RateLimit
-from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
-from taskito_core.worker.batches import MAX_BATCH, Batches
-from taskito_core.worker.dispatcher import FRESH, Dispatcher
-from taskito_core.worker.wire import ResultKind, ResultMessage, pack_delay
 
 
 def claim(number: int, task: str = "work") -> Claim:

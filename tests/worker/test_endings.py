@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
+from taskito.worker.children.backoff import BootBackoff
+from taskito.worker.dispatch.pace import FLOOR, UNKNOWN, Pace
+from taskito.worker.store.lease import BEAT_INTERVAL, LEASE, PeerWatch
+from taskito.worker.supervisor.shutdown import Phase, Shutdown
 from taskito_core.storage import Peer
-from taskito_core.worker.backoff import BootBackoff
-from taskito_core.worker.pace import FLOOR, UNKNOWN, Pace
-from taskito_core.worker.peers import BEAT_INTERVAL, LEASE, PeerWatch
-from taskito_core.worker.shutdown import Phase, Shutdown
 
 INT, TERM, QUIT = signal.SIGINT, signal.SIGTERM, signal.SIGQUIT
 

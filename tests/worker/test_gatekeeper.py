@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from conftest import WaitUntil
+from taskito.worker.store import admission
 from taskito_core.job import JobStatus, new_id
 from taskito_core.limits import BreakerState, RateLimit
-from taskito_core.memory.store import forget
-from taskito_core.testing.factories import (
+from taskito_kv.store import forget
+from taskito_testing.factories import (
     make_job,
 )
-from taskito_core.worker import gatekeeper
 from tests.worker.gatekeeping import FEW, OPTIONS, Worker, names
 
 
@@ -68,7 +68,7 @@ def test_a_lane_that_must_wait_is_not_asked_for_until_its_time(worker: Worker, t
     visits = [worker.visit() for _ in range(20)]
 
     assert worker.limiter.asked == asked
-    assert all(0 < (visit.retry_after or 0) <= gatekeeper.LONGEST_HOLD for visit in visits)
+    assert all(0 < (visit.retry_after or 0) <= admission.LONGEST_HOLD for visit in visits)
     assert not any(visit.more for visit in visits)
 
 
@@ -125,7 +125,7 @@ def test_a_probe_needs_a_token_although_another_task_was_first_in_turn(worker: W
 def test_while_the_limiter_is_away_its_tasks_wait_and_others_go_on(
     worker: Worker, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gatekeeper, "TROUBLE_PAUSE", 0.01)
+    monkeypatch.setattr(admission, "TROUBLE_PAUSE", 0.01)
     worker.enqueue("limited")
     worker.enqueue("free")
     worker.limiter.away = True

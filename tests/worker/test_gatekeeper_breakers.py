@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from conftest import WaitUntil
+from taskito.worker.store import admission
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import Charge, Claim, Outcome, Retry, new_id
 from taskito_core.limits import BreakerOptions, BreakerState
-from taskito_core.memory.store import forget
-from taskito_core.testing.factories import (
+from taskito_kv.store import forget
+from taskito_testing.factories import (
     cancelled,
     complete,
     dead,
     error_info,
     release,
 )
-from taskito_core.worker import gatekeeper
 from tests.worker.gatekeeping import Worker
 
 
@@ -168,7 +168,7 @@ def test_a_late_word_of_a_lost_probe_does_not_decide_for_the_next(worker: Worker
 def test_a_reset_by_hand_is_noticed_long_before_the_cooldown_is_over(
     worker: Worker, url: str, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gatekeeper, "LONGEST_HOLD", 0.05)
+    monkeypatch.setattr(admission, "LONGEST_HOLD", 0.05)
     assert worker.claim() == []
 
     Worker(url).breaker.reset("fragile")

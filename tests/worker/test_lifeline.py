@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from taskito_core.worker.lifeline import Lifeline, Neighbours, runtime_directory
+from taskito.worker.store.liveness import Lifeline, Neighbours, runtime_directory
 
 
 @pytest.fixture(autouse=True)

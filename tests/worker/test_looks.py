@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskito_core.worker.looks import FALLBACK_POLL, Looks
+from taskito.worker.store.timers import FALLBACK_POLL, Looks
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import logging
 from pathlib import Path
 
 import taskito_core
+from taskito.worker.children.child_handle import _of_the_task
+from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.store.failures import MOST_LINES, log_failures
 from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, ErrorInfo, ErrorKind, Retry
-from taskito_core.report import TaskPolicy
 from taskito_core.retry import RetryPolicy
-from taskito_core.worker.children import _of_the_task
-from taskito_core.worker.failurelog import MOST_LINES, log_failures
-from taskito_core.worker.lanes import Entry
 
 ERROR = ErrorInfo(ErrorKind.RAISED, "ValueError", "bad")
 POLICY = TaskPolicy("work", "default", RetryPolicy(), 0.0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from taskito_core.managing import LogEntry, Progress
-from taskito_core.worker.notebook import BATCH, MAX_ENTRIES, NEVER, PATIENCE, Notebook
-from taskito_core.worker.rounds import INTERVALS, Round, Rounds
+from taskito.worker.store.job_log import BATCH, MAX_ENTRIES, NEVER, PATIENCE, Notebook
+from taskito.worker.store.rounds import INTERVALS, Round, Rounds
+from taskito_core.storage_client import LogEntry, Progress
 
 
 def line(number: int) -> LogEntry:

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from taskito import Queue
-from taskito_core.testing import claim, make_worker
+from taskito_testing import claim, make_worker
 
 
 def test_a_claim_that_was_committed_after_its_worker_was_buried_is_found(sqlite_path: Path) -> None:

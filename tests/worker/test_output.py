@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from taskito_core.worker import output
-from taskito_core.worker.output import LONGEST_LINE, MOST_KEPT, Capture
+from taskito.worker.child import output
+from taskito.worker.child.output import LONGEST_LINE, MOST_KEPT, Capture
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from taskito import Queue
-from taskito_core.app import report
-from taskito_core.report import AppReport
+from taskito.client.load_app import report
+from taskito.worker.ipc.app_manifest import AppReport
 
 
 @pytest.mark.parametrize("plugins", [None, ("sqlite",)])

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from taskito_core.managing import PeriodicEntry
-from taskito_core.memory.storage import MemoryStorage
+from taskito.worker.store.cron import DECLARE_INTERVAL, Schedules
 from taskito_core.storage import JobFilter, StorageConfig
-from taskito_core.testing.factories import make_entry
-from taskito_core.worker.schedules import DECLARE_INTERVAL, Schedules
+from taskito_core.storage_client import PeriodicEntry
+from taskito_kv.storage import MemoryStorage
+from taskito_testing.factories import make_entry
 
 APP = "app:queue"
 SECONDLY, HALF_MINUTELY, HOURLY = "* * * * * *", "*/30 * * * * *", "0 * * * *"

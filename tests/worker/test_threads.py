@@ -19,8 +19,8 @@ from taskito import (
     TaskTimeoutError,
     current_job,
 )
+from taskito.config.logging import JobFilter
 from taskito_core.job import DeadReason, ErrorKind
-from taskito_core.logs import JobFilter
 
 from .conftest import LONG
 

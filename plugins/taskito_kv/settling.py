@@ -1,0 +1,103 @@
+"""How an attempt's end is written down in the memory store."""
+
+from __future__ import annotations
+
+from taskito_core import Cancelled, Complete, Dead, ErrorInfo, ErrorKind, Gate, Job, JobStatus, Outcome, Retry
+from taskito_kv import gates
+from taskito_kv.store import Store, milliseconds
+
+#: The error of a job that was asked to cancel and whose attempt ended in a Retry, a Release or a rescue.
+CANCELLED_WHILE_RUNNING = "cancelled while running"
+
+
+def settle(store: Store, outcome: Outcome, now: int) -> bool:
+    """Record one outcome; True if it is in the store now, by this call or an earlier sending."""
+    job = store.jobs.get(outcome.job_id)
+    if job is None:
+        return False
+    if job.status is not JobStatus.RUNNING or job.token != outcome.token:
+        return _recorded_before(store, job, outcome)
+    if isinstance(outcome, Complete):
+        gates.end(store, job, JobStatus.COMPLETE, now, result=outcome.result, started_at=outcome.started_at)
+    elif isinstance(outcome, Dead):
+        _settle_dead(store, job, outcome, now)
+    elif isinstance(outcome, Cancelled):
+        gates.end(store, job, JobStatus.CANCELLED, now, error=outcome.error, started_at=outcome.started_at)
+    elif isinstance(outcome, Retry):
+        _settle_retry(store, job, outcome, now)
+    else:
+        if outcome.delay is not None:
+            job = store.put(job, expires_at=None)
+        hand_back(store, job, now, outcome.delay)
+        if outcome.lane is not None:
+            store.lanes[job.id] = outcome.lane
+    return True
+
+
+def _settle_dead(store: Store, job: Job, outcome: Dead, now: int) -> None:
+    store.add_error(job, outcome.token, outcome.error, now)
+    gates.end(
+        store,
+        job,
+        JobStatus.DEAD,
+        now,
+        error=outcome.error.summary,
+        started_at=outcome.started_at,
+        **store.charged(job, outcome.charge),
+    )
+    store.bury(store.jobs[job.id], outcome.reason, outcome.error, now)
+
+
+def _settle_retry(store: Store, job: Job, outcome: Retry, now: int) -> None:
+    if job.cancel_asked:
+        error = CANCELLED_WHILE_RUNNING
+        gates.end(store, job, JobStatus.CANCELLED, now, error=error, started_at=outcome.started_at)
+        return
+    store.add_error(job, outcome.token, outcome.error, now)
+    failed = store.put(
+        job,
+        error=outcome.error.summary,
+        started_at=outcome.started_at,
+        expires_at=None,  # it has had its start
+        **store.charged(job, outcome.charge),
+    )
+    hand_back(store, failed, now, outcome.delay)
+
+
+def hand_back(store: Store, job: Job, now: int, delay: float | None = None) -> None:
+    """Running to pending, or to its end if somebody asked. A place is kept unless it is due later."""
+    if job.cancel_asked:
+        gates.end(store, job, JobStatus.CANCELLED, now, error=CANCELLED_WHILE_RUNNING)
+        return
+    due = job.scheduled_at if delay is None else now + milliseconds(delay)
+    job = store.put(job, status=JobStatus.PENDING, token=None, scheduled_at=due)
+    if delay and job.concurrency_key is not None:
+        store.put(job, gate=Gate.LATER)
+        gates.stir(store, job)
+
+
+def interrupt(store: Store, job: Job, now: int) -> None:
+    """Take a running job from a worker that is gone."""
+    error = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerLost", f"worker {job.worker} is gone")
+    store.add_error(job, job.token or 0, error, now)
+    # Without its token, also if it ends here: what its worker may still send is fenced.
+    lost = store.put(
+        job, error=error.summary, interruptions=job.interruptions + 1, expires_at=None, token=None
+    )
+    hand_back(store, lost, now)
+
+
+def _recorded_before(store: Store, job: Job, outcome: Outcome) -> bool:
+    """Whether this same outcome was sent and recorded before; any other one with its token is fenced."""
+    same_end = job.token == outcome.token
+    if isinstance(outcome, Complete):
+        return job.status is JobStatus.COMPLETE and same_end
+    if isinstance(outcome, Dead):
+        return job.status is JobStatus.DEAD and same_end
+    if isinstance(outcome, Retry) and any(
+        # What it says tells it from another end of the same claim, and from what a rescue wrote about it.
+        error.token == outcome.token and (error.kind, error.type, error.message) == outcome.error[:3]
+        for error in store.errors.get(job.id, [])
+    ):
+        return True
+    return job.status is JobStatus.CANCELLED and same_end

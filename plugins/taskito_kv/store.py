@@ -1,0 +1,243 @@
+"""What ``MemoryStorage`` objects look at: the tables as dictionaries, and the ears of the workers.
+
+Everything here is used with the store's one lock held, except ``MemoryWakeups``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from taskito_core import (
+    AttemptError,
+    Breaker,
+    BreakerOptions,
+    Bucket,
+    Charge,
+    DeadLetter,
+    DeadReason,
+    ErrorInfo,
+    Job,
+    JobStatus,
+    LogEntry,
+    NewJob,
+    PeriodicState,
+    Tallies,
+    WorkerInfo,
+    WorkerStatus,
+)
+
+
+def wall_clock() -> int:
+    """This machine's clock in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def in_order(job: Job) -> tuple[int, int, str]:
+    """Sorts the jobs of one queue, or of one concurrency key, as they are served."""
+    return (-job.priority, job.scheduled_at, job.id)
+
+
+class Past(NamedTuple):
+    """One replay: what is known of it for ever."""
+
+    job_id: str
+    new_id: str
+    replayed_at: int
+    status_before: JobStatus
+    error_before: str | None
+
+
+class Store:
+    """All the data of one store. ``changed`` is its lock, and is notified of what somebody may wait for."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.migrated = False
+        self.jobs: dict[str, Job] = {}
+        self.asked: dict[str, NewJob] = {}  #: job id -> what it was made from
+        self.lanes: dict[str, str] = {}  #: job id -> lane
+        self.edges: dict[str, tuple[str, ...]] = {}  #: job id -> its parents
+        self.forced: set[str] = set()  #: running jobs that were asked to cancel by force
+        self.stirred: set[str] = set()  #: concurrency keys that ``gates.let_in`` has to look at
+        self.errors: dict[str, list[AttemptError]] = {}
+        self.letters: dict[str, DeadLetter] = {}
+        self.past: list[Past] = []
+        self.logs: dict[str, LogEntry] = {}  #: by their own ids
+        self.paused: dict[str, int] = {}
+        self.periodic: dict[str, PeriodicState] = {}
+        self.workers: dict[str, WorkerInfo] = {}
+        self.minutes: dict[int, Tallies] = {}  #: metrics by the start of their minute
+        self.waiting: set[str] = set()  #: workers that found less than they wanted
+        self.ears: list[MemoryWakeups] = []
+        self.buckets: dict[str, Bucket] = {}  #: of rate limits, by key
+        self.breakers: dict[str, tuple[Breaker, BreakerOptions]] = {}  #: by task
+
+    def pending_migrations(self) -> list[str]:
+        return [] if self.migrated else ["0001_initial"]
+
+    def is_alive(self, worker_id: str) -> bool:
+        worker = self.workers.get(worker_id)
+        return worker is not None and worker.status is WorkerStatus.ALIVE
+
+    def running(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.status is JobStatus.RUNNING]
+
+    def jobs_run_by(self, worker_id: str) -> list[Job]:
+        return [job for job in self.running() if job.worker == worker_id]
+
+    def pending(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.status is JobStatus.PENDING]
+
+    def claimable(self) -> list[Job]:
+        """Those without a gate, due or not."""
+        return [job for job in self.pending() if job.gate is None]
+
+    def holder_of(self, unique_key: str | None) -> Job | None:
+        """The live job that holds this key."""
+        if unique_key is None:
+            return None
+        live = [job for job in self.jobs.values() if job.unique_key == unique_key and not job.status.finished]
+        return live[0] if live else None
+
+    def parents_of(self, job_id: str) -> list[Job]:
+        return [self.jobs[parent] for parent in self.edges.get(job_id, ())]
+
+    def children(self, job_id: str) -> list[Job]:
+        return [self.jobs[child] for child, parents in self.edges.items() if job_id in parents]
+
+    def is_needed(self, job: Job) -> bool:
+        """Whether a live job has it as a parent."""
+        return any(not child.status.finished for child in self.children(job.id))
+
+    def put(self, job: Job, **changes: Any) -> Job:
+        """Replace the row of ``job`` by a copy with these changes; the copy."""
+        changed = replace(job, **changes)
+        self.jobs[job.id] = changed
+        return changed
+
+    def charged(self, job: Job, charge: Charge | None) -> dict[str, int]:
+        """The change to the counter that ``charge`` names, for ``put``."""
+        return {} if charge is None else {charge.value: getattr(job, charge.value) + 1}
+
+    def add_error(self, job: Job, token: int, error: ErrorInfo, now: int) -> None:
+        attempt = job.retry_count + job.crashes + job.interruptions + 1
+        row = AttemptError(
+            job.id, token, attempt, error.kind, error.type, error.message, error.traceback, job.worker, now
+        )
+        self.errors.setdefault(job.id, []).append(row)
+
+    def bury(self, job: Job, reason: DeadReason, error: ErrorInfo, now: int) -> None:
+        self.letters[job.id] = DeadLetter(
+            job_id=job.id,
+            task_name=job.task_name,
+            queue=job.queue,
+            payload=job.payload,
+            reason=reason,
+            error=error.summary,
+            traceback=error.traceback,
+            priority=job.priority,
+            retry_count=job.retry_count,
+            max_retries=job.max_retries,
+            crashes=job.crashes,
+            interruptions=job.interruptions,
+            timeout=job.timeout,
+            result_ttl=job.result_ttl,
+            metadata=job.metadata,
+            tags=job.tags,
+            created_at=job.created_at,
+            failed_at=now,
+        )
+
+    def delete_finished(self, job_id: str) -> bool:
+        """Delete the job, or a letter without one; False if it is live, needed, or not there."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return self.letters.pop(job_id, None) is not None
+        if not job.status.finished or self.is_needed(job):
+            return False
+        self.delete(job_id)
+        return True
+
+    def delete(self, job_id: str) -> None:
+        """Forget the job and all that belongs to it."""
+        del self.jobs[job_id]
+        del self.asked[job_id]
+        del self.lanes[job_id]
+        self.errors.pop(job_id, None)
+        self.letters.pop(job_id, None)
+        self.edges.pop(job_id, None)
+        for child, parents in list(self.edges.items()):
+            self.edges[child] = tuple(parent for parent in parents if parent != job_id)
+        self.past = [past for past in self.past if past.job_id != job_id]
+        self.logs = {entry.id: entry for entry in self.logs.values() if entry.job_id != job_id}
+
+    def ring(self, queues: set[str]) -> None:
+        """Wake the waiting workers that serve one of these queues."""
+        for ear in self.ears:
+            if ear.worker_id in self.waiting and ear.queues & queues:
+                ear.ring()
+
+    def ring_worker(self, worker_id: str | None) -> None:
+        """Wake this worker, whether it waits for jobs or not."""
+        for ear in self.ears:
+            if ear.worker_id == worker_id:
+                ear.ring()
+
+
+class MemoryWakeups:
+    """One worker's ear: a flag for the bell and one for the interrupt, under a condition."""
+
+    def __init__(self, store: Store, worker_id: str, queues: frozenset[str]) -> None:
+        self.worker_id = worker_id
+        self.queues = queues
+        self._store = store
+        self._condition = threading.Condition()
+        self._rung = False
+        self._interrupted = False
+        store.ears.append(self)
+
+    def ring(self) -> None:
+        with self._condition:
+            self._rung = True
+            self._condition.notify_all()
+
+    def wait(self, timeout: float) -> bool:
+        with self._condition:
+            self._condition.wait_for(lambda: self._rung or self._interrupted, timeout)
+            rung = self._rung
+            self._rung = self._interrupted = False
+            return rung
+
+    def interrupt(self) -> None:
+        with self._condition:
+            self._interrupted = True
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        with self._store.changed:
+            if self in self._store.ears:
+                self._store.ears.remove(self)
+
+
+_stores: dict[tuple[str, str], Store] = {}
+_stores_lock = threading.Lock()
+
+
+def store_named(name: str, schema: str) -> Store:
+    """The store of this name and schema in this process; made on first use, kept until ``forget``."""
+    with _stores_lock:
+        return _stores.setdefault((name, schema), Store())
+
+
+def forget(name: str) -> None:
+    """Drop every store of this name."""
+    with _stores_lock:
+        for key in [key for key in _stores if key[0] == name]:
+            del _stores[key]

@@ -1,0 +1,114 @@
+"""``taskito cron``: periodic tasks."""
+
+from __future__ import annotations
+
+from json import dumps
+from typing import Any
+
+import click
+
+from taskito.cli.exits import INTERNAL, Refusal
+from taskito.cli.table import aligned, moment
+from taskito.cli.target import app_option, json_option, open_queue
+from taskito_core.storage_client import PeriodicState
+
+
+@click.group()
+def cron() -> None:
+    """List periodic tasks, and pause, resume or run them.
+
+    Periodic tasks are declared in the app; workers write them into the store when they start, and
+    whichever worker comes first enqueues the job of each slot.
+    """
+
+
+@cron.command("list")
+@app_option
+@json_option
+def list_(app: str | None, json: bool) -> None:
+    """List the periodic tasks that workers have registered."""
+    with open_queue(app) as queue:
+        states = queue.periodic_tasks()
+    if json:
+        click.echo(dumps([_plain(state) for state in states], indent=2))
+        return
+    rows = [("name", "cron", "time zone", "next run", "last run", "", "app")]
+    for state in states:
+        entry = state.entry
+        next_run = moment(state.next_run) if state.enabled else ""
+        paused = "" if state.enabled else "paused"
+        rows.append(
+            (entry.name, entry.cron, entry.timezone, next_run, moment(state.last_run), paused, entry.app)
+        )
+    for line in aligned(rows):
+        click.echo(line)
+
+
+@cron.command("next")
+@app_option
+@click.argument("name")
+@click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
+@json_option
+def next_(app: str | None, name: str, count: int, json: bool) -> None:
+    """Print the next moments at which a periodic task fires, in its time zone."""
+    from taskito.cron.schedule import Schedule
+
+    with open_queue(app) as queue:
+        states = {state.entry.name: state for state in queue.periodic_tasks()}
+        now = queue.storage.now()
+    if name not in states:
+        raise _unknown(name, list(states))
+    entry = states[name].entry
+    moments = Schedule(entry.cron, entry.timezone).describe_next(now, count)
+    for line in [dumps(moments)] if json else moments:
+        click.echo(line)
+
+
+@cron.command()
+@app_option
+@click.argument("name")
+def run(app: str | None, name: str) -> None:
+    """Enqueue a periodic task now, beside its schedule; prints the job's id."""
+    with open_queue(app) as queue:
+        click.echo(queue.run_periodic(name).id)
+
+
+@cron.command()
+@app_option
+@click.argument("name")
+def pause(app: str | None, name: str) -> None:
+    """Let a periodic task fire no more, until it is resumed. Survives restarts."""
+    with open_queue(app) as queue:
+        queue.pause_periodic(name)
+    click.echo(f"{name}: paused")
+
+
+@cron.command()
+@app_option
+@click.argument("name")
+def resume(app: str | None, name: str) -> None:
+    """Let a periodic task fire again, from its next slot on."""
+    with open_queue(app) as queue:
+        queue.resume_periodic(name)
+    click.echo(f"{name}: resumed")
+
+
+def _unknown(name: str, known: list[str]) -> Refusal:
+    listed = f"there are {', '.join(known)}" if known else "no worker has registered any"
+    return Refusal(f"there is no periodic task {name!r}; {listed}", INTERNAL)
+
+
+def _plain(state: PeriodicState) -> dict[str, Any]:
+    entry = state.entry
+    return {
+        "name": entry.name,
+        "app": entry.app,
+        "task_name": entry.task_name,
+        "cron": entry.cron,
+        "timezone": entry.timezone,
+        "catch_up": entry.catch_up,
+        "queue": entry.queue,
+        "enabled": state.enabled,
+        "next_run": state.next_run,
+        "last_run": state.last_run,
+    }

@@ -1,0 +1,90 @@
+"""``taskito enqueue``: ask for one job from a shell."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import Any
+
+import click
+
+from taskito.cli.selection import Duration
+from taskito.cli.target import app_option, json_option, open_queue
+
+
+@click.command()
+@app_option
+@click.argument("task")
+@click.argument("arguments", nargs=-1)
+@click.option("--kwargs", help="Keyword arguments, as one JSON object.")
+@click.option("--queue", "queue_name", help="On this queue instead of the task's own.")
+@click.option("--priority", type=int, help="Higher goes first.")
+@click.option("--delay", type=Duration(), help="Not before this long from now: 90, 15m, 2h, 7d.")
+@click.option("--unique-key", help="Change nothing if a live job holds this key.")
+@click.option("--wait", is_flag=True, help="Wait for the result and print it.")
+@click.option("--timeout", type=Duration(), default=30.0, show_default=True, help="Seconds --wait waits.")
+@json_option
+def enqueue(
+    app: str | None,
+    task: str,
+    arguments: tuple[str, ...],
+    kwargs: str | None,
+    queue_name: str | None,
+    priority: int | None,
+    delay: float | None,
+    unique_key: str | None,
+    wait: bool,
+    timeout: float,
+    json: bool,
+) -> None:
+    """Enqueue one job and print its id.
+
+    Each ARGUMENT is JSON if it can be read as such, and text otherwise. TASK is the task's full name;
+    with --app its function's name will do.
+
+    \b
+    taskito enqueue --app myapp:queue add 2 3 --wait
+    taskito enqueue myapp.send '"ann@example.org"' --delay 15m
+    """
+    options: dict[str, Any] = {
+        "queue": queue_name,
+        "priority": priority,
+        "delay": delay,
+        "unique_key": unique_key,
+    }
+    with open_queue(app, may_create=True) as queue:
+        name = _full_name(task, list(queue.tasks))
+        said = {key: value for key, value in options.items() if value is not None}
+        job = queue.enqueue(name, tuple(map(_value, arguments)), _keywords(kwargs), **said)
+        result = repr(job.result(timeout=timeout)) if wait else None
+    if json:
+        click.echo(json_module.dumps({"id": job.id} | ({"result": result} if wait else {})))
+    else:
+        click.echo(result if wait else job.id)
+
+
+def _full_name(task: str, known: list[str]) -> str:
+    if task in known:
+        return task
+    ends = [name for name in known if name.rpartition(".")[2] == task]
+    if len(ends) > 1:
+        raise click.UsageError(f"{task!r} may be {' or '.join(sorted(ends))}: say which")
+    return ends[0] if ends else task
+
+
+def _value(text: str) -> Any:
+    try:
+        return json_module.loads(text)
+    except ValueError:
+        return text
+
+
+def _keywords(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        found = json_module.loads(text)
+    except ValueError as exc:
+        raise click.UsageError(f"--kwargs must be a JSON object, got {text!r}: {exc}") from None
+    if not isinstance(found, dict):
+        raise click.UsageError(f"--kwargs must be a JSON object, got {text!r}")
+    return found

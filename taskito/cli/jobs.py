@@ -1,0 +1,218 @@
+"""``taskito jobs``: list, show, cancel, retry and delete jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from json import dumps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from taskito.cli.exits import INTERNAL, Refusal
+from taskito.cli.selection import Selection, act_options, filter_options
+from taskito.cli.table import aligned, moment
+from taskito.cli.target import app_option, json_option, open_queue
+from taskito_core.errors import TaskitoError
+from taskito_core.job import FINISHED, JobStatus
+
+if TYPE_CHECKING:
+    from taskito.client.queue import Queue
+    from taskito.client.result import JobResult
+
+
+@click.group()
+def jobs() -> None:
+    """List, show, cancel, retry and delete jobs.
+
+    Those that change something take ids, or the options that select jobs, and then ask first.
+    """
+
+
+@jobs.command("list")
+@app_option
+@filter_options
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Jobs per page.")
+@click.option("--cursor", help="Go on after the page that printed this.")
+@click.option("--quiet", "-q", is_flag=True, help="Print ids only.")
+@json_option
+def list_(
+    app: str | None, selection: Selection, limit: int, cursor: str | None, quiet: bool, json: bool
+) -> None:
+    """List jobs, newest first.
+
+    \b
+    taskito jobs list --status dead --task myapp.send
+    taskito jobs cancel $(taskito jobs list -q --queue mail --status pending)
+    """
+    with open_queue(app) as queue:
+        page = queue.list_jobs(**selection.query(limit, cursor))
+        found = [job.to_dict() for job in page]
+    if json:
+        click.echo(dumps({"jobs": found, "cursor": page.cursor}, indent=2))
+        return
+    if quiet:
+        for job in found:
+            click.echo(job["id"])
+        return
+    rows = [("id", "status", "task", "queue", "created", "error")]
+    rows += [
+        (
+            job["id"],
+            job["status"],
+            job["task_name"],
+            job["queue"],
+            moment(job["created_at"]),
+            job["error"] or "",
+        )
+        for job in found
+    ]
+    for line in aligned(rows):
+        click.echo(line)
+    if page.cursor is not None:
+        click.echo(f"more: --cursor {page.cursor}", err=True)
+
+
+@jobs.command()
+@app_option
+@click.argument("job_id")
+@json_option
+def show(app: str | None, job_id: str, json: bool) -> None:
+    """Show one job: its state, its attempts' errors, and what it waits for."""
+    with open_queue(app) as queue:
+        job = _job(queue, job_id)
+        found = job.to_dict() | {
+            "dependencies": job.dependencies,
+            "dependents": job.dependents,
+            "errors": [error._asdict() for error in job.errors],
+        }
+    if json:
+        click.echo(dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        if name == "errors":
+            for error in value:
+                click.echo(f"attempt {error['attempt']} ({moment(error['failed_at'])}): {error['kind']}")
+                click.echo(f"{error['traceback'] or error['type'] + ': ' + error['message']}".rstrip())
+        elif value not in (None, [], {}):
+            click.echo(f"{name:<16} {moment(value) if name.endswith('_at') else value}")
+
+
+@jobs.command()
+@app_option
+@click.argument("job_ids", nargs=-1)
+@filter_options
+@act_options
+@click.option("--force", is_flag=True, help="Break into running jobs instead of asking them.")
+@json_option
+def cancel(
+    app: str | None,
+    job_ids: tuple[str, ...],
+    selection: Selection,
+    dry_run: bool,
+    yes: bool,
+    force: bool,
+    json: bool,
+) -> None:
+    """Cancel pending jobs, and ask running ones to stop."""
+    with open_queue(app) as queue:
+        selection = selection.within(JobStatus.PENDING, JobStatus.RUNNING)
+        _act("cancel", queue, job_ids, selection, lambda job: job.cancel(force=force), dry_run, yes, json)
+
+
+@jobs.command()
+@app_option
+@click.argument("job_ids", nargs=-1)
+@filter_options
+@act_options
+@json_option
+def retry(
+    app: str | None, job_ids: tuple[str, ...], selection: Selection, dry_run: bool, yes: bool, json: bool
+) -> None:
+    """Run dead jobs again, as new jobs; their dead letters go."""
+    with open_queue(app) as queue:
+        selection = selection.within(JobStatus.DEAD)
+        _act(
+            "retry",
+            queue,
+            job_ids,
+            selection,
+            lambda job: queue.retry_dead(job.id),
+            dry_run,
+            yes,
+            json,
+        )
+
+
+@jobs.command()
+@app_option
+@click.argument("job_ids", nargs=-1)
+@filter_options
+@act_options
+@json_option
+def delete(
+    app: str | None, job_ids: tuple[str, ...], selection: Selection, dry_run: bool, yes: bool, json: bool
+) -> None:
+    """Delete finished jobs and all that belongs to them: results, errors, logs, dead letters."""
+    with open_queue(app) as queue:
+        selection = selection.within(*sorted(FINISHED))
+        _act(
+            "delete",
+            queue,
+            job_ids,
+            selection,
+            lambda job: bool(queue.storage.delete([job.id])),
+            dry_run,
+            yes,
+            json,
+        )
+
+
+def _act(
+    verb: str,
+    queue: Queue,
+    job_ids: Sequence[str],
+    selection: Selection,
+    act: Callable[[JobResult[Any]], object],
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+) -> None:
+    """Do something to jobs given by id, or selected after a look and a question."""
+    if job_ids and selection.given:
+        raise click.UsageError("give ids or options that select jobs, not both")
+    if not job_ids and not selection.given:
+        raise click.UsageError(f"say which jobs to {verb}: ids, or options such as --queue or --task")
+    chosen = [_job(queue, job_id) for job_id in job_ids] if job_ids else list(selection.jobs(queue))
+    if dry_run:
+        _report(f"would {verb}", chosen, [], json)
+        return
+    if not job_ids and not yes:
+        click.confirm(f"{verb} {len(chosen)} jobs?", abort=True, err=True)
+    done: list[JobResult[Any]] = []
+    refused: list[JobResult[Any]] = []
+    for job in chosen:
+        try:
+            (done if act(job) else refused).append(job)
+        except TaskitoError as exc:
+            click.echo(f"{job.id}: {exc}", err=True)
+            refused.append(job)
+    _report(verb, done, refused, json)
+    if refused and job_ids:
+        raise click.exceptions.Exit(INTERNAL)
+
+
+def _report(verb: str, done: Sequence[JobResult[Any]], refused: Sequence[JobResult[Any]], json: bool) -> None:
+    if json:
+        click.echo(dumps({"action": verb, "done": [j.id for j in done], "refused": [j.id for j in refused]}))
+        return
+    for job in done:
+        click.echo(job.id)
+    left = f", {len(refused)} could not be" if refused else ""
+    click.echo(f"{verb}: {len(done)} jobs{left}", err=True)
+
+
+def _job(queue: Queue, job_id: str) -> JobResult[Any]:
+    job = queue.get_job(job_id)
+    if job is None:
+        raise Refusal(f"there is no job {job_id!r}: it never existed, or was pruned", INTERNAL)
+    return job

@@ -1,0 +1,119 @@
+"""The command ``taskito``: finds the command that was asked for and turns errors into exit codes.
+
+Commands are imported when they are needed, so that ``taskito --help`` is quick. Standard output carries
+only the answer; what went wrong goes to standard error, in one line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from taskito.cli.exits import exit_for
+from taskito.config.settings import project_table
+from taskito_core.errors import TaskitoError
+
+#: name -> where its click command is. The order is the order of ``taskito --help``.
+COMMANDS = {
+    "worker": "taskito.cli.worker:worker",
+    "info": "taskito.cli.info:info",
+    "enqueue": "taskito.cli.enqueue:enqueue",
+    "jobs": "taskito.cli.jobs:jobs",
+    "dead": "taskito.cli.dead:dead",
+    "explain": "taskito.cli.logs:explain",
+    "logs": "taskito.cli.logs:logs",
+    "cron": "taskito.cli.cron:cron",
+    "queues": "taskito.cli.queues:queues",
+    "migrate": "taskito.cli.migrate:migrate",
+    "plugin": "taskito.cli.plugin:plugin",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command when somebody asks for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        _show_variables(command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            ctx.default_map = defaults(project_table(os.getcwd())[0])
+            return super().invoke(ctx)
+        except TaskitoError as exc:
+            raise exit_for(exc) from exc
+
+
+def defaults(table: Mapping[str, Any]) -> dict[str, Any]:
+    """``[tool.taskito]`` as click wants it: what is said for all commands, then what is said for one.
+
+    ``graceful_timeout = 60`` and ``[tool.taskito.worker] graceful-timeout = 60`` both work.
+    """
+    common = {_option(key): value for key, value in table.items() if not isinstance(value, dict)}
+    found: dict[str, Any] = {}
+    for name in COMMANDS:
+        own = table.get(name)
+        own = own if isinstance(own, dict) else {}
+        found[name] = common | {
+            _option(key): common | {_option(inner): v for inner, v in value.items()}
+            if isinstance(value, dict)
+            else value
+            for key, value in own.items()
+        }
+    return found
+
+
+def _option(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _show_variables(command: click.Command) -> None:
+    """Let ``--help`` show the environment variable of every option."""
+    for param in command.params:
+        if isinstance(param, click.Option):
+            param.show_envvar = True
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _show_variables(inner)
+
+
+@click.command(
+    cls=Commands,
+    context_settings={
+        "auto_envvar_prefix": "TASKITO",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.version_option(
+    package_name="taskito-core",
+    message="taskito %(version)s",
+    # TASKITO_VERSION in somebody's environment is about their image, not a wish to see ours.
+    allow_from_autoenv=False,
+)
+def main() -> None:
+    """Run Python jobs in worker processes and keep them in a database.
+
+    Every option can also be set by the environment variable its help names, or by a key in
+    [tool.taskito] of pyproject.toml ([tool.taskito.worker] for one command). An option on the
+    command line beats the variable, and the variable beats the file.
+
+    \b
+    Exit codes: 0 done, 1 internal error or a check that failed, 2 wrong usage or setting,
+    3 the app could not be loaded, 4 the store could not be reached.
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Which store a command talks to: the one an app names, or the one the settings name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from taskito.cli.exits import APP
+from taskito.config.settings import Settings, resolve
+from taskito_core import plugin_manager
+from taskito_core.errors import ConfigError
+from taskito_core.redact import mask_text
+
+if TYPE_CHECKING:
+    from taskito.client.queue import Queue
+    from taskito_core.plugin_manager import Plugins
+    from taskito_core.storage import Storage
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Target(NamedTuple):
+    storage: Storage
+    location: str  #: as people may see it
+
+
+def app_option(function: F) -> F:
+    """``--app module:attribute``, the same for every command."""
+    return click.option(
+        "--app",
+        "-A",
+        envvar="TASKITO_APP",
+        metavar="MODULE:QUEUE",
+        help="Where the Queue is, such as myapp:queue. The current directory is importable.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    return click.option("--json", is_flag=True, help="Print JSON instead of text.")(function)
+
+
+def import_app(app: str) -> Queue:
+    """The app's Queue. An error inside the app is shown once, as Python shows it, and exits with 3.
+
+    Raises AppLoadError for a name that leads nowhere.
+    """
+    from taskito.client.load_app import AppLoadError, load_app
+
+    try:
+        return load_app(app)
+    except AppLoadError:
+        raise
+    except ConfigError as exc:
+        raise AppLoadError(f"cannot load {app!r}: {exc}{_place(exc)}") from exc
+    except (Exception, SystemExit) as exc:
+        lines = traceback.format_exception(exc.with_traceback(_inside_app(exc)))
+        click.echo(mask_text("".join(lines)), err=True, nl=False)
+        click.echo(f"Error: cannot load {app!r}: importing it failed as shown above", err=True)
+        raise click.exceptions.Exit(APP) from None
+
+
+def _place(exc: BaseException) -> str:
+    """Where in the app a setting or an option is wrong: the last line of the traceback that is not ours."""
+    found = ""
+    package = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    for frame, line in traceback.walk_tb(exc.__traceback__):
+        name = frame.f_code.co_filename
+        if not name.startswith((package, "<")) and "importlib" not in name:
+            found = f" ({name}:{line})"
+    return found
+
+
+def _inside_app(exc: BaseException) -> Any:
+    """The traceback from the app's first frame on; None if nothing of the app ran, as in a SyntaxError."""
+    ours = {__file__, sys.modules["taskito.client.load_app"].__file__}
+    frame = exc.__traceback__
+    while frame is not None:
+        name = frame.tb_frame.f_code.co_filename
+        if name not in ours and "importlib" not in name:
+            return frame
+        frame = frame.tb_next
+    return None
+
+
+@contextmanager
+def open_target(app: str | None) -> Iterator[Target]:
+    """The store of an app, or without one of the environment and pyproject.toml. Never migrates by itself."""
+    settings, loaded = _settings(app)
+    wanted = loaded.normalise(dataclasses.replace(settings.storage, auto_migrate=False))
+    storage = loaded.open_storage(wanted)
+    try:
+        yield Target(storage, loaded.describe(wanted))
+    finally:
+        storage.close()
+
+
+@contextmanager
+def open_queue(app: str | None, *, may_create: bool = False) -> Iterator[Queue]:
+    """The queue of an app, or without one of the environment and pyproject.toml.
+
+    It migrates nothing, because a command that looks must not create what it looks for; ``may_create``: as
+    the settings say.
+    """
+    from taskito.client.queue import Queue
+
+    queue = Queue() if app is None else import_app(app)
+    if not may_create:
+        queue.storage_config = dataclasses.replace(queue.storage_config, auto_migrate=False)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+def _settings(app: str | None) -> tuple[Settings, Plugins]:
+    if app is not None:
+        queue = import_app(app)
+        return queue.settings, queue.plugins
+    settings = resolve({})
+    return settings, plugin_manager.load(settings.plugins)

@@ -1,0 +1,110 @@
+"""``taskito worker``: the door to the supervisor."""
+
+from __future__ import annotations
+
+import click
+
+from taskito.cli.target import app_option
+from taskito.config.logging import FORMATS, LEVELS
+
+
+def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+    if not names:
+        raise click.BadParameter(f"names of queues separated by commas, got {value!r}")
+    return names
+
+
+@click.command()
+@app_option
+@click.option(
+    "--procs",
+    type=click.IntRange(0, 1000),
+    metavar="N",
+    help="Child processes, each running one job at a time. Default: the app's 'workers' setting, "
+    "and if that is 0, as many as this process may use CPUs.",
+)
+@click.option(
+    "--queues",
+    callback=_queue_names,
+    metavar="A,B",
+    help="Serve only these queues. Default: every queue the app's tasks name.",
+)
+@click.option(
+    "--graceful-timeout",
+    type=click.FloatRange(min=0),
+    default=25.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long running jobs may go on after the first SIGINT or SIGTERM before they are interrupted.",
+)
+@click.option(
+    "--boot-timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a database that is still starting, and for a child to be ready.",
+)
+@click.option(
+    "--max-jobs-per-child",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Replace a child after this many jobs, give or take a tenth.",
+)
+@click.option(
+    "--start-method",
+    type=click.Choice(["auto", "zygote", "spawn"]),
+    default="auto",
+    show_default=True,
+    help="'zygote' imports the app once and forks children from it (Linux); 'spawn' starts a fresh "
+    "interpreter for each child; 'auto' forks where that is safe.",
+)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(FORMATS), default="text", show_default=True)
+def worker(
+    app: str | None,
+    procs: int | None,
+    queues: tuple[str, ...] | None,
+    graceful_timeout: float,
+    boot_timeout: float,
+    max_jobs_per_child: int | None,
+    start_method: str,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Run the jobs of an app until told to stop.
+
+    The first SIGINT (Ctrl-C) or SIGTERM stops claiming, hands back what has not begun and lets running
+    jobs finish; the second interrupts them, the third kills them. Jobs taken away lose no attempt.
+    Without a second signal the worker is out within 30 seconds by itself.
+
+    \b
+    Exit codes: 0 drained, 1 internal error, 2 wrong usage, 3 the app could not be loaded,
+    4 the store did not answer in time, 75 drained but some jobs had to be interrupted,
+    130 or 143 forced by a third signal.
+    """
+    if app is None:
+        raise click.UsageError(
+            "no app: say --app module:queue, such as --app myapp:queue, or set TASKITO_APP"
+        )
+    from taskito.config.logging import configure
+    from taskito.worker.supervisor.main import WorkerOptions, run_worker
+
+    configure(log_level, log_format)
+    code = run_worker(
+        WorkerOptions(
+            app=app,
+            procs=procs,
+            queues=queues,
+            graceful_timeout=graceful_timeout,
+            boot_timeout=boot_timeout,
+            start_method=start_method,
+            max_jobs_per_child=max_jobs_per_child,
+            log_level=log_level,
+            log_format=log_format,
+        )
+    )
+    raise click.exceptions.Exit(code)

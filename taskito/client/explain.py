@@ -1,0 +1,177 @@
+"""Why a job does not run, in words: a pure reading of what the store knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from taskito_core.job import JobStatus
+from taskito_core.limits import BreakerRecord, BreakerState
+from taskito_core.storage import WorkerInfo, WorkerStatus
+from taskito_core.storage_client import Facts, Gate
+
+#: How many ids one sentence names.
+MOST_NAMED = 5
+
+
+class BlockerKind(StrEnum):
+    """What can stand in a job's way."""
+
+    FINISHED = "finished"
+    RUNNING = "running"
+    EXPIRED = "expired"
+    NOT_DUE = "not due"
+    PARENTS = "parents"
+    PAUSED = "queue paused"
+    PLACES = "no place"
+    NO_WORKER = "no worker"
+    UNKNOWN_TASK = "unknown task"
+    BREAKER = "breaker open"
+    RATE = "rate limit"
+    UNREACHABLE = "limits unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One thing that stands in a job's way."""
+
+    kind: BlockerKind
+    text: str  #: a sentence, with the ids and moments it is about
+
+
+class Limits(NamedTuple):
+    """How the limits of a job's task stand."""
+
+    breaker: BreakerRecord | None = None
+    token_in: float = 0.0  #: seconds until its rate lets a job start; 0.0: now, or nobody here knows the rate
+    unreachable: str | None = None  #: why nobody can be asked
+
+
+@dataclass(frozen=True, slots=True)
+class JobExplanation:
+    """Everything that keeps a job from running, as things are at one moment."""
+
+    job_id: str
+    task_name: str
+    queue: str
+    status: JobStatus
+    blockers: tuple[Blocker, ...]  #: empty: it is next as soon as a worker has a child free
+    ahead: int  #: jobs that can be claimed now and come first in its queue, counted up to 10,000
+    lane: str  #: the task whose rate limit or breaker decides as well; '': none
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same in values that JSON can hold."""
+        return {
+            "job_id": self.job_id,
+            "task_name": self.task_name,
+            "queue": self.queue,
+            "status": str(self.status),
+            "blockers": [{"kind": str(one.kind), "text": one.text} for one in self.blockers],
+            "ahead": self.ahead,
+            "lane": self.lane,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"job {self.job_id} of task {self.task_name} on queue {self.queue} is {self.status}"]
+        lines += [f"- {one.text}" for one in self.blockers]
+        if not self.blockers:
+            lines.append("- nothing stands in its way: it runs as soon as a worker has a child free for it")
+            lines.append(f"- {self.ahead} jobs of its queue come first")
+            if self.lane:
+                lines.append(f"- it starts when the limits of task {self.lane} let it")
+        return "\n".join(lines)
+
+
+for _class in (BlockerKind, Blocker, JobExplanation):
+    _class.__module__ = "taskito"
+
+
+def explain(facts: Facts, workers: Sequence[WorkerInfo], limits: Limits | None = None) -> JobExplanation:
+    """Read the facts. What can be claimed has no blocker but, perhaps, its limits or the want of a worker.
+
+    ``limits``: of the task that the facts' ``lane`` names; None: it has none, or nobody asked.
+    """
+    job = facts.job
+    blockers = _in_the_store(facts)
+    if job.status is JobStatus.PENDING:
+        blockers += _among_workers(facts, workers)
+        blockers += _of_limits(facts, limits) if limits is not None else []
+    return JobExplanation(
+        job.id, job.task_name, job.queue, job.status, tuple(blockers), facts.ahead, facts.lane
+    )
+
+
+def _in_the_store(facts: Facts) -> list[Blocker]:
+    job = facts.job
+    if job.status.finished:
+        error = f": {job.error}" if job.error else ""
+        return [Blocker(BlockerKind.FINISHED, f"it has ended as {job.status}{error}")]
+    if job.status is JobStatus.RUNNING:
+        asked = ", and was asked to cancel" if job.cancel_asked else ""
+        return [Blocker(BlockerKind.RUNNING, f"it runs on worker {job.worker}{asked}")]
+    found: list[Blocker] = []
+    if job.expires_at is not None and job.expires_at <= facts.now:
+        found.append(Blocker(BlockerKind.EXPIRED, f"it was to begin by {_moment(job.expires_at)}"))
+    if job.scheduled_at > facts.now:
+        retry = " (a retry)" if job.retry_count or job.crashes else ""
+        found.append(Blocker(BlockerKind.NOT_DUE, f"it is due at {_moment(job.scheduled_at)}{retry}"))
+    if job.gate == Gate.PARENTS:
+        waits = _named([f"{parent} ({status})" for parent, status in facts.parents])
+        found.append(Blocker(BlockerKind.PARENTS, f"it waits for {waits or 'parents that have just ended'}"))
+    elif job.gate is not None:
+        found.append(Blocker(BlockerKind.PLACES, _no_place(facts)))
+    if facts.paused:
+        found.append(Blocker(BlockerKind.PAUSED, f"queue {job.queue} is paused"))
+    return found
+
+
+def _no_place(facts: Facts) -> str:
+    key, holders = facts.job.concurrency_key, _named(list(facts.holders))
+    if len(facts.holders) >= (facts.places or 0):
+        return f"all {facts.places} places of {key} are taken, by {holders}"
+    return f"it has no place of {key} yet: it gets one when its time comes"
+
+
+def _among_workers(facts: Facts, workers: Sequence[WorkerInfo]) -> list[Blocker]:
+    job = facts.job
+    alive = [worker for worker in workers if worker.status is WorkerStatus.ALIVE]
+    serving = [worker for worker in alive if job.queue in worker.queues]
+    if not serving:
+        others = _named([f"{worker.id} ({', '.join(worker.queues)})" for worker in alive])
+        seen = f"; alive are {others}" if others else "; no worker is alive"
+        return [Blocker(BlockerKind.NO_WORKER, f"no live worker serves queue {job.queue}{seen}")]
+    if not any(job.task_name in worker.tasks for worker in serving):
+        names = _named([worker.id for worker in serving])
+        text = f"no live worker of queue {job.queue} knows task {job.task_name}; alive are {names}"
+        return [Blocker(BlockerKind.UNKNOWN_TASK, text)]
+    return []
+
+
+def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:
+    found: list[Blocker] = []
+    if limits.unreachable is not None:
+        text = f"the limits of task {facts.lane} cannot be asked: {limits.unreachable}"
+        found.append(Blocker(BlockerKind.UNREACHABLE, text))
+    breaker = limits.breaker
+    if breaker is not None and breaker.retry_after > 0:
+        until = _moment(facts.now + round(breaker.retry_after * 1000))
+        text = f"the circuit breaker of task {facts.lane} is open until {until}"
+        if breaker.state is BreakerState.HALF_OPEN:
+            text = f"the circuit breaker of task {facts.lane} is half open: its probe decides, by {until}"
+        found.append(Blocker(BlockerKind.BREAKER, text))
+    if limits.token_in > 0:
+        text = f"the rate limit of task {facts.lane} lets the next job start in {limits.token_in:.1f} seconds"
+        found.append(Blocker(BlockerKind.RATE, text))
+    return found
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

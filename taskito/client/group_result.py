@@ -1,0 +1,108 @@
+"""The handle of a group, and how results of many jobs are put together: nested as the groups are."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from taskito.client import aio
+from taskito.client.result import JobResult, deadline
+from taskito_core.job import Job, JobStatus
+
+if TYPE_CHECKING:
+    from taskito.client.inspect import Reading
+
+#: One job's id, or those of several in order, nested as the groups are.
+Shape = str | list[Any]
+#: Jobs that one look at the members reads.
+_PAGE = 500
+
+
+class FailedMember(NamedTuple):
+    """Stands for the result that a job of a group does not have, in a chord with ``on_error="collect"``."""
+
+    job_id: str
+    task_name: str
+    status: str
+    error: str | None
+
+
+class GroupResult:
+    """The handle of a group: its members' handles in order, nested as the groups are."""
+
+    def __init__(self, reader: Reading, shape: list[Any]) -> None:
+        self._reader = reader
+        self._shape = shape
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all members, in order."""
+        return list(leaves(self._shape))
+
+    @property
+    def jobs(self) -> list[JobResult[Any]]:
+        """The handles of all members, in order."""
+        return [JobResult(self._reader, job_id) for job_id in self.ids]
+
+    def statuses(self) -> dict[JobStatus, int]:
+        """How many members are in which state; members that are stored no more are left out."""
+        jobs = (job for page in self._pages() for job in page.values())
+        return dict(Counter(job.status for job in jobs if job is not None))
+
+    def results(self, timeout: float | None = 30.0) -> list[Any]:
+        """What the members returned, in order; waits up to ``timeout`` seconds in all (None: for ever).
+
+        Raises what ``result()`` of the first member that did not complete raises, or TimeoutError.
+        """
+        return self._results(timeout, None)
+
+    async def aresults(self, timeout: float | None = 30.0) -> list[Any]:
+        """``results`` without blocking the event loop."""
+        abandoned = threading.Event()
+        try:
+            return await aio.in_own_thread(self._results, timeout, abandoned)
+        finally:
+            abandoned.set()
+
+    def _results(self, timeout: float | None, abandoned: threading.Event | None) -> list[Any]:
+        until = deadline(timeout)
+        values: dict[str, Any] = {}
+        for page in self._pages():
+            for job_id, job in page.items():
+                handle: JobResult[Any] = JobResult(self._reader, job_id, job)
+                values[job_id] = handle._result(until, timeout, abandoned)
+        return cast(list[Any], filled(self._shape, values))
+
+    def _pages(self) -> Iterator[dict[str, Job | None]]:
+        """The members as they are now, in order; None: stored no more."""
+        ids = self.ids
+        for at in range(0, len(ids), _PAGE):
+            page = ids[at : at + _PAGE]
+            known = {job.id: job for job in self._reader.storage.get(page)}
+            yield {job_id: known.get(job_id) for job_id in page}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"<GroupResult of {len(self)} jobs>"
+
+
+for _class in (FailedMember, GroupResult):
+    _class.__module__ = "taskito"
+
+
+def leaves(shape: Shape) -> Iterator[str]:
+    """The ids in it, in order."""
+    if isinstance(shape, str):
+        yield shape
+    else:
+        for part in shape:
+            yield from leaves(part)
+
+
+def filled(shape: Shape, values: dict[str, Any]) -> Any:
+    """The same with values in place of their ids."""
+    return values[shape] if isinstance(shape, str) else [filled(part, values) for part in shape]

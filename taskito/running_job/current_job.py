@@ -1,0 +1,230 @@
+"""What a task can know about its own run: ``current_job``.
+
+The context lives in a context variable, so coroutines see their own, and threads see it
+when they are started with a copied context (``asyncio.to_thread`` copies;
+``contextvars.copy_context().run`` does it by hand).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from taskito.running_job import job_log
+from taskito_core.coerce import duration
+from taskito_core.errors import ConfigError, JobCancelled, SoftTimeoutError
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+T = TypeVar("T")
+
+CANCEL_ASKED = "cancelled: somebody asked for it while it ran"
+#: Seconds between two reports of ``track``.
+TRACK_INTERVAL = 0.5
+
+
+class SnoozeRequest(BaseException):
+    """Ends a run that ``snooze`` was called in. Not to be caught, and not an Exception for that reason."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"to be run again in {delay:g} s")
+        self.delay = delay
+
+
+class Controls(Protocol):
+    """What a running job can ask of the process or thread it runs in. Any thread may call."""
+
+    def cancel_asked(self) -> bool:
+        """Was this job asked to cancel?"""
+        ...
+
+    def note(self, note: job_log.Fields) -> None:
+        """Have this stored, soon and before the job's outcome."""
+        ...
+
+    def complete_in(self, connection: object, value: object) -> None:
+        """Record the job's completion on this connection; StorageError: the job is another's by now."""
+        ...
+
+
+class NoControls:
+    """For a job that runs where nobody listens: nothing is asked, and what it says is dropped."""
+
+    def cancel_asked(self) -> bool:
+        return False
+
+    def note(self, note: job_log.Fields) -> None:
+        pass
+
+    def complete_in(self, connection: object, value: object) -> None:
+        raise RuntimeError("complete_in() needs a worker: this job runs without one")
+
+
+NO_CONTROLS = NoControls()
+
+
+@dataclass(slots=True)
+class JobContext:
+    """One attempt, as the task that runs in it sees it."""
+
+    id: str
+    task_name: str
+    queue_name: str
+    retry_count: int  #: failed attempts before this one
+    token: int  #: a fencing token: a later attempt of any job has another one
+    metadata: dict[str, Any] = field(default_factory=dict)
+    controls: Controls = field(default=NO_CONTROLS, repr=False)
+    soft_deadline: float | None = None  #: ``time.monotonic()`` at which its soft limit passes; None: never
+    #: what one hook of this attempt leaves for a later one
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+JobContext.__module__ = "taskito"
+
+_current: ContextVar[JobContext] = ContextVar("taskito_current_job")
+
+
+def enter(context: JobContext) -> Token[JobContext]:
+    """Make ``context`` the current one; give the answer to ``leave``."""
+    return _current.set(context)
+
+
+def leave(token: Token[JobContext]) -> None:
+    """Undo ``enter``."""
+    _current.reset(token)
+
+
+@contextmanager
+def entered(context: JobContext) -> Iterator[JobContext]:
+    """Inside, ``current_job`` is ``context``."""
+    token = enter(context)
+    try:
+        yield context
+    finally:
+        leave(token)
+
+
+class CurrentJob:
+    """Stands for the job that runs here and now. Outside a task every use raises RuntimeError."""
+
+    __slots__ = ()
+
+    @property
+    def context(self) -> JobContext:
+        """The record behind this name: keep it if it has to outlive the task."""
+        try:
+            return _current.get()
+        except LookupError:
+            raise RuntimeError(
+                "current_job is only there inside a running task; a thread that a task starts sees it "
+                "if it runs in a copy of the task's context (contextvars.copy_context)"
+            ) from None
+
+    @property
+    def id(self) -> str:
+        """The job's id: the same in every attempt, so a key that makes effects idempotent."""
+        return self.context.id
+
+    @property
+    def task_name(self) -> str:
+        return self.context.task_name
+
+    @property
+    def queue_name(self) -> str:
+        return self.context.queue_name
+
+    @property
+    def retry_count(self) -> int:
+        """Failed attempts before this one."""
+        return self.context.retry_count
+
+    @property
+    def token(self) -> int:
+        """A fencing token: no other attempt has it."""
+        return self.context.token
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What ``enqueue(metadata=...)`` was given; changing it changes nothing stored."""
+        return self.context.metadata
+
+    # ---- while it runs ----
+
+    def update_progress(self, progress: float) -> None:
+        """Say how far the job is, by custom from 0 to 100. Cheap: only the newest is stored, in batches."""
+        self.context.controls.note(job_log.progress(progress))
+
+    def track(self, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Iterate, and report progress from 0 to 100 on the way, twice a second at most.
+
+        ``total``: how many items; default ``len(items)``. Without either nothing is reported before the end.
+        Looks before each item whether the job was asked to cancel.
+        """
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        due = 0.0
+        for done, item in enumerate(items):
+            self.check_cancelled()
+            if total and (now := time.monotonic()) >= due:
+                self.update_progress(100.0 * done / total)
+                due = now + TRACK_INTERVAL
+            yield item
+        self.update_progress(100.0)
+
+    def log(self, message: str, level: str = "info", extra: Any = None) -> None:
+        """Keep a line with the job: ``queue.task_logs(id)`` reads it. ``extra``: plain JSON values.
+
+        ``level`` is debug, info, warning, error or critical. Stored in batches, before the job's outcome.
+        """
+        self.context.controls.note(job_log.log(message, level, extra))
+
+    def publish(self, data: Any) -> None:
+        """Send a partial result to whoever iterates over ``job.stream()``; any value a result may be."""
+        self.context.controls.note(job_log.published(data))
+
+    def check_cancelled(self) -> None:
+        """Raise JobCancelled if the job was asked to cancel; to be let through."""
+        if self.context.controls.cancel_asked():
+            raise JobCancelled(CANCEL_ASKED)
+
+    def check_timeout(self) -> None:
+        """Raise SoftTimeoutError if the soft limit has passed; for threads, where nothing else raises it."""
+        deadline = self.context.soft_deadline
+        if deadline is not None and time.monotonic() >= deadline:
+            raise SoftTimeoutError("the task ran longer than its soft_timeout")
+
+    def snooze(self, seconds: float) -> NoReturn:
+        """End this run here; the job runs again in ``seconds``. No failure, and nothing is charged."""
+        try:
+            raise SnoozeRequest(duration(seconds))
+        except (TypeError, ValueError):
+            raise ConfigError(f"snooze() takes a number of seconds of 0 or more, got {seconds!r}") from None
+
+    def complete_in(self, connection: object, result: Any = None) -> None:
+        """Record that the job completed with ``result``, in a transaction of the caller's own.
+
+        The outcome then commits with the task's own writes, or neither does. ``connection`` is an open one
+        to the store's database (the driver's, or SQLAlchemy's connection or session); committing stays the
+        task's business, and must happen before it returns. Raises StorageError if the job is another
+        worker's by now: then roll back.
+        """
+        self.context.controls.complete_in(connection, result)
+
+    def __bool__(self) -> bool:
+        """True inside a task; the one question that may be asked anywhere."""
+        return _current.get(None) is not None
+
+    def __repr__(self) -> str:
+        context = _current.get(None)
+        return f"<current_job {context!r}>" if context else "<current_job: not inside a task>"
+
+
+CurrentJob.__module__ = "taskito"
+
+#: The job that runs here and now.
+current_job = CurrentJob()

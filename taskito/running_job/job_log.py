@@ -1,0 +1,92 @@
+"""What a running job says, as plain lists that cross a socket: progress, log lines, partial results."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from taskito.serialization.serializers import DEFAULT
+from taskito_core.errors import ConfigError
+from taskito_core.job import clean_text
+from taskito_core.storage_client import LogEntry, Note, Progress
+
+Fields = list[Any]  #: ``["progress", value]`` or ``["log", id, logged_at, level, message, extra]``
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+#: The levels of what a job printed.
+STREAMS = ("stdout", "stderr")
+#: What a log is read by.
+READABLE = (*LEVELS, *STREAMS)
+#: The level of what ``publish`` sends; ``extra`` holds the value.
+PUBLISHED = "published"
+#: Characters of one message, and of its ``extra`` as JSON, that are kept.
+MESSAGE_CAP = 16 * 1024
+EXTRA_CAP = 1024 * 1024
+
+_count = itertools.count()
+
+
+def progress(value: object) -> Fields:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"progress must be a finite number, by custom from 0 to 100, got {value!r}")
+    return ["progress", float(value)]
+
+
+def log(message: object, level: object, extra: object) -> Fields:
+    if level not in LEVELS:
+        raise ConfigError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+    return _entry(str(level), str(message), None if extra is None else _plain(extra))
+
+
+def printed(stream: str, line: str) -> Fields:
+    return _entry(stream, line, None)
+
+
+def published(data: object) -> Fields:
+    return _entry(PUBLISHED, "", _bounded("a published value", DEFAULT.dumps(data).decode()))
+
+
+def read(fields: Fields, job_id: str, task_name: str, token: int) -> Note:
+    """The record that the store keeps. Raises ValueError for what is none."""
+    match fields:
+        case ["progress", float() | int() as value]:
+            return Progress(job_id, float(value))
+        case [
+            "log",
+            str() as id_,
+            int() as logged_at,
+            str() as level,
+            str() as message,
+            (None | str()) as extra,
+        ]:
+            return LogEntry(id_, job_id, task_name, token, logged_at, level, message, extra)
+    raise ValueError(f"a job said what is no note: {fields!r:.200}")
+
+
+def _entry(level: str, message: str, extra: str | None) -> Fields:
+    now = time.time_ns() // 1_000_000
+    return ["log", _new_id(now), now, level, clean_text(message, MESSAGE_CAP), extra]
+
+
+def _new_id(now: int) -> str:
+    """Time-ordered, and inside one millisecond in the order in which this process made them."""
+    return f"{now & 0xFFFF_FFFF_FFFF:012x}{next(_count) & 0xFFFF_FFFF:08x}{os.urandom(6).hex()}"
+
+
+def _plain(extra: object) -> str:
+    try:
+        text = json.dumps(dict(extra) if isinstance(extra, Mapping) else extra, allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(f"extra must be plain JSON values, got {extra!r:.200}: {exc}") from None
+    return _bounded("extra", text)
+
+
+def _bounded(what: str, text: str) -> str:
+    if len(text) > EXTRA_CAP:
+        raise ConfigError(f"{what} takes {len(text)} characters as JSON, {EXTRA_CAP} are allowed")
+    return text

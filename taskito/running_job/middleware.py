@@ -1,0 +1,127 @@
+"""The user's own code around attempts: middleware, and all hooks that concern one task, in order.
+
+Nothing here knows where hooks are registered or when a worker calls them. A hook that only looks on
+can change nothing: what it raises is logged with its name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import Any, NamedTuple
+
+from taskito.running_job.current_job import JobContext
+from taskito_core.job import AttemptError
+
+log = logging.getLogger("taskito.worker")
+
+Function = Callable[..., object]
+
+
+class TaskMiddleware:
+    """Code around every attempt of a task; override what you need.
+
+    One object serves all jobs, in several threads at once: what belongs to an attempt goes
+    into ``ctx.state``. Methods are plain functions, for ``async def`` tasks too.
+    """
+
+    def before(self, ctx: JobContext) -> None:
+        """The attempt is about to start. Raising fails it, as if the task had raised."""
+
+    def after(self, ctx: JobContext, result: Any, error: BaseException | None) -> None:
+        """The attempt has ended with ``result``, or with ``error``.
+
+        Called if this ``before`` returned, in the reverse order of those. Raising is logged.
+        """
+
+    def on_retry(self, ctx: JobContext, error: AttemptError, retry_count: int) -> None:
+        """The attempt has failed and another will follow, which is recorded.
+
+        Runs after the attempt, maybe in another process. ``retry_count``: failed attempts so far.
+        Raising is logged.
+        """
+
+    def on_enqueue(self, options: MutableMapping[str, Any]) -> None:
+        """A job is about to be made, in the producer; change its options here.
+
+        ``options``: what the call said of ``JobOptions``, and ``task_name``, which must stay.
+        Raising refuses the job (and all that were to be stored with it), and reaches the caller.
+        """
+
+
+TaskMiddleware.__module__ = "taskito"
+
+
+class Layer(NamedTuple):
+    """What is called before and after one attempt, by one middleware or function."""
+
+    before: Function | None
+    after: Function | None
+
+
+class Chain(NamedTuple):
+    """All hooks that concern one task, each kind in the order of its calls; layers outermost first."""
+
+    layers: tuple[Layer, ...] = ()
+    on_enqueue: tuple[Function, ...] = ()
+    on_success: tuple[Function, ...] = ()
+    on_failure: tuple[Function, ...] = ()
+    on_retry: tuple[Function, ...] = ()
+    on_dead: tuple[Function, ...] = ()
+
+    @property
+    def hears_failures(self) -> bool:
+        """Is there anybody to be told of a failed attempt once that is recorded?"""
+        return bool(self.on_failure or self.on_retry or self.on_dead)
+
+    def around(self, context: JobContext, call: Function, *args: object, **kwargs: object) -> object:
+        """``call`` with its arguments, inside all layers; its value, or what it or a ``before`` raised."""
+        value: object = None
+        error: BaseException | None = None
+        begun: list[Layer] = []
+        try:
+            for layer in self.layers:
+                if layer.before is not None:
+                    layer.before(context)
+                begun.append(layer)
+            value = call(*args, **kwargs)
+        except BaseException as exc:
+            error = exc
+        while begun:
+            if (after := begun.pop().after) is not None:
+                # An interrupt that lands in here ends this hook only: the task's own outcome stands.
+                _look_on(after, context, value, error)
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error  # Its traceback holds this frame, which would hold it: a cycle for each failure.
+
+    def succeeded(self, context: JobContext, value: object) -> None:
+        for function in self.on_success:
+            _look_on(function, context, value)
+
+    def failed(self, context: JobContext, error: AttemptError, retry_count: int | None) -> None:
+        """Tell of an attempt that failed; ``retry_count`` None: and with it the job."""
+        for function in self.on_failure:
+            _look_on(function, context, error)
+        if retry_count is None:
+            for function in self.on_dead:
+                _look_on(function, context, error)
+        else:
+            for function in self.on_retry:
+                _look_on(function, context, error, retry_count)
+
+
+def _look_on(function: Function, *arguments: object) -> None:
+    try:
+        function(*arguments)
+    except BaseException:
+        log.exception("the hook %s failed", name_of(function))
+
+
+def name_of(function: object) -> str:
+    """``module.qualified.name`` of a function, as well as it can be told."""
+    name = getattr(function, "__qualname__", None)
+    return repr(function) if name is None else f"{getattr(function, '__module__', '?')}.{name}"

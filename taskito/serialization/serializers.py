@@ -1,0 +1,201 @@
+"""Arguments and results as bytes: typed JSON by default, signed pickle by choice.
+
+Only producers and children serialise; stores and supervisors see opaque bytes. A call travels as
+``[args, kwargs]``, or with a third element if more is to be said (``Inputs``), so that any serializer that
+can write a list of plain values will do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from taskito.serialization.typed_json import UnfitValue, is_plain, tagged, untagged
+from taskito_core.errors import ConfigError, SerializationError, TaskitoError
+
+
+@runtime_checkable
+class Serializer(Protocol):
+    """Turns a value into bytes and back. Called in any thread of any process."""
+
+    def dumps(self, value: object, /) -> bytes:
+        """Raise SerializationError for a value that would not come back as it is."""
+        ...
+
+    def loads(self, data: bytes, /) -> Any:
+        """Raise SerializationError for bytes that are not this serializer's. Trust nothing in them."""
+        ...
+
+
+# Strings are kept as they are, so that a lone surrogate fails here and takes the careful way, as nan does.
+_encode = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
+).encode
+_read_plain = json.JSONDecoder().raw_decode
+_read_tagged = json.JSONDecoder(object_hook=untagged).raw_decode
+
+
+class JsonSerializer:
+    """JSON with tags for what JSON has no form for; every value comes back equal and of the same type.
+
+    Takes None, bool, int, float, str, list, dict (any keys), tuple, set, frozenset, bytes, datetime, date,
+    time, timedelta, Decimal, UUID, and members of enums and instances of dataclasses that live in a
+    module. Subclasses of these and everything else are refused with the path of the value.
+
+    Somebody who can write to the database can make it say any of these values, also of your own enums
+    and dataclasses with any field values (``__init__`` and ``__post_init__`` do not run again), but cannot
+    make it call anything.
+    """
+
+    def dumps(self, value: object, /) -> bytes:
+        if value is None:  # What most tasks return, and json makes an encoder for each value.
+            return b"null"
+        try:
+            if is_plain(value):
+                try:
+                    return _encode(value).encode()
+                except ValueError:  # nan, inf, lone surrogates, integers of thousands of digits
+                    pass
+            return _encode(tagged(value)).encode()
+        except RecursionError:
+            raise SerializationError("cannot serialise a value that contains itself or is too deep") from None
+
+    def loads(self, data: bytes, /) -> Any:
+        try:
+            text = data.decode()
+            # Inside a string the quote would be escaped, so this is in the text if and only if a tag may be.
+            value, end = (_read_tagged if '{"$' in text else _read_plain)(text)
+        except SerializationError:
+            raise
+        except Exception as exc:
+            raise SerializationError(f"cannot read {data[:40]!r} as typed JSON: {exc}") from exc
+        if end != len(text):
+            raise SerializationError(f"cannot read {data[:40]!r} as typed JSON: it goes on after its end")
+        return value
+
+    def __repr__(self) -> str:
+        return "JsonSerializer()"
+
+
+JsonSerializer.__module__ = Serializer.__module__ = "taskito"
+
+_PICKLE_MAGIC = b"taskito-pickle-1\0"
+_SIGNATURE_SIZE = 32
+
+
+class PickleSerializer:
+    """Pickle behind an HMAC-SHA256: for values that JSON cannot take, and stores that others can write to.
+
+    Unpickling runs code that the bytes choose. The signature makes sure that these bytes were
+    written by somebody who has ``key``; whoever has it can run anything in your workers, so keep it as
+    you keep a password, and give the same one to producers and workers.
+    """
+
+    def __init__(self, key: str | bytes | None = None) -> None:
+        if not isinstance(key, str | bytes) or not key:
+            raise ConfigError(
+                "PickleSerializer needs a key to sign with: PickleSerializer(key=...), a secret text or bytes"
+            )
+        self._key = key.encode() if isinstance(key, str) else key
+
+    def dumps(self, value: object, /) -> bytes:
+        import pickle
+
+        try:
+            body = pickle.dumps(value, protocol=5)
+        except Exception as exc:
+            raise SerializationError(f"cannot pickle a {type(value).__qualname__}: {exc}") from exc
+        return _PICKLE_MAGIC + self._sign(body) + body
+
+    def loads(self, data: bytes, /) -> Any:
+        import hmac
+        import pickle
+
+        start = len(_PICKLE_MAGIC)
+        signature, body = data[start : start + _SIGNATURE_SIZE], data[start + _SIGNATURE_SIZE :]
+        if not data.startswith(_PICKLE_MAGIC):
+            raise SerializationError(f"cannot read {data[:40]!r}: it was not written by a PickleSerializer")
+        if not hmac.compare_digest(signature, self._sign(body)):
+            raise SerializationError(
+                "the signature does not match: the bytes were written with another key, or changed since"
+            )
+        try:
+            return pickle.loads(body)
+        except Exception as exc:
+            raise SerializationError(f"cannot unpickle: {type(exc).__name__}: {exc}") from exc
+
+    def _sign(self, body: bytes) -> bytes:
+        import hmac
+
+        return hmac.digest(self._key, _PICKLE_MAGIC + body, "sha256")
+
+    def __repr__(self) -> str:
+        return "PickleSerializer(key=***)"
+
+
+PickleSerializer.__module__ = "taskito"
+
+
+class Inputs(NamedTuple):
+    """Where arguments come from that are not known when a job is enqueued. Plain values."""
+
+    #: ids of jobs whose results come first: one, or a list (nested, perhaps) that makes one list; None: none
+    results_of: str | list[Any] | None = None
+    each: bool = False  #: the last argument is a list of argument lists: one call for each
+    collect: bool = False  #: a FailedMember stands for the result of a job that did not complete
+
+
+class CallPayload(NamedTuple):
+    """What a payload says of one call."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    inputs: Inputs | None
+
+
+def dump_call(
+    serializer: Serializer,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    inputs: Inputs | None = None,
+) -> bytes:
+    """The payload of a job. Raises SerializationError that says which argument it is about."""
+    call: list[object] = [list(args), dict(kwargs)]
+    if inputs is not None:
+        call.append(list(inputs))
+    try:
+        payload = serializer.dumps(call)
+    except UnfitValue as unfit:
+        first, _, rest = unfit.path.partition("]")
+        name = {"[0": "args", "[1": "kwargs"}.get(first, "value")
+        raise SerializationError(f"cannot serialise {name}{rest}: {unfit.problem}") from None
+    except TaskitoError:
+        raise
+    except Exception as exc:
+        raise SerializationError(
+            f"{serializer!r} cannot serialise the arguments: {type(exc).__name__}: {exc}"
+        ) from exc
+    if not isinstance(payload, bytes):
+        raise SerializationError(f"{serializer!r}.dumps must return bytes, got a {type(payload).__name__}")
+    return payload
+
+
+def load_call(serializer: Serializer, payload: bytes) -> CallPayload:
+    """What ``dump_call`` wrote. Raises SerializationError for bytes that do not say how to call something."""
+    try:
+        call = serializer.loads(payload)
+        args, kwargs = call[:2]
+        inputs = Inputs(*call[2]) if len(call) > 2 else None
+    except TaskitoError:
+        raise
+    except Exception as exc:
+        raise SerializationError(
+            f"{serializer!r} cannot read {payload[:40]!r}: {type(exc).__name__}: {exc}"
+        ) from exc
+    if type(args) is not list or type(kwargs) is not dict:
+        raise SerializationError(f"{payload[:40]!r} is not the payload of a call")
+    return CallPayload(args, kwargs, inputs)
+
+
+DEFAULT = JsonSerializer()

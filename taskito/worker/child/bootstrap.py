@@ -1,0 +1,151 @@
+"""What a zygote and a child make of themselves before anything runs: signals, descriptors, the app.
+
+Nothing may cross a fork that belongs to one process: connections, event loops and signal handlers
+that the app made when it was imported are found here, reported, and made harmless in the children.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import atexit
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Collection, Mapping
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from taskito.worker.child import output
+from taskito.worker.ipc import platform
+from taskito.worker.ipc.app_manifest import AppReport
+
+if TYPE_CHECKING:
+    from taskito.client.queue import Queue
+
+log = logging.getLogger("taskito.worker")
+
+#: What cannot be changed, and what Python ignores so that a write to a closed pipe is an exception.
+_LEFT_ALONE = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
+
+
+def block_signals() -> None:
+    """Keep every signal pending, in the calling thread and those it starts."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def unblock_signals() -> None:
+    """Deliver what is pending and what comes."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+
+
+def reset_signals(deaf_to: Collection[signal.Signals]) -> None:
+    """Every disposition as in a fresh process; those of ``deaf_to`` are caught and do nothing.
+
+    Caught and not ignored: an ignored signal would stay ignored in every program that a task starts.
+    """
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals():
+        if signum in _LEFT_ALONE:
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(signum, _nothing if signum in deaf_to else signal.SIG_DFL)
+
+
+def handler_of(signum: signal.Signals) -> object:
+    """``signal.getsignal`` without its try to make an enum of every handler, which takes 3 µs."""
+    return _signal.getsignal(signum)
+
+
+def _nothing(signum: int, frame: FrameType | None) -> None:
+    pass
+
+
+def load_and_report(app: str) -> tuple[Queue, AppReport]:
+    """Import the app. Raises ConfigError for a wrong name, and whatever the app's own code raises."""
+    from taskito.client.load_app import load_app, report
+
+    # Descriptors and options of ours are no business of an app that looks at its command line.
+    sys.argv = [sys.argv[0]]
+    output.stand_in()
+    queue = load_app(app)
+    return queue, report(queue, app)
+
+
+def unshareable_descriptors(known: Collection[int]) -> dict[int, str]:
+    """What the app opened that two processes must not use together: number to description.
+
+    Streams, event loops and SQLite files. Plain files (logs) and datagram sockets (syslog, statsd) are fine.
+    """
+    found: dict[int, str] = {}
+    for fd in platform.open_descriptors():
+        if fd > 2 and fd not in known and (description := _unshareable(fd)):
+            found[fd] = description
+    return found
+
+
+def _unshareable(fd: int) -> str | None:
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(fd)) as duplicate:
+            return None if duplicate.type == socket.SOCK_DGRAM else "a socket"
+    try:
+        target = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return None
+    if target.startswith("anon_inode:"):
+        return f"an event loop's {target.removeprefix('anon_inode:')}"
+    if stat.S_ISREG(mode) and _is_sqlite(fd, target):
+        return f"the database {target}"
+    return None
+
+
+def _is_sqlite(fd: int, path: str) -> bool:
+    if path.endswith(("-wal", "-shm", "-journal")):
+        return True
+    try:
+        return os.pread(fd, 16, 0) == b"SQLite format 3\0"
+    except OSError:
+        return False
+
+
+def make_useless(descriptors: Mapping[int, str]) -> None:
+    """Put something in their place that fails at every read and write.
+
+    Not closed: the objects that believe to own these numbers would write into whatever is opened next.
+    """
+    if not descriptors:
+        return
+    dummy = os.open(os.devnull, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
+    for fd in descriptors:
+        os.dup2(dummy, fd, inheritable=False)
+    os.close(dummy)
+
+
+def freshen() -> None:
+    """In a forked child: undo what it has in common with its siblings and should not."""
+    # What the app registered at import is the zygote's to run: removing a temporary directory, say.
+    atexit._clear()
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        # Or every child would draw the same numbers.
+        numpy_random.seed()
+
+
+def write_lines() -> None:
+    """Make prints appear when they are made, also if this process is killed later."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def flush_output() -> None:
+    """Write out what is buffered; a closed stream is nobody's loss."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()

@@ -1,0 +1,225 @@
+"""One job, from its payload to its result, in whatever process or thread it runs.
+
+Nothing of a task's misbehaviour leaves this module as an exception: every run ends in a result.
+Signals, slots and sockets are the business of the caller.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from taskito.running_job import job_log
+from taskito.running_job.current_job import NO_CONTROLS, JobContext, enter
+from taskito.serialization.serializers import Inputs, load_call
+from taskito.serialization.typed_json import UnfitValue
+from taskito.worker.child import inputs as child_inputs
+from taskito.worker.child import output
+from taskito.worker.child.failures import failure, rejection
+from taskito.worker.ipc.failure_events import Notice
+from taskito.worker.ipc.wire import JobMessage, ResultKind
+from taskito_core.errors import (
+    PayloadTooLarge,
+    SerializationError,
+    StorageError,
+    StorageUnavailable,
+    TaskitoError,
+)
+from taskito_core.hookspecs import Returned
+from taskito_core.job import Complete
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from taskito.client.queue import Queue
+    from taskito.client.task import Task
+    from taskito.running_job.middleware import Chain
+    from taskito.worker.child.coroutines import Coroutines
+    from taskito_core.storage import Storage
+
+
+class Guard(Protocol):
+    """Makes the call, and may break into it from outside as long as it has not returned."""
+
+    def __call__(self, call: Callable[[], object], limit: float | None, /) -> object:
+        """``call()``; ``limit`` is the task's soft_timeout in seconds, None: it has none."""
+
+
+class Host(Protocol):
+    """The child or the thread's lane, as far as running jobs use it. Any thread may call."""
+
+    def note(self, seq: int, note: job_log.Fields, /) -> None:
+        """Have the supervisor store this, before the job's result."""
+
+    def cancel_asked(self, seq: int, /) -> bool: ...
+
+
+class JobControls:
+    """``context.Controls`` of one run."""
+
+    __slots__ = ("_began", "_host", "_job", "_runner", "_task", "recorded")
+
+    def __init__(self, runner: Runner, host: Host, task: Task[Any, Any], job: JobMessage) -> None:
+        self._runner = runner
+        self._host = host
+        self._task = task
+        self._job = job
+        self._began = time.time_ns() // 1_000_000
+        self.recorded: bytes | None = None  #: the value, if the task recorded its completion itself
+
+    def cancel_asked(self) -> bool:
+        return self._host.cancel_asked(self._job.seq)
+
+    def note(self, note: job_log.Fields) -> None:
+        self._host.note(self._job.seq, note)
+
+    def complete_in(self, connection: object, value: object) -> None:
+        job = self._job
+        body = self._runner.encoded(self._task, value)
+        if not self._runner.storage.complete_in(connection, Complete(job.id, job.token, body, self._began)):
+            raise StorageError(f"job {job.id} is another worker's by now: roll this transaction back")
+        self.recorded = body
+
+
+class Runner:
+    """Runs the jobs of one app. Safe to use from several threads; each has its own event loop."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._tasks: Mapping[str, Task[Any, Any]] = queue.tasks
+        self._hooks = queue._hooks
+        self._max_payload = queue.settings.max_payload
+        self._local = threading.local()
+        hook = queue.plugins.hook.taskito_run_job
+        # The core's own implementation only calls; without a plugin around it, that is two microseconds
+        # of pluggy for nothing.
+        self._hook = hook if len(hook.get_hookimpls()) > 1 else None
+
+    @property
+    def storage(self) -> Storage:
+        return self._queue.storage
+
+    def run(
+        self, job: JobMessage, guard: Guard | None = None, host: Host | None = None
+    ) -> tuple[ResultKind, bytes]:
+        """The kind of result and its body; see ``wire.ResultKind``. Never raises."""
+        task = self._tasks.get(job.task_name)
+        if task is None:
+            return ResultKind.UNKNOWN_TASK, b""
+        try:
+            args, kwargs, inputs = load_call(task.serializer, job.payload)
+            metadata = json.loads(job.metadata) if job.metadata else {}
+        except BaseException as exc:
+            return rejection(exc)
+        controls = None if host is None else JobControls(self, host, task, job)
+        context = JobContext(
+            job.id, job.task_name, job.queue, job.retry_count, job.token, metadata, controls or NO_CONTROLS
+        )
+        if inputs is not None:
+            try:
+                args = child_inputs.arguments(self._queue, inputs, args)
+            except BaseException as exc:
+                return failure(exc, lambda error: isinstance(error, StorageUnavailable))
+        if task.policy.soft_timeout is not None:
+            context.soft_deadline = time.monotonic() + task.policy.soft_timeout
+        chain = self._hooks.chain(task.name, task)
+        # Each job in its own copy of the context: what it sets must not be seen by the next.
+        isolated = contextvars.copy_context()
+        isolated.run(enter, context)
+        try:
+            call = partial(isolated.run, self._surrounded(task, chain, context, inputs), *args, **kwargs)
+            value = call() if guard is None else guard(call, task.policy.soft_timeout)
+        except BaseException as exc:
+            return failure(exc, task.is_retryable)
+        kind = ResultKind.RETURNED
+        try:
+            if controls is not None and controls.recorded is not None:
+                kind, body = ResultKind.RECORDED, controls.recorded
+            else:
+                body = self.encoded(task, value)
+        except BaseException as exc:
+            return rejection(exc)
+        if chain.on_success:
+            isolated.run(chain.succeeded, context, value)
+        return kind, body
+
+    @property
+    def hears_failures(self) -> bool:
+        """Has the app hooks that are told of failed attempts?"""
+        return any(self._hooks.chain(name, task).hears_failures for name, task in self._tasks.items())
+
+    def notify(self, notice: Notice) -> None:
+        """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""
+        task = self._tasks.get(notice.context.task_name)
+        if task is not None:
+            chain = self._hooks.chain(task.name, task)
+            contextvars.copy_context().run(chain.failed, notice.context, notice.error, notice.retry_count)
+
+    def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
+        """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
+        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        return coroutines is not None and coroutines.interrupt(exc, frame)
+
+    def close(self) -> None:
+        """Close this thread's event loop, if it has one."""
+        coroutines: Coroutines | None = self._local.__dict__.pop("coroutines", None)
+        if coroutines is not None:
+            coroutines.close()
+
+    def _surrounded(
+        self, task: Task[Any, Any], chain: Chain, context: JobContext, inputs: Inputs | None
+    ) -> Callable[..., object]:
+        """The task's function inside of its middleware, and that inside of the plugins' wrappers.
+
+        What the inner two print is captured, if it is.
+        """
+        function: Callable[..., object] = task.function
+        if task.is_async:
+            function = partial(self._run_coroutine, function)
+        if inputs is not None and inputs.each:
+            function = partial(child_inputs.for_each, function)
+        if chain.layers:
+            function = partial(chain.around, context, function)
+        if task.capture_output and context.controls is not NO_CONTROLS:
+            function = partial(output.captured, context.controls.note, function)
+        if self._hook is not None:
+            function = partial(self._through_plugins, self._hook, context, function)
+        return function
+
+    def _run_coroutine(self, function: Callable[..., Any], *args: object, **kwargs: object) -> object:
+        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        if coroutines is None:
+            from taskito.worker.child.coroutines import Coroutines  # asyncio: only for those who use it
+
+            coroutines = self._local.coroutines = Coroutines()
+        return coroutines.run(function(*args, **kwargs), contextvars.copy_context())
+
+    def _through_plugins(
+        self, hook: Any, context: JobContext, function: Callable[..., object], *args: object, **kwargs: object
+    ) -> object:
+        returned: Returned = hook(context=context, call=partial(function, *args, **kwargs))
+        return returned.value
+
+    def encoded(self, task: Task[Any, Any], value: object) -> bytes:
+        """The value as bytes. Raises SerializationError and PayloadTooLarge."""
+        serializer = task.serializer
+        try:
+            body: object = serializer.dumps(value)
+        except UnfitValue as unfit:
+            raise SerializationError(f"cannot serialise result{unfit.path}: {unfit.problem}") from None
+        except TaskitoError:
+            raise
+        except Exception as exc:
+            problem = f"{type(exc).__name__}: {exc}"
+            raise SerializationError(f"{serializer!r} cannot serialise the result: {problem}") from exc
+        if not isinstance(body, bytes):
+            raise SerializationError(f"{serializer!r}.dumps must return bytes, got a {type(body).__name__}")
+        if len(body) > self._max_payload:
+            size = f"{len(body)} bytes, max_payload is {self._max_payload}"
+            raise PayloadTooLarge(f"the result of task {task.name} is {size}")
+        return body

@@ -1,0 +1,228 @@
+"""The zygote: imports the app once and forks children from it on request.
+
+It has one thread, runs no job and holds no connection. It ends when the supervisor closes the channel,
+and the kernel ends it when the supervisor dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from setproctitle import setproctitle
+
+from taskito.config.logging import configure
+from taskito.worker.child import bootstrap
+from taskito.worker.child.exit import at_once
+from taskito.worker.child.failures import boot_failure
+from taskito.worker.child.main import Child, Endpoints
+from taskito.worker.ipc import platform
+from taskito.worker.ipc.argv import (
+    EXIT_BOOT_FAILED,
+    EXIT_SUPERVISOR_GONE,
+    ZygoteArguments,
+    parse_zygote,
+)
+from taskito.worker.ipc.slots import SlotTable
+from taskito.worker.ipc.wire import (
+    Inbox,
+    MessageType,
+    pack,
+    pack_hello,
+    pack_slot_pid,
+    unpack_slot_pid,
+)
+
+if TYPE_CHECKING:
+    from taskito.client.queue import Queue
+    from taskito.worker.ipc.app_manifest import AppReport
+
+log = logging.getLogger("taskito.worker")
+
+#: Data socket, control socket, trace file: what comes with every FORK.
+_DESCRIPTORS = 3
+#: Seconds a new child waits to become the supervisor's.
+_ADOPTION = 5.0
+#: Without it, received descriptors would be inherited by what the app starts.
+_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class Zygote:
+    """Forks on request, until the channel ends."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        arguments: ZygoteArguments,
+        channel: socket.socket,
+        slots: SlotTable,
+        unshareable: Mapping[int, str],
+    ) -> None:
+        self._queue = queue
+        self._arguments = arguments
+        self._channel = channel
+        self._slots = slots
+        self._unshareable = unshareable
+        self._received: list[int] = []
+
+    def serve(self) -> None:
+        """Answer every FORK with FORKED; return at the end of the channel."""
+        inbox = Inbox()
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self._channel, 4096, 8 * _DESCRIPTORS, _CLOEXEC)
+            for fd in descriptors:
+                os.set_inheritable(fd, False)
+            self._received += descriptors
+            if not data:
+                return
+            for kind, body in inbox.feed(data):
+                if kind is MessageType.FORK:
+                    self._answer(*unpack_slot_pid(body))
+
+    def _answer(self, slot: int, supervisor: int) -> None:
+        """Fork one child with the descriptors that came first; FORKED with pid 0 if that is not possible."""
+        mine, self._received = self._received[:_DESCRIPTORS], self._received[_DESCRIPTORS:]
+        pid = 0
+        if len(mine) == _DESCRIPTORS:
+            try:
+                pid = self._fork(slot, supervisor, mine)
+            except OSError as exc:
+                log.warning("cannot fork a child: %s", exc)
+        for fd in mine:
+            os.close(fd)
+        self._channel.sendall(pack_slot_pid(MessageType.FORKED, slot, pid))
+
+    def _fork(self, slot: int, supervisor: int, descriptors: list[int]) -> int:
+        """Fork twice, so that the child loses us as its parent; its pid, or 0 if the second fork failed."""
+        bootstrap.flush_output()
+        read_end, write_end = os.pipe()
+        with open(read_end, "rb") as pipe:
+            bootstrap.block_signals()
+            try:
+                middle = os.fork()
+                if middle == 0:
+                    pipe.close()
+                    self._fork_again(slot, supervisor, descriptors, write_end)
+            finally:
+                os.close(write_end)
+                bootstrap.unblock_signals()
+            answer = pipe.read()
+        with contextlib.suppress(ChildProcessError):  # The app ignores SIGCHLD: the kernel has reaped it.
+            os.waitpid(middle, 0)
+        return int(answer or b"0")
+
+    def _fork_again(self, slot: int, supervisor: int, descriptors: list[int], write_end: int) -> NoReturn:
+        """In the middle process, and on in the child. Nothing returns to the zygote's loop, ever."""
+        code = EXIT_BOOT_FAILED
+        try:
+            pid = os.fork()
+            if pid == 0:
+                os.close(write_end)
+                self._become_child(slot, supervisor, descriptors)
+            os.write(write_end, str(pid).encode())
+            code = 0
+        except BaseException:
+            log.exception("cannot make a child")
+        finally:
+            os._exit(code)
+
+    def _become_child(self, slot: int, supervisor: int, descriptors: list[int]) -> NoReturn:
+        """Signals are blocked; the zygote's handlers still stand."""
+        self._channel.close()
+        for fd in self._received:
+            os.close(fd)
+        _await_adoption(supervisor)
+        os.setpgid(0, 0)
+        bootstrap.make_useless(self._unshareable)
+        bootstrap.freshen()
+        gc.enable()
+        data, control, trace = descriptors
+        ends = Endpoints(
+            slot=slot,
+            data=socket.socket(fileno=data),
+            control=socket.socket(fileno=control),
+            trace=trace,
+            slots=self._slots,
+            lifeline=self._arguments.lifeline,
+            title_prefix=self._arguments.title_prefix,
+        )
+        ends.control.setblocking(True)
+        ends.control.sendall(pack_hello(os.getpid()))
+        Child(self._queue, ends).main()
+
+
+def _await_adoption(supervisor: int) -> None:
+    """Until the supervisor, a subreaper, is our parent; then die with it."""
+    deadline = time.monotonic() + _ADOPTION
+    while os.getppid() != supervisor:
+        if time.monotonic() > deadline:
+            os._exit(EXIT_SUPERVISOR_GONE)
+        time.sleep(0.0002)
+    platform.die_with_parent()
+    if os.getppid() != supervisor:
+        os._exit(EXIT_SUPERVISOR_GONE)
+
+
+def _audit(report: AppReport, known: tuple[int, ...]) -> dict[int, str]:
+    """Look at what the import left behind, warn, and return the descriptors that children must not use."""
+    unshareable = bootstrap.unshareable_descriptors(known)
+    if unshareable:
+        listed = ", ".join(f"{fd} ({what})" for fd, what in unshareable.items())
+        log.warning(
+            "the app opened descriptors when it was imported that do not work in children: %s; "
+            "open them on first use instead",
+            listed,
+        )
+    extra = platform.native_threads() - threading.active_count()
+    if extra > 0 and not report.threads:
+        log.warning(
+            "importing the app started %d threads of a native library; they do not exist in children", extra
+        )
+    return unshareable
+
+
+def main(argv: Sequence[str]) -> NoReturn:
+    """Boot with all signals blocked by the supervisor; import, report, serve."""
+    parent = os.getppid()
+    arguments = parse_zygote(argv)
+    known = (arguments.channel, arguments.slots, arguments.lifeline)
+    for fd in known:
+        os.set_inheritable(fd, False)
+    bootstrap.reset_signals(deaf_to=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    bootstrap.unblock_signals()
+    os.setpgid(0, 0)
+    platform.die_with_parent()
+    if os.getppid() != parent:
+        at_once(EXIT_SUPERVISOR_GONE)
+    setproctitle(f"{arguments.title_prefix}: zygote {arguments.app}")
+    channel = socket.socket(fileno=arguments.channel)
+    channel.setblocking(True)
+    try:
+        configure(arguments.log_level, arguments.log_format)
+        queue, report = bootstrap.load_and_report(arguments.app)
+    except BaseException as exc:
+        channel.sendall(pack(MessageType.FAILED, boot_failure(exc)))
+        at_once(EXIT_BOOT_FAILED)
+    bootstrap.write_lines()
+    slots = SlotTable(arguments.slots, arguments.slot_count)
+    unshareable = _audit(report, known)
+    # What is here now lives as long as the zygote: kept out of collections, its pages stay shared.
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    channel.sendall(pack(MessageType.READY, report.to_json()))
+    Zygote(queue, arguments, channel, slots, unshareable).serve()
+    at_once(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,90 @@
+"""Ending a job that has passed its hard limit, without ever ending one that finished in time.
+
+A child that is stuck between jobs (seq 0) is ended the same way.
+
+First its stack is written, then the process is stopped, and only if it still is inside of the same job
+while it stands still, it is killed. The check costs some 100 µs and closes the race between the limit
+and a job that ends at that very moment.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+
+from taskito.worker.children.child_handle import Child
+from taskito.worker.ipc.slots import SlotTable
+
+log = logging.getLogger("taskito.worker")
+
+#: Seconds faulthandler gets to write the stack. It does so inside the signal handler, so this is ample.
+DUMP_TIME = 0.05
+#: Seconds a process gets to report that it stopped; one in uninterruptible sleep never does.
+STOP_TIME = 0.1
+
+
+class HardKill:
+    """The steps, driven by time and by SIGCHLD."""
+
+    def __init__(self, child: Child, slots: SlotTable, seq: int, now: float) -> None:
+        self._child = child
+        self._slots = slots
+        self._seq = seq
+        self._stopping = False
+        self.at = now + DUMP_TIME  #: when ``advance`` has something to do at the latest
+        child.clear_trace()
+        child.signal(signal.SIGUSR1)
+
+    def advance(self, now: float) -> bool:
+        """Take the next step if it is time; True once there is none left."""
+        if not self._stopping:
+            if now < self.at:
+                return False
+            self._child.signal(signal.SIGSTOP)
+            self._stopping = True
+            self.at = now + STOP_TIME
+        if now < self.at and not self._stopped():
+            return False
+        if self._slots.read(self._child.slot).seq != self._seq:
+            self._child.signal(signal.SIGCONT)
+            return True
+        self._child.timed_out = self._seq
+        why = "its job is over its hard limit" if self._seq else "it holds jobs and does not begin them"
+        log.info("child %d is killed: %s", self._child.pid, why)
+        # Those that left its group would outlive it; while it stands still they cannot multiply.
+        strays = _descendants(self._child.pid)
+        self._child.kill_group()
+        for pid in strays:
+            _kill(pid)
+        return True
+
+    def _stopped(self) -> bool:
+        try:
+            return os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children, grandchildren and so on, where /proc tells; [] elsewhere."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        parent = waiting.pop()
+        for listing in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                children = [int(word) for word in listing.read_text().split()]
+            except OSError:
+                continue
+            found += children
+            waiting += children
+    return found
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass

@@ -1,0 +1,248 @@
+"""Where children start: keeps as many coming up as are missing, and slows down when they fail.
+
+Knows how a child is made (by the zygote, or spawned) and which slot it gets; from its READY on it is the
+pool's. A child that dies before is a failed boot, and failed boots are tried again ever more slowly.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import time
+from collections.abc import Callable
+
+from taskito.worker.children.backoff import BootBackoff
+from taskito.worker.children.child_handle import Child, ChildEvents, ChildState
+from taskito.worker.children.launch import FORK_TIMEOUT, LaunchOptions, SpawnLauncher, Zygote
+from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.slots import SlotTable
+
+log = logging.getLogger("taskito.worker")
+
+_NEVER = float("inf")
+
+
+class Nursery:
+    """All living children, and how more of them come to be."""
+
+    def __init__(
+        self,
+        options: LaunchOptions,
+        selector: selectors.BaseSelector,
+        slots: SlotTable,
+        *,
+        use_zygote: bool,
+        chance: Callable[[], float],
+        events: ChildEvents,
+        on_app: Callable[[AppReport], int],
+        on_app_failed: Callable[[str, str | None], None],
+    ) -> None:
+        self._options = options
+        self._selector = selector
+        self._events = events
+        self._on_app = on_app  #: answers how many children are wanted
+        self._on_app_failed = on_app_failed
+        self.slots = slots
+        self._free_slots = [0]
+        self._use_zygote = use_zygote
+        self.zygote: Zygote | None = None
+        self.spawner = SpawnLauncher(options, slots)
+        self.backoff = BootBackoff(chance)
+        self.children: dict[int, Child] = {}
+        self._wanted = 0
+        self._next_lane = 1
+        self.app_known = False
+        self.closed = False
+        self._early_deaths: dict[int, int] = {}  #: status of unknown dead, while the zygote owes us pids
+
+    # ---- starting ----
+
+    def open(self) -> None:
+        """Have the app imported: by the zygote, or by a first child."""
+        if not self._use_zygote:
+            self._start_child(time.monotonic())
+        elif (problem := self._start_zygote()) is not None:
+            self._on_app_failed(f"its process cannot be started: {problem}", None)
+
+    def fill_up(self, now: float) -> None:
+        """Start what is missing, unless it has to wait."""
+        while self._missing() > 0 and self._can_start() and now >= self.backoff.not_before:
+            if self._use_zygote and self.zygote is None:
+                # The last one died; children come when this one says READY.
+                if (problem := self._start_zygote()) is not None:
+                    self._start_failed(str(problem), now)
+                return
+            if not self._start_child(now):
+                return
+
+    def next_deadline(self) -> float:
+        times = [self._boot_deadline(child) for child in self.children.values()]
+        if self._missing() > 0 and self._can_start():
+            times.append(self.backoff.not_before)
+        return min(times, default=_NEVER)
+
+    def overdue(self, now: float) -> list[Child]:
+        """Children that should have been ready by now."""
+        return [child for child in self.children.values() if now >= self._boot_deadline(child)]
+
+    def unforked(self, child: Child) -> None:
+        """The zygote never answered for this child: it hangs."""
+        log.error("the zygote did not fork within %g s; it is replaced", FORK_TIMEOUT)
+        self.forget(child)
+        if self.zygote is not None:
+            self.zygote.kill()
+
+    def close(self) -> None:
+        """No more children; the zygote may go."""
+        self.closed = True
+        if self.zygote is not None:
+            self.zygote.hang_up()
+
+    # ---- endings ----
+
+    def forget(self, child: Child) -> None:
+        """It is reaped, or never came to be: its slot is free again."""
+        if self.children.pop(child.lane_id, None) is not None:
+            self._free_slots.append(child.slot)
+            child.close()
+
+    def unknown_died(self, pid: int, status: int) -> None:
+        """Some process of ours died that is neither zygote nor child.
+
+        It may be a child whose pid the zygote has not told us yet. Any other was left behind by some
+        task: as its adopter (or as PID 1) we only had to reap it.
+        """
+        if self._owed():
+            self._early_deaths[pid] = status
+
+    def stillborn(self) -> list[tuple[Child, int]]:
+        """Children that died, and were reaped, before we knew their pid; with their wait status."""
+        if not self._early_deaths:
+            return []
+        deaths = self._early_deaths
+        found = [(child, deaths.pop(child.pid)) for child in self.children.values() if child.pid in deaths]
+        if not self._owed():
+            deaths.clear()
+        return found
+
+    def pid_known(self, child: Child, pid: int) -> None:
+        """It was forked: the zygote says so, or the child does, whoever is heard first."""
+        if child.pid:
+            return
+        child.pid = pid
+        if child.killed and pid not in self._early_deaths:
+            child.kill_group()
+
+    def zygote_died(self, cause: str, now: float) -> None:
+        assert self.zygote is not None
+        was_ready = self.zygote.ready
+        self.zygote.gone()
+        self.zygote = None
+        for child in self._owed():
+            self.forget(child)
+        if self.closed or not self._use_zygote:
+            return
+        if not self.app_known:
+            self._on_app_failed(f"the process that imports it died of {cause}", None)
+            return
+        log.error("the zygote died of %s; the children live on, and a new one is started", cause)
+        if not was_ready:
+            self.backoff.failed(now)
+
+    # ---- inside ----
+
+    def app_ready(self, report: AppReport) -> None:
+        """The app was imported, by the zygote or by a spawned child."""
+        if report.threads and self._use_zygote:
+            log.warning(
+                "importing %s started threads (%s), and a process with threads must not fork: "
+                "each child imports the app itself",
+                report.app,
+                ", ".join(report.threads),
+            )
+            self._use_zygote = False
+            assert self.zygote is not None
+            self.zygote.hang_up()
+        if not self.app_known:
+            self.app_known = True
+            self._wanted = self._on_app(report)
+            # One slot more than wanted, for a replacement that boots while the old child still works.
+            used = {child.slot for child in self.children.values()}
+            self._free_slots = [slot for slot in range(self._wanted, -1, -1) if slot not in used]
+
+    def _owed(self) -> list[Child]:
+        """Children whose pid is not known yet."""
+        return [child for child in self.children.values() if not child.pid]
+
+    def _missing(self) -> int:
+        if self.closed:
+            return 0
+        good = (ChildState.STARTING, ChildState.OPEN)
+        return self._wanted - sum(1 for child in self.children.values() if child.state in good)
+
+    def _can_start(self) -> bool:
+        if not self._free_slots:
+            return False
+        return not self._use_zygote or self.zygote is None or self.zygote.ready
+
+    def _boot_deadline(self, child: Child) -> float:
+        if child.state is not ChildState.STARTING or child.fault is not None:
+            return _NEVER
+        return child.started + (self._options.boot_timeout if child.pid else FORK_TIMEOUT)
+
+    def _start_zygote(self) -> OSError | None:
+        """Start one; what the system said if it did not let us."""
+        try:
+            self.zygote = Zygote(
+                self._options, self.slots, self._selector, self.app_ready, self._zygote_failed, self._forked
+            )
+        except OSError as exc:
+            return exc
+        return None
+
+    def _zygote_failed(self, message: str, traceback: str | None) -> None:
+        """It cannot import the app. A worker that runs goes on with the children it has, and tries again:
+        new code may be on its way to the disk this very moment."""
+        if not self.app_known:
+            self._on_app_failed(message, traceback)
+        else:
+            log.error("the new zygote cannot load the app: %s", traceback or message)
+
+    def _start_child(self, now: float) -> bool:
+        """Ask for one child; False (and a delay before the next try) if it cannot be had."""
+        slot = self._free_slots.pop()
+        self.slots.clear(slot)
+        try:
+            child = Child(self._next_lane, slot, self._selector, self._events, now)
+        except OSError as exc:
+            self._free_slots.append(slot)
+            return self._start_failed(str(exc), now)
+        self._next_lane += 1
+        self.children[child.lane_id] = child
+        try:
+            if self._use_zygote and self.zygote is not None:
+                self.zygote.fork(child)
+            else:
+                child.pid = self.spawner.launch(child)
+        except OSError as exc:
+            self.forget(child)
+            return self._start_failed(str(exc), now)
+        child.close_childs_ends()
+        return True
+
+    def _start_failed(self, why: str, now: float) -> bool:
+        delay = self.backoff.failed(now)
+        log.error("a child could not be started (%s); next try in %.1f s", why, delay)
+        return False
+
+    def _forked(self, slot: int, pid: int) -> None:
+        """The zygote answers a fork request; pid 0: it could not fork."""
+        now = time.monotonic()
+        child = next((child for child in self._owed() if child.slot == slot), None)
+        if child is None:
+            return
+        if not pid:
+            self.forget(child)
+            self._start_failed("the zygote could not fork", now)
+            return
+        self.pid_known(child, pid)

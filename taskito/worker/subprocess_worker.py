@@ -1,0 +1,118 @@
+"""``run_worker(pool="prefork")``: the ``taskito worker`` command as a subprocess of the caller.
+
+A subprocess and not a fork of this one: the supervisor reaps every child it has and owns its
+signals, and both would be wrong in somebody's application.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from taskito_core.errors import ConfigError, TaskitoError
+
+if TYPE_CHECKING:
+    from taskito.client.queue import Queue
+
+#: Exit codes of a worker that was asked to stop and did: drained, or drained with some jobs interrupted.
+_STOPPED = (0, 75)
+_GRACE = 10.0  #: seconds beyond its graceful timeout that a worker may take to stop; it promises 5
+
+
+def command(
+    app: str, queues: tuple[str, ...] | None, procs: int | None, graceful_timeout: float, boot_timeout: float
+) -> list[str]:
+    """The command line; no secrets in it: the worker learns the settings by importing the app."""
+    words = [sys.executable, "-m", "taskito.cli.main", "worker", "--app", app]
+    words += ["--graceful-timeout", f"{graceful_timeout:g}", "--boot-timeout", f"{boot_timeout:g}"]
+    if procs is not None:
+        words += ["--procs", str(procs)]
+    if queues:
+        words += ["--queues", ",".join(queues)]
+    return words
+
+
+class PreforkWorker:
+    """The command as a subprocess: made, then run once."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        *,
+        app: str | None,
+        queues: tuple[str, ...] | None,
+        procs: int | None,
+        graceful_timeout: float,
+        boot_timeout: float,
+    ) -> None:
+        if not app:
+            raise ConfigError(
+                "pool='prefork' needs app='module:attribute', where its processes find this queue"
+            )
+        self._queue = queue
+        self._app = app
+        self._grace = graceful_timeout + _GRACE
+        self._command = command(app, queues, procs, graceful_timeout, boot_timeout)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = False
+
+    def request_shutdown(self) -> None:
+        self._asked = True
+        if self._process is not None:
+            self._process.terminate()
+
+    def run(self) -> None:
+        """Start the worker, wait until it has ended. Raises TaskitoError if it failed."""
+        process = self._process = subprocess.Popen(self._command)
+        if self._asked:  # while it was being started
+            process.terminate()
+        self._queue._attach_worker(self)
+        try:
+            with _forwarding_sigterm(self.request_shutdown):
+                code = _wait(process)
+        finally:
+            self._queue._detach_worker(self)
+            _end(process, self._grace)
+        # Asked before it could listen, it died of the signal, and had not begun anything.
+        if code not in _STOPPED and not (self._asked and code == -signal.SIGTERM):
+            raise TaskitoError(
+                f"the worker of {self._app!r} ended with exit code {code}; what it wrote says why"
+            )
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # From a terminal it reached the worker too, which takes two within half a second for one.
+            process.send_signal(signal.SIGINT)
+
+
+def _end(process: subprocess.Popen[bytes], grace: float) -> None:
+    """Leave no worker behind, whatever ended the wait."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _forwarding_sigterm(stop: Callable[[], None]) -> Iterator[None]:
+    """While the worker runs, a SIGTERM for us is meant for it. Only the main thread can arrange that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

@@ -1,0 +1,88 @@
+"""The process behind ``taskito worker``: signals, children, the loop, one exit code.
+
+It imports no user code, never forks and unpickles nothing: whatever a task does to its process, this one
+goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import selectors
+import sys
+from dataclasses import dataclass
+
+import setproctitle
+
+from taskito.worker.children.launch import LaunchOptions
+from taskito.worker.children.process_pool import ProcessPool
+from taskito.worker.ipc import signals
+from taskito.worker.store.identity import new_worker_id
+from taskito.worker.store.liveness import open_lifeline
+from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
+from taskito_core import plugin_manager
+
+log = logging.getLogger("taskito.worker")
+
+#: Seconds the interpreter lets one thread compute before another may: the default of 5 ms is longer than
+#: a whole exchange, and would be added to it each time the loop is busy when the store answers.
+_SWITCH_INTERVAL = 0.0005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """The options of ``taskito worker``; durations in seconds."""
+
+    app: str
+    procs: int | None = None  #: None: the app's setting; 0: as many as there are CPUs
+    queues: tuple[str, ...] | None = None
+    graceful_timeout: float = 25.0
+    boot_timeout: float = 60.0
+    start_method: str = "auto"
+    max_jobs_per_child: int | None = None
+    log_level: str = "info"
+    log_format: str = "text"
+
+
+def run_worker(options: WorkerOptions) -> int:
+    """Run one worker in this process until it ends; the exit code. Main thread only."""
+    signals.block()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    setproctitle.setproctitle(f"taskito: supervisor {options.app}")
+    worker_id = new_worker_id()
+    lifeline, rename = open_lifeline(worker_id)
+    pipe = signals.SignalPipe(signals.HEEDED, signals.IGNORED, last=True)
+    with selectors.DefaultSelector() as selector, pipe:
+        signals.unblock()
+        loop = WorkerLoop(
+            LoopOptions(
+                queues=options.queues,
+                graceful_timeout=options.graceful_timeout,
+                boot_timeout=options.boot_timeout,
+            ),
+            lambda report: plugin_manager.load(report.plugins),
+            selector,
+            worker_id,
+            rename,
+        )
+        pool = ProcessPool(
+            LaunchOptions(
+                app=options.app,
+                lifeline=lifeline.fd if lifeline else os.open(os.devnull, os.O_RDONLY),
+                log_level=options.log_level,
+                log_format=options.log_format,
+                boot_timeout=options.boot_timeout,
+            ),
+            options.procs,
+            selector,
+            loop,
+            start_method=options.start_method,
+            max_jobs_per_child=options.max_jobs_per_child,
+            chance=random.random,
+        )
+        try:
+            return loop.run(pool, pipe)
+        finally:
+            if lifeline is not None:
+                lifeline.close(held_for_alive=loop.held_for_alive)
