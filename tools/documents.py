@@ -28,7 +28,7 @@ class Block(NamedTuple):
 
 def pages() -> dict[str, str]:
     """Every page by its path from the root, as text."""
-    found = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    found = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
     found += sorted((ROOT / "plugins").glob("*/README.md")) + sorted((ROOT / "examples").glob("*/README.md"))
     return {str(path.relative_to(ROOT)): path.read_text() for path in found}
 
