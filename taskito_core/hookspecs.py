@@ -17,7 +17,8 @@ import pluggy
 from taskito_core.job import NewJob, Outcome
 from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.metrics import Metrics
-from taskito_core.storage import Storage, StorageConfig, WorkerInfo
+from taskito_core.storage import Storage, StorageConfig
+from taskito_core.storage_worker import WorkerInfo
 
 PROJECT = "taskito"
 hookspec = pluggy.HookspecMarker(PROJECT)

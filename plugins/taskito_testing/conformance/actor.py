@@ -15,7 +15,9 @@ from taskito_core.errors import StorageError
 from taskito_core.hookspecs import OfferKind
 from taskito_core.job import Claim, Complete, NewJob
 from taskito_core.plugin_manager import load
-from taskito_core.storage import Counts, Storage, StorageConfig, Want, WorkerInfo
+from taskito_core.storage import Storage, StorageConfig
+from taskito_core.storage_client import Counts
+from taskito_core.storage_worker import Want, WorkerInfo
 
 Open = Callable[[], Storage]
 
