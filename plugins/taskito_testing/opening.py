@@ -15,6 +15,9 @@ from taskito_core.plugin_manager import load
 from taskito_core.storage import Storage, StorageConfig
 from taskito_core.storage_client import StorageClient
 from taskito_core.storage_worker import StorageWorker
+from taskito_testing.plugin import register_memory_plugin
+
+register_memory_plugin()
 
 
 def open_storage(url: str, schema: str = "taskito", **options: Any) -> Storage:

@@ -35,8 +35,10 @@ def hear() -> None:
 
 def opener(url: str, schema: str) -> Open:
     if url.startswith("memory:"):
-        # A store of this process alone, known only once the testing package is imported.
-        import taskito_testing  # noqa: F401
+        # A store of this process alone, and known only here.
+        from taskito_testing.plugin import register_memory_plugin
+
+        register_memory_plugin()
 
     def open_it() -> Storage:
         plugins = load()
