@@ -55,7 +55,7 @@ HOUSE_WORDS = (
     "verdict",
 )
 #: The one file where writers do take turns.
-WRITE_LOCK = "plugins/taskito_sqlite/write_lock.py"
+WRITE_LOCK = "plugins/taskito_sqlite/file/write_lock.py"
 
 #: The public names whose head nouns the glossary defines.
 PUBLIC = {module.__name__: module for module in (taskito, taskito_core, taskito_testing)}
