@@ -1,4 +1,4 @@
-"""What can be done with the jobs of the memory store beside running them; ``Managing`` without schedules."""
+"""What people do with the jobs of the memory store, and the upkeep that its workers do."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class MemoryManaging(MemoryAccess):
             asked = [store.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in store.jobs]
             pending = [job for job in asked if job.status is JobStatus.PENDING]
             for job in pending:
-                # A parent among them may have cancelled it a moment ago: here it was asked for by name.
+                # A parent in ``ids`` may have cancelled it just now; then it gets this reason too.
                 if store.jobs[job.id].status is JobStatus.PENDING:
                     gates.end(store, store.jobs[job.id], JobStatus.CANCELLED, now, error=reason)
                 else:
                     store.put(store.jobs[job.id], error=reason)
-            gates.let_in(store, now)
+            gates.give_slots(store, now)
             return [job.id for job in pending]
 
     def ask_to_cancel(self, ids: Sequence[str], force: bool) -> list[str]:
@@ -46,7 +46,7 @@ class MemoryManaging(MemoryAccess):
                 store.put(job, cancel_asked=True)
                 if force:
                     store.forced.add(job.id)
-                store.ring_worker(job.worker)
+                store.wake_worker(job.worker)
             return [job.id for job in running]
 
     def replay(self, job_id: str, new_id: str) -> Receipt | None:
@@ -90,7 +90,7 @@ class MemoryManaging(MemoryAccess):
         with self._ready() as store:
             if store.paused.pop(queue, None) is None:
                 return False
-            store.ring({queue})
+            store.wake({queue})
             return True
 
     def paused(self) -> Mapping[str, int]:

@@ -1,8 +1,8 @@
 """The storage contract as plain Python: dictionaries, one lock, nothing clever.
 
 This is the executable reading of ``taskito_core.storage``: where a docstring there can be
-read in two ways, what happens here is meant. It lives in one process and forgets
-everything with it. A store is known by its name, so several storage objects may share one.
+read in two ways, what happens here is meant. It lives in one process, and is lost
+with it. A store is known by its name, so several storage objects may share one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _DAY = 24 * 60 * 60 * 1000
 
 
 class MemoryStorage(MemoryManaging, MemorySchedules):
-    """One connection, so to speak, to the store its config names (``memory://NAME`` and a schema)."""
+    """A handle on the store that its config names (``memory://NAME`` and a schema)."""
 
     capabilities = frozenset({Capability.WAKEUPS})
 
@@ -97,7 +97,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
             now = self.now()
             before = {job.id for job in store.claimable()}
             recorded = frozenset(outcome.job_id for outcome in outcomes if settle(store, outcome, now))
-            gates.let_in(store, now)
+            gates.give_slots(store, now)
             opened = not before.issuperset(job.id for job in store.claimable())
             alive = store.is_alive(worker_id)
             if want is None or not alive:
@@ -140,7 +140,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
             lost = [job for job in store.running() if not store.is_alive(job.worker or "")]
             for job in lost:
                 interrupt(store, job, now)
-            gates.let_in(store, now)
+            gates.give_slots(store, now)
             return [job.id for job in lost]
 
     def unregister(self, worker_id: str) -> None:
@@ -153,7 +153,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
             now = self.now()
             for job in store.jobs_run_by(worker_id):
                 hand_back(store, store.put(job, token=None), now)
-            gates.let_in(store, now)
+            gates.give_slots(store, now)
 
     def listen(self, worker_id: str, queues: Sequence[str]) -> Wakeups:
         with self._ready() as store:
