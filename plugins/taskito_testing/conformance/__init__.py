@@ -38,6 +38,7 @@ from taskito_testing.conformance.schedules import Schedules
 from taskito_testing.conformance.schema import Schema
 from taskito_testing.conformance.settle import Settling
 from taskito_testing.conformance.surface import Surface
+from taskito_testing.conformance.texts import Texts
 from taskito_testing.conformance.transactions import Transactions
 from taskito_testing.conformance.unique import Unique
 from taskito_testing.conformance.wakeups import Hearing
@@ -81,6 +82,7 @@ class StorageConformance(
     Notes,
     Schedules,
     Knowing,
+    Texts,
     Transactions,
     Model,
     Errors,
