@@ -26,7 +26,7 @@ from taskito_core.plugin_discovery import Found, check_plugin, find_plugins
 from taskito_core.redact import mask_text, mask_url
 from taskito_core.storage import Storage, StorageConfig
 
-__all__ = ["Listing", "Plugins", "load", "open_storage_url"]
+__all__ = ["Listing", "Plugins", "load"]
 
 log = logging.getLogger("taskito.plugins")
 T = TypeVar("T")
@@ -370,12 +370,3 @@ def load(only: tuple[str, ...] | None = None) -> Plugins:
         if only not in _loaded:
             _loaded[only] = Plugins.discover(only=only)
         return _loaded[only]
-
-
-def open_storage_url(url: str, schema: str = "taskito") -> Storage:
-    """The storage a URL's scheme selects: ``sqlite:///abs/path``, ``postgresql://…``. For tests and tools."""
-    if "://" not in url:
-        raise ConfigError(f"expected a URL such as 'sqlite:///tmp/jobs.db', got {mask_url(url)!r}")
-    plugins = load()
-    backend = plugins.find(OfferKind.STORAGE, url).name
-    return plugins.open_storage(StorageConfig(backend=backend, db_url=url, schema=schema))

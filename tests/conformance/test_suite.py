@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from taskito_testing import (
     complete,
     make_worker,
     missing_methods,
+    open_storage,
     retry,
 )
 from taskito_testing import check as checking
@@ -308,3 +310,12 @@ def test_an_unreachable_url_keeps_everything_but_the_place() -> None:
     assert url.startswith("postgresql://me:secret@127.0.0.1:")
     assert url.endswith("/app?x=1")
     assert unreachable_variant("sqlite:////tmp/x.db") is None
+
+
+def test_storage_is_opened_by_the_scheme_of_a_url(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/jobs.db")
+
+    assert type(storage).__module__.startswith("taskito_sqlite")
+    storage.close()
+    with pytest.raises(ConfigError, match=r"no installed plugin offers the storage backend 'jobs\.db'"):
+        open_storage("jobs.db")
