@@ -133,7 +133,7 @@ class CircuitBreaker(Protocol):
     def withdraw(self, task_names: Sequence[str]) -> None:
         """The starts that this object was admitted for did not happen.
 
-        If one of them was the probe, anybody may probe at once. Another object's probe is not touched.
+        If one of them was the probe, the next admission may probe at once. Another object's probe stays.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""How an attempt ends: the only place that knows about retries, crashes and their bounds.
+"""How an attempt ends: retries, crashes and their bounds are decided here alone.
 
 Pure: a claim, what happened to it and the task's policy in, an Outcome out.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from taskito_core import messages
 from taskito_core.job import (
     Cancelled,
     Charge,
@@ -89,7 +90,7 @@ class Snoozed(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """The task gave way to somebody who had asked for its job to be cancelled."""
+    """The task stopped because its job was asked to cancel."""
 
     error: str
 
@@ -103,7 +104,7 @@ def decide(
     """Choose how this attempt ends.
 
     ``random`` in [0, 1) is the jitter's random number; ``started_at`` is when the attempt
-    really started (store's clock, milliseconds), None if it did not or nobody knows.
+    really started (store's clock, milliseconds), None if it did not, or that is not known.
     """
     match result:
         case Returned(value):
@@ -129,7 +130,7 @@ def refuse(claim: Claim) -> Dead | None:
     """
     if claim.interruptions < MAX_INTERRUPTIONS:
         return None
-    message = f"interrupted {claim.interruptions} times: the worker died or lost it each time it ran"
+    message = messages.INTERRUPTED_TOO_OFTEN.format(times=claim.interruptions)
     error = ErrorInfo(ErrorKind.INTERRUPTED, "Interrupted", message)
     return Dead(claim.id, claim.token, DeadReason.INTERRUPTIONS, None, error, None)
 

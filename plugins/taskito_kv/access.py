@@ -48,7 +48,7 @@ class MemoryAccess:
 
     @contextmanager
     def _changing(self) -> Iterator[Store]:
-        """The same for a call that changes something: every thread that waits looks again afterwards."""
+        """The same for a call that changes something: every thread that waits checks again afterwards."""
         with self._ready() as store:
             yield store
             store.changed.notify_all()

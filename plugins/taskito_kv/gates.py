@@ -51,7 +51,7 @@ def pass_key(store: Store, job: Job, now: int) -> Job:
 
 
 def review_key(store: Store, job: Job) -> None:
-    """Let ``give_slots`` look at the key of this job, if it has one."""
+    """Have ``give_slots`` review the key of this job, if it has one."""
     if job.concurrency_key is not None:
         store.keys_to_review.add(job.concurrency_key)
 

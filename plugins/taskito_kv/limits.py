@@ -58,7 +58,7 @@ class MemoryCircuitBreaker(_Beside, StoredBreaker):
                 for task, (breaker, options) in sorted(store.breakers.items())
             ]
 
-    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
+    def _step(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
         with self._lock() as store:
             now = self.now()
             stepped = {task: step(task, store.breakers.get(task), now) for task in tasks}

@@ -18,7 +18,7 @@ from taskito_core import (
     Replay,
     Swept,
 )
-from taskito_kv import claiming, gates, looking, repeating, sweeping
+from taskito_kv import claiming, gates, reading, repeating, sweeping
 from taskito_kv.access import MemoryAccess
 
 
@@ -118,7 +118,7 @@ class MemoryManaging(MemoryAccess):
     def complete_in(self, connection: object, outcome: Complete) -> bool:
         raise no_transactions()
 
-    # ---- look ----
+    # ---- read ----
 
     def edges(self, ids: Sequence[str]) -> list[Edge]:
         with self._ready() as store:
@@ -135,7 +135,7 @@ class MemoryManaging(MemoryAccess):
 
     def logs(self, where: LogFilter, limit: int) -> list[LogEntry]:
         with self._ready() as store:
-            matching = [entry for entry in store.logs.values() if looking.log_matches(entry, where)]
+            matching = [entry for entry in store.logs.values() if reading.log_matches(entry, where)]
             return sorted(matching, key=lambda entry: entry.id)[:limit]
 
     def await_logs(self, job_id: str, after: str | None, timeout: float) -> bool:
@@ -145,7 +145,7 @@ class MemoryManaging(MemoryAccess):
             def told() -> bool:
                 if job_id not in store.jobs or store.jobs[job_id].status.finished:
                     return True
-                return any(looking.log_matches(entry, where) for entry in store.logs.values())
+                return any(reading.log_matches(entry, where) for entry in store.logs.values())
 
             return store.changed.wait_for(told, timeout)
 

@@ -32,7 +32,7 @@ from taskito_core import (
     WorkerInfo,
     WorkerStatus,
 )
-from taskito_kv import claiming, gates, looking
+from taskito_kv import claiming, gates, reading
 from taskito_kv.inserting import insert
 from taskito_kv.managing import MemoryManaging, no_transactions
 from taskito_kv.schedules import MemorySchedules
@@ -63,7 +63,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
         return ""
 
     def close(self) -> None:
-        """Nothing is held open: the store outlives every object that looks at it."""
+        """Nothing is held open: the store outlives every object that uses it."""
 
     def info(self) -> StorageInfo:
         with self._lock() as store:
@@ -175,7 +175,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
                 del store.workers[worker_id]
             return len(going)
 
-    # ---- look ----
+    # ---- read ----
 
     def get(self, ids: Sequence[str]) -> list[Job]:
         with self._ready() as store:
@@ -191,11 +191,11 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
 
     def list_jobs(self, where: JobFilter, limit: int, cursor: str | None) -> Page:
         with self._ready() as store:
-            return looking.page_of_jobs(store.jobs.values(), where, limit, cursor)
+            return reading.page_of_jobs(store.jobs.values(), where, limit, cursor)
 
     def counts(self, exact: bool = False) -> CountReport:
         with self._ready() as store:
-            return looking.count(store.jobs.values(), exact)
+            return reading.count(store.jobs.values(), exact)
 
     def errors(self, job_id: str) -> list[AttemptError]:
         with self._ready() as store:
@@ -203,7 +203,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
 
     def dead_letters(self, limit: int, cursor: str | None) -> DeadPage:
         with self._ready() as store:
-            return looking.page_of_letters(store.letters.values(), limit, cursor)
+            return reading.page_of_letters(store.letters.values(), limit, cursor)
 
     def letters(self, ids: Sequence[str]) -> list[DeadLetter]:
         with self._ready() as store:
@@ -211,7 +211,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
 
     def workers(self) -> list[WorkerInfo]:
         with self._ready() as store:
-            return looking.workers_in_order(store.workers.values())
+            return reading.workers_in_order(store.workers.values())
 
 
 def _has_outlived(job: Job, now: int) -> bool:

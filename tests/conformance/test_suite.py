@@ -162,7 +162,7 @@ _BROKEN: list[tuple[type[MemoryStorage], str, dict[str, Any]]] = [
     (_ChargesLeaving, "test_a_worker_that_takes_its_leave_hands_back_its_jobs_uncharged", {}),
     (_AgreesWithEverything, "test_a_claim_whose_answer_was_lost_shows_up_as_unknown_to_me", {}),
     (_AgreesWithEverything, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
-    (_LetsEverybodyIn, "test_no_more_jobs_of_a_key_are_claimed_than_it_has_places", {}),
+    (_LetsEverybodyIn, "test_no_more_jobs_of_a_key_are_claimed_than_it_has_slots", {}),
     (_LetsEverybodyIn, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
     (_ForgetsParents, "test_a_child_waits_until_its_parent_is_complete", {}),
     (_ForgetsParents, "test_random_calls_have_the_answers_of_the_memory_storage", {}),

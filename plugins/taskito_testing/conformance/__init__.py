@@ -1,7 +1,7 @@
 """The contracts of all a plugin may offer, as tests: one class to subclass, one URL to give.
 
 Every topic is a mixin in a file of its own; the public name is the union of all of them,
-so nobody can forget one. Names of tests are part of the public interface.
+so none can be forgotten. Names of tests are part of the public interface.
 """
 
 from taskito_testing.conformance.atomicity import Atomicity

@@ -59,7 +59,7 @@ class Texts(ConformanceBase):
             assert job.error == messages.expired(job.expires_at)
 
     @pytest.mark.parametrize("key", ["plain", ODD], ids=["plain", "odd"])
-    def test_a_dropped_job_says_of_which_key_every_place_is_taken(self, storage: Storage, key: str) -> None:
+    def test_a_dropped_job_says_of_which_key_every_slot_is_taken(self, storage: Storage, key: str) -> None:
         holders = [make_job(concurrency_key=key, concurrency=2) for _ in range(2)]
         dropped = make_job(concurrency_key=key, concurrency=2, drop_excess=True)
         storage.enqueue(holders)
