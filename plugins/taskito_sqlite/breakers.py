@@ -65,7 +65,7 @@ class SqliteCircuitBreaker(Door, StoredBreaker):
 
         return self._read(work)
 
-    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
+    def _step(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
 
         def look(connection: sqlite3.Connection) -> tuple[dict[str, KeptBreaker], list[str]]:
             now, after, changed = self.now(), {}, []
