@@ -6,6 +6,7 @@ import click
 
 from taskito.cli.target import app_option
 from taskito.config.logging import FORMATS, LEVELS
+from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
 
 
 def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -35,7 +36,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--graceful-timeout",
     type=click.FloatRange(min=0),
-    default=25.0,
+    default=GRACEFUL_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
     help="How long running jobs may go on after the first SIGINT or SIGTERM before they are interrupted.",
@@ -43,7 +44,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--boot-timeout",
     type=click.FloatRange(min=0),
-    default=60.0,
+    default=BOOT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
     help="How long to wait for a database that is still starting, and for a child to be ready.",

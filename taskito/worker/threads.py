@@ -15,13 +15,14 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from taskito.client.load_app import report
 from taskito.running_job.job_log import Fields
+from taskito.worker.child.app import App
 from taskito.worker.child.runner import Host, Runner
 from taskito.worker.dispatch.inflight import NEVER, Death, Entry
 from taskito.worker.dispatch.pool import PoolEvents
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.failure_events import MOST_WAITING, Notice, log_lost
 from taskito.worker.ipc.signals import SignalPipe
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
@@ -30,9 +31,6 @@ from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
 from taskito.worker.supervisor.mailbox import Mailbox
 from taskito_core.errors import ConfigError
 from taskito_core.job import ErrorInfo, ErrorKind
-
-if TYPE_CHECKING:
-    from taskito.client.queue import Queue
 
 log = logging.getLogger("taskito.worker")
 
@@ -160,20 +158,25 @@ class ThreadPool:
     """A fixed number of threads, each one lane."""
 
     def __init__(
-        self, queue: Queue, threads: int, selector: selectors.BaseSelector, events: PoolEvents
+        self,
+        app: App,
+        manifest: AppManifest,
+        threads: int,
+        selector: selectors.BaseSelector,
+        events: PoolEvents,
     ) -> None:
-        self._queue = queue
+        self._manifest = manifest
         self._events = events
         self._selector = selector
         self._mail: Mailbox[_Mail] = Mailbox()
-        runner = Runner(queue)
+        runner = Runner(app)
         self._hooks = _HooksThread(runner)
         self._lanes = {lane_id: _Lane(lane_id, runner, self._mail) for lane_id in range(1, threads + 1)}
         self._all = list(self._lanes.values())
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
 
     def start(self) -> None:
-        self._events.app_ready(report(self._queue, "this process"), len(self._lanes))
+        self._events.app_ready(self._manifest, len(self._lanes))
         for lane_id, lane in self._lanes.items():
             lane.thread.start()
             self._events.lane_opened(lane_id, None)
@@ -275,26 +278,26 @@ class ThreadWorker:
 
     def __init__(
         self,
-        queue: Queue,
+        app: App,
+        manifest: AppManifest,
         *,
         threads: int,
         queues: Sequence[str] | None = None,
-        graceful_timeout: float = 25.0,
-        boot_timeout: float = 60.0,
+        graceful_timeout: float,
+        boot_timeout: float,
     ) -> None:
-        if not queue.tasks:
+        if not app.tasks:
             raise ConfigError(
                 "this queue has no tasks: decorate a function with @queue.task before running a worker"
             )
         names = tuple(queues) if queues else None
         options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
-        self._queue = queue
         self._selector = selectors.DefaultSelector()
         # No lifeline: this process may live on when its worker has ended, so "gone" would say nothing.
         self._loop = WorkerLoop(
-            options, lambda _: queue.plugins, self._selector, new_worker_id(), lambda _: None
+            options, lambda _: app.plugins, self._selector, new_worker_id(), lambda _: None
         )
-        self._pool = ThreadPool(queue, threads, self._selector, self._loop)
+        self._pool = ThreadPool(app, manifest, threads, self._selector, self._loop)
 
     def request_shutdown(self) -> None:
         """Begin to drain, or if ``run`` is still to come, do so at its beginning. From any thread."""
@@ -307,12 +310,8 @@ class ThreadWorker:
         ``request_shutdown`` does. Raises ConfigError or StorageError if it cannot start, and
         StorageUnavailable if at the end the store did not take what was done.
         """
-        self._queue._attach_worker(self)
-        try:
-            with self._selector:
-                self._run_loop()
-        finally:
-            self._queue._detach_worker(self)
+        with self._selector:
+            self._run_loop()
         if self._loop.failure is not None:
             raise self._loop.failure
 

@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Sequence
 from time import monotonic
@@ -53,7 +52,7 @@ from taskito.worker.ipc.wire import (
 )
 
 if TYPE_CHECKING:
-    from taskito.client.queue import Queue
+    from taskito.worker.child.app import App, LoadApp
 
 log = logging.getLogger("taskito.worker")
 
@@ -87,12 +86,12 @@ class Endpoints(NamedTuple):
 class Child:
     """One child process, from its boot to its end."""
 
-    def __init__(self, queue: Queue, ends: Endpoints) -> None:
-        self._queue = queue
+    def __init__(self, app: App, ends: Endpoints) -> None:
+        self._app = app
         self._ends = ends
         self._slots, self._slot = ends.slots, ends.slot
         self._custody = Custody(ends.data)
-        self._runner = Runner(queue)
+        self._runner = Runner(app)
         self._interrupts = Interrupts(ends.slots, ends.slot, self._runner.interrupt)
         self._control_writing = threading.Lock()
         self._done = 0
@@ -108,7 +107,7 @@ class Child:
         """Boot, run jobs until told to end, exit. Called with all signals blocked; HELLO was sent."""
         self._stand()
         try:
-            self._queue.plugins.hook.taskito_child_started()
+            self._app.plugins.hook.taskito_child_started()
         except BaseException as exc:
             self.say(MessageType.FAILED, boot_failure(exc))
             at_once(EXIT_BOOT_FAILED)
@@ -119,7 +118,7 @@ class Child:
             at_once(EXIT_SUPERVISOR_GONE)
         except (OSError, WireError) as exc:
             self._break_off(exc)
-        in_good_order(self._queue, self._runner)
+        in_good_order(self._app, self._runner)
 
     def say(self, kind: MessageType, body: bytes = b"") -> None:
         """One message on the control socket."""
@@ -313,7 +312,7 @@ class Child:
         at_once(EXIT_CHANNEL_BROKEN, f"taskito: cannot talk to the supervisor any more: {exc!r}\n")
 
 
-def main(argv: Sequence[str]) -> NoReturn:
+def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     """A spawned child: a fresh interpreter, which imports the app itself. Signals are blocked so far."""
     arguments = parse_child(argv)
     for fd in (arguments.data, arguments.control, arguments.trace, arguments.slots, arguments.lifeline):
@@ -330,7 +329,7 @@ def main(argv: Sequence[str]) -> NoReturn:
     control.sendall(pack_hello(os.getpid()))
     try:
         configure(arguments.log_level, arguments.log_format)
-        queue, report = bootstrap.load_and_report(arguments.app)
+        app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:
         control.sendall(pack(MessageType.FAILED, boot_failure(exc)))
         at_once(EXIT_BOOT_FAILED)
@@ -345,8 +344,4 @@ def main(argv: Sequence[str]) -> NoReturn:
         lifeline=arguments.lifeline,
         title_prefix=arguments.title_prefix,
     )
-    Child(queue, ends).main(report.to_json())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    Child(app, ends).main(report.to_json())

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -43,8 +42,8 @@ from taskito.worker.ipc.wire import (
 )
 
 if TYPE_CHECKING:
-    from taskito.client.queue import Queue
-    from taskito.worker.ipc.app_manifest import AppReport
+    from taskito.worker.child.app import App, LoadApp
+    from taskito.worker.ipc.app_manifest import AppManifest
 
 log = logging.getLogger("taskito.worker")
 
@@ -61,13 +60,13 @@ class Zygote:
 
     def __init__(
         self,
-        queue: Queue,
+        app: App,
         arguments: ZygoteArguments,
         channel: socket.socket,
         slots: SlotTable,
         unshareable: Mapping[int, str],
     ) -> None:
-        self._queue = queue
+        self._app = app
         self._arguments = arguments
         self._channel = channel
         self._slots = slots
@@ -157,7 +156,7 @@ class Zygote:
         )
         ends.control.setblocking(True)
         ends.control.sendall(pack_hello(os.getpid()))
-        Child(self._queue, ends).main()
+        Child(self._app, ends).main()
 
 
 def _await_adoption(supervisor: int) -> None:
@@ -172,7 +171,7 @@ def _await_adoption(supervisor: int) -> None:
         os._exit(EXIT_SUPERVISOR_GONE)
 
 
-def _audit(report: AppReport, known: tuple[int, ...]) -> dict[int, str]:
+def _audit(report: AppManifest, known: tuple[int, ...]) -> dict[int, str]:
     """Look at what the import left behind, warn, and return the descriptors that children must not use."""
     unshareable = bootstrap.unshareable_descriptors(known)
     if unshareable:
@@ -190,7 +189,7 @@ def _audit(report: AppReport, known: tuple[int, ...]) -> dict[int, str]:
     return unshareable
 
 
-def main(argv: Sequence[str]) -> NoReturn:
+def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     """Boot with all signals blocked by the supervisor; import, report, serve."""
     parent = os.getppid()
     arguments = parse_zygote(argv)
@@ -208,7 +207,7 @@ def main(argv: Sequence[str]) -> NoReturn:
     channel.setblocking(True)
     try:
         configure(arguments.log_level, arguments.log_format)
-        queue, report = bootstrap.load_and_report(arguments.app)
+        app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:
         channel.sendall(pack(MessageType.FAILED, boot_failure(exc)))
         at_once(EXIT_BOOT_FAILED)
@@ -220,9 +219,5 @@ def main(argv: Sequence[str]) -> NoReturn:
     gc.disable()
     gc.freeze()
     channel.sendall(pack(MessageType.READY, report.to_json()))
-    Zygote(queue, arguments, channel, slots, unshareable).serve()
+    Zygote(app, arguments, channel, slots, unshareable).serve()
     at_once(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

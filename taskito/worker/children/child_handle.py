@@ -15,6 +15,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
+import taskito_core
 from taskito.worker.ipc.slots import anonymous_file
 from taskito.worker.ipc.wire import Inbox, MessageType, WireError, pack
 from taskito_core.job import clean_text
@@ -25,7 +26,11 @@ _FULL = 1024 * 1024
 _TRACE_CAP = 16 * 1024
 #: How faulthandler begins the list of one thread's frames, and our own lines in it.
 _FIRST_FRAME = "(most recent call first):"
-_OWN_FRAMES = (f'  File "{Path(__file__).parents[2]}{os.sep}', '  File "<frozen runpy>')
+_OWN_FRAMES = (
+    f'  File "{Path(__file__).parents[2]}{os.sep}',
+    f'  File "{Path(taskito_core.__file__).parent}{os.sep}',
+    '  File "<frozen runpy>',
+)
 
 
 class ChildEvents(Protocol):

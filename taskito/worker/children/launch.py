@@ -21,12 +21,14 @@ from dataclasses import dataclass
 
 from taskito.worker.children.child_handle import Child
 from taskito.worker.ipc import signals
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import Inbox, MessageType, WireError, pack_slot_pid, unpack_slot_pid
 
 log = logging.getLogger("taskito.worker")
 
+#: The module that both are, run with ``python -m``. Named and not imported: it brings the app.
+PROGRAM = "taskito.client.child_process"
 #: Seconds a zygote may take to answer a fork request before it is replaced.
 FORK_TIMEOUT = 10.0
 
@@ -43,17 +45,17 @@ class LaunchOptions:
 
 
 class Launcher:
-    """Starts a module of ours as a subprocess with inherited descriptors."""
+    """Starts a zygote or a child as a subprocess with inherited descriptors."""
 
     def __init__(self, options: LaunchOptions, slots: SlotTable) -> None:
         self.options = options
         self.slots = slots
 
     def _popen(
-        self, module: str, arguments: list[str], descriptors: tuple[int, ...]
+        self, role: str, arguments: list[str], descriptors: tuple[int, ...]
     ) -> subprocess.Popen[bytes]:
         options = self.options
-        command = [sys.executable, "-m", module, options.app, *arguments]
+        command = [sys.executable, "-m", PROGRAM, role, options.app, *arguments]
         command += ["--slots", str(self.slots.fd), "--slot-count", str(self.slots.slots)]
         command += ["--lifeline", str(options.lifeline)]
         command += ["--log-level", options.log_level, "--log-format", options.log_format]
@@ -82,7 +84,7 @@ class SpawnLauncher(Launcher):
         data, control = child.child_data.fileno(), child.child_control.fileno()
         arguments = ["--slot", str(child.slot), "--data", str(data), "--control", str(control)]
         arguments += ["--trace", str(child.trace), "--supervisor", str(os.getpid())]
-        process = self._popen("taskito.worker.child.main", arguments, (data, control, child.trace))
+        process = self._popen("child", arguments, (data, control, child.trace))
         self._processes[process.pid] = process
         return process.pid
 
@@ -100,7 +102,7 @@ class Zygote(Launcher):
         options: LaunchOptions,
         slots: SlotTable,
         selector: selectors.BaseSelector,
-        on_ready: Callable[[AppReport], None],
+        on_ready: Callable[[AppManifest], None],
         on_failed: Callable[[str, str | None], None],
         on_forked: Callable[[int, int], None],
     ) -> None:
@@ -113,7 +115,7 @@ class Zygote(Launcher):
         ours, theirs = socket.socketpair()
         arguments = ["--channel", str(theirs.fileno()), "--title-prefix", "taskito"]
         try:
-            self._process = self._popen("taskito.worker.child.zygote", arguments, (theirs.fileno(),))
+            self._process = self._popen("zygote", arguments, (theirs.fileno(),))
         except OSError:
             ours.close()
             raise
@@ -180,7 +182,7 @@ class Zygote(Launcher):
         match kind:
             case MessageType.READY:
                 self.ready = True
-                self._on_ready(AppReport.from_json(body))
+                self._on_ready(AppManifest.from_json(body))
             case MessageType.FAILED:
                 self._on_failed(*read_failure(body))
             case MessageType.FORKED:

@@ -22,7 +22,7 @@ from taskito.worker.children.spawner import Nursery
 from taskito.worker.dispatch.inflight import Death, Entry
 from taskito.worker.dispatch.pool import PoolEvents
 from taskito.worker.ipc import platform, signals
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.failure_events import Notice, WaitingNotices
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
@@ -234,7 +234,7 @@ class ProcessPool:
     def silent(self, child: Child) -> None:
         child.doom(time.monotonic() + SILENT_GRACE, "its process closed its connection to the worker")
 
-    def _app_ready(self, report: AppReport) -> int:
+    def _app_ready(self, report: AppManifest) -> int:
         wanted = report.workers if self._procs is None else self._procs
         procs = min(MAX_PROCS, wanted or available_cpus())
         self._events.app_ready(report, procs)
@@ -242,7 +242,7 @@ class ProcessPool:
 
     def _child_ready(self, child: Child, body: bytes) -> None:
         if body and not self._nursery.app_known:
-            self._nursery.app_ready(AppReport.from_json(body))
+            self._nursery.app_ready(AppManifest.from_json(body))
         if self._nursery.closed:
             self._kill_child(child)
             return

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from taskito.worker.children.backoff import BootBackoff
 from taskito.worker.children.child_handle import Child, ChildEvents, ChildState
 from taskito.worker.children.launch import FORK_TIMEOUT, LaunchOptions, SpawnLauncher, Zygote
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.slots import SlotTable
 
 log = logging.getLogger("taskito.worker")
@@ -34,7 +34,7 @@ class Nursery:
         use_zygote: bool,
         chance: Callable[[], float],
         events: ChildEvents,
-        on_app: Callable[[AppReport], int],
+        on_app: Callable[[AppManifest], int],
         on_app_failed: Callable[[str, str | None], None],
     ) -> None:
         self._options = options
@@ -151,7 +151,7 @@ class Nursery:
 
     # ---- inside ----
 
-    def app_ready(self, report: AppReport) -> None:
+    def app_ready(self, report: AppManifest) -> None:
         """The app was imported, by the zygote or by a spawned child."""
         if report.threads and self._use_zygote:
             log.warning(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from taskito.running_job.job_log import Fields
 from taskito.worker.dispatch.inflight import Death, Entry
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.failure_events import Notice
 from taskito.worker.ipc.wire import ResultMessage
 
@@ -19,7 +19,7 @@ from taskito.worker.ipc.wire import ResultMessage
 class PoolEvents(Protocol):
     """What a pool tells the loop."""
 
-    def app_ready(self, report: AppReport, lanes: int) -> None:
+    def app_ready(self, report: AppManifest, lanes: int) -> None:
         """The app is imported, and ``lanes`` lanes will open; comes once, before the first of them."""
         ...
 

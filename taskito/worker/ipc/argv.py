@@ -19,7 +19,7 @@ EXIT_CHANNEL_BROKEN = 72
 
 
 class ZygoteArguments(NamedTuple):
-    """``python -m taskito.worker.child.zygote APP --channel 5 …``; descriptors are inherited."""
+    """``python -m taskito.client.child_process zygote APP --channel 5 …``; descriptors are inherited."""
 
     app: str
     channel: int  #: stream socket to the supervisor
@@ -32,7 +32,7 @@ class ZygoteArguments(NamedTuple):
 
 
 class ChildArguments(NamedTuple):
-    """``python -m taskito.worker.child.main APP --slot 0 …``; descriptors are inherited."""
+    """``python -m taskito.client.child_process child APP --slot 0 …``; descriptors are inherited."""
 
     app: str
     slot: int

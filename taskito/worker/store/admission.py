@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from taskito.worker.dispatch.inflight import Entry
-from taskito.worker.ipc.app_manifest import AppReport, TaskPolicy
+from taskito.worker.ipc.app_manifest import AppManifest, TaskPolicy
 from taskito_core.errors import StorageError
 from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, Outcome, Retry
 from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker, RateLimit, RateLimiter, Wants
@@ -56,7 +56,7 @@ class Ending(NamedTuple):
     succeeded: bool | None  #: None: it tells nothing about the task, as when it never began
 
 
-def open_gatekeeper(report: AppReport, plugins: Plugins) -> Gatekeeper:
+def open_gatekeeper(report: AppManifest, plugins: Plugins) -> Gatekeeper:
     """The gatekeeper of an app, with a limiter and a breaker if its tasks need them. Raises ConfigError."""
     limits = any(policy.rate_limit is not None for policy in report.tasks.values())
     breaks = any(policy.breaker is not None for policy in report.tasks.values())

@@ -22,7 +22,7 @@ from taskito.running_job.job_log import Fields
 from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.inflight import Death, Entry, Lane
 from taskito.worker.dispatch.pool import Pool
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.signals import SignalPipe
 from taskito.worker.ipc.wire import ResultMessage
 from taskito.worker.store.admission import open_gatekeeper
@@ -53,8 +53,8 @@ class LoopOptions:
     """What a worker is asked to do; durations in seconds."""
 
     queues: tuple[str, ...] | None = None  #: None: every queue the app names
-    graceful_timeout: float = 25.0
-    boot_timeout: float = 60.0
+    graceful_timeout: float
+    boot_timeout: float
 
 
 class WorkerLoop:
@@ -63,7 +63,7 @@ class WorkerLoop:
     def __init__(
         self,
         options: LoopOptions,
-        plugins_for: Callable[[AppReport], Plugins],
+        plugins_for: Callable[[AppManifest], Plugins],
         selector: selectors.BaseSelector,
         worker_id: str,
         rename: Callable[[str], None],
@@ -206,7 +206,7 @@ class WorkerLoop:
 
     # ---- PoolEvents ----
 
-    def app_ready(self, report: AppReport, lanes: int) -> None:
+    def app_ready(self, report: AppManifest, lanes: int) -> None:
         if not report.tasks:
             listed = ", ".join(report.modules) or "no modules of yours"
             message = f"{report.app} has no tasks; importing it brought in: {listed}"

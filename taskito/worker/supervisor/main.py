@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import setproctitle
 
+from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
 from taskito.worker.children.launch import LaunchOptions
 from taskito.worker.children.process_pool import ProcessPool
 from taskito.worker.ipc import signals
@@ -37,8 +38,8 @@ class WorkerOptions:
     app: str
     procs: int | None = None  #: None: the app's setting; 0: as many as there are CPUs
     queues: tuple[str, ...] | None = None
-    graceful_timeout: float = 25.0
-    boot_timeout: float = 60.0
+    graceful_timeout: float = GRACEFUL_TIMEOUT
+    boot_timeout: float = BOOT_TIMEOUT
     start_method: str = "auto"
     max_jobs_per_child: int | None = None
     log_level: str = "info"
