@@ -92,6 +92,7 @@ def worker(
             "no app: say --app module:queue, such as --app myapp:queue, or set TASKITO_APP"
         )
     from taskito.config.logging import configure
+    from taskito.worker.ipc.child_options import ChildOptions
     from taskito.worker.supervisor.main import WorkerOptions, run_worker
 
     configure(log_level, log_format)
@@ -103,9 +104,11 @@ def worker(
             graceful_timeout=graceful_timeout,
             boot_timeout=boot_timeout,
             start_method=start_method,
-            max_jobs_per_child=max_jobs_per_child,
-            log_level=log_level,
-            log_format=log_format,
+            child=ChildOptions(
+                log_level=log_level,
+                log_format=log_format,
+                max_jobs=max_jobs_per_child,
+            ),
         )
     )
     raise click.exceptions.Exit(code)

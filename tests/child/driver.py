@@ -16,6 +16,7 @@ from typing import Any
 from taskito.serialization.serializers import DEFAULT, dump_call
 from taskito.worker.children.launch import PROGRAM
 from taskito.worker.ipc.app_manifest import AppManifest
+from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.slots import SlotTable, anonymous_file
 from taskito.worker.ipc.wire import (
     Inbox,
@@ -86,7 +87,7 @@ class Program:
         options = {**descriptors, **numbers}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         command = [sys.executable, "-m", PROGRAM, role, app, *words]
-        command += ["--log-level", "warning", "--log-format", "text"]
+        command += ["--options", ChildOptions(log_level="warning").to_argument()]
         signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
         try:
             self.process = subprocess.Popen(

@@ -37,6 +37,7 @@ from taskito.worker.ipc.argv import (
     EXIT_SUPERVISOR_GONE,
     parse_child,
 )
+from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.failure_events import unpack_notice
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
@@ -72,7 +73,7 @@ _OURS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGALRM, signal.SI
 
 
 class Endpoints(NamedTuple):
-    """What a child is connected to."""
+    """What a child is connected to, and was told."""
 
     slot: int
     data: socket.socket
@@ -80,7 +81,7 @@ class Endpoints(NamedTuple):
     trace: int  #: descriptor that faulthandler writes to
     slots: SlotTable
     lifeline: int
-    title_prefix: str
+    options: ChildOptions
 
 
 class Child:
@@ -260,7 +261,7 @@ class Child:
     def _set_title(self, what: str) -> None:
         if what != self._title:
             self._title = what
-            setproctitle(f"{self._ends.title_prefix}: child[{self._slot}] {what}")
+            setproctitle(f"taskito: child[{self._slot}] {what}")
 
     # ---- control thread ----
 
@@ -328,7 +329,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     control.setblocking(True)
     control.sendall(pack_hello(os.getpid()))
     try:
-        configure(arguments.log_level, arguments.log_format)
+        configure(arguments.options.log_level, arguments.options.log_format)
         app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:
         control.sendall(pack(MessageType.FAILED, boot_failure(exc)))
@@ -342,6 +343,6 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
         trace=arguments.trace,
         slots=SlotTable(arguments.slots, arguments.slot_count),
         lifeline=arguments.lifeline,
-        title_prefix=arguments.title_prefix,
+        options=arguments.options,
     )
     Child(app, ends).main(report.to_json())

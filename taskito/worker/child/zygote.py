@@ -152,7 +152,7 @@ class Zygote:
             trace=trace,
             slots=self._slots,
             lifeline=self._arguments.lifeline,
-            title_prefix=self._arguments.title_prefix,
+            options=self._arguments.options,
         )
         ends.control.setblocking(True)
         ends.control.sendall(pack_hello(os.getpid()))
@@ -202,11 +202,11 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     platform.die_with_parent()
     if os.getppid() != parent:
         at_once(EXIT_SUPERVISOR_GONE)
-    setproctitle(f"{arguments.title_prefix}: zygote {arguments.app}")
+    setproctitle(f"taskito: zygote {arguments.app}")
     channel = socket.socket(fileno=arguments.channel)
     channel.setblocking(True)
     try:
-        configure(arguments.log_level, arguments.log_format)
+        configure(arguments.options.log_level, arguments.options.log_format)
         app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:
         channel.sendall(pack(MessageType.FAILED, boot_failure(exc)))

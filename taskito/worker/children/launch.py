@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from taskito.worker.children.child_handle import Child
 from taskito.worker.ipc import signals
 from taskito.worker.ipc.app_manifest import AppManifest
+from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import Inbox, MessageType, WireError, pack_slot_pid, unpack_slot_pid
 
@@ -39,9 +40,8 @@ class LaunchOptions:
 
     app: str
     lifeline: int  #: descriptor they keep open as long as they live
-    log_level: str
-    log_format: str
     boot_timeout: float  #: seconds a child may take from its start to READY
+    child: ChildOptions
 
 
 class Launcher:
@@ -58,7 +58,7 @@ class Launcher:
         command = [sys.executable, "-m", PROGRAM, role, options.app, *arguments]
         command += ["--slots", str(self.slots.fd), "--slot-count", str(self.slots.slots)]
         command += ["--lifeline", str(options.lifeline)]
-        command += ["--log-level", options.log_level, "--log-format", options.log_format]
+        command += ["--options", options.child.to_argument()]
         # Blocked across the exec: a signal to the whole group must find the new process's own
         # dispositions standing, not the default ones that would kill it.
         signals.block()
@@ -113,7 +113,7 @@ class Zygote(Launcher):
         self._on_forked = on_forked
         self._inbox = Inbox()
         ours, theirs = socket.socketpair()
-        arguments = ["--channel", str(theirs.fileno()), "--title-prefix", "taskito"]
+        arguments = ["--channel", str(theirs.fileno())]
         try:
             self._process = self._popen("zygote", arguments, (theirs.fileno(),))
         except OSError:

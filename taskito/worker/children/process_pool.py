@@ -64,14 +64,13 @@ class ProcessPool:
         events: PoolEvents,
         *,
         start_method: str,
-        max_jobs_per_child: int | None,
         chance: Callable[[], float],
     ) -> None:
         self._procs = procs  #: None: as the app says; 0: as many as there are CPUs
         self._events = events
         self._chance = chance
         self._boot_timeout = options.boot_timeout
-        self._max_jobs = max_jobs_per_child
+        self._max_jobs = options.child.max_jobs
         self._slots = SlotTable.create(MAX_PROCS + 1)
         self._nursery = Nursery(
             options,
