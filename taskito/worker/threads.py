@@ -35,32 +35,32 @@ from taskito_core.job import ErrorInfo, ErrorKind
 log = logging.getLogger("taskito.worker")
 
 _STOPPED_BY_US = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", "the worker could not wait for it")
-#: Seconds ``close`` waits for each thread whose lane has ended: it is at its last instructions.
+#: Seconds ``close`` waits for each thread whose executor has ended: it is at its last instructions.
 _JOIN_TIMEOUT = 5.0
 
 
 class _Ended(NamedTuple):
-    """The thread of this lane is about to end."""
+    """The thread of this executor is about to end."""
 
-    lane_id: int
+    executor_id: int
 
 
-class _Said(NamedTuple):
-    """A job of this lane said something."""
+class _Note(NamedTuple):
+    """Something for the job's log, from inside the job."""
 
-    lane_id: int
+    executor_id: int
     seq: int
     note: Fields
 
 
-_Mail = tuple[int, ResultMessage] | _Ended | _Said
+_Mail = tuple[int, ResultMessage] | _Ended | _Note
 
 
-class _Lane:
+class _Thread:
     """One thread and the jobs it has not begun."""
 
-    def __init__(self, lane_id: int, runner: Runner, mail: Mailbox[_Mail]) -> None:
-        self._id = lane_id
+    def __init__(self, executor_id: int, runner: Runner, mail: Mailbox[_Mail]) -> None:
+        self._id = executor_id
         self._runner = runner
         self._mail = mail
         self._waiting: collections.deque[Entry] = collections.deque()
@@ -68,7 +68,7 @@ class _Lane:
         self._draining = False
         self.running = (0, 0.0)  #: seq and start of the job it is inside of
         self.cancelled = 0  #: seq of the job that was asked to cancel last
-        self.thread = threading.Thread(target=self._run, name=f"taskito-{lane_id}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"taskito-{executor_id}", daemon=True)
 
     def give(self, entries: Sequence[Entry]) -> None:
         self._waiting.extend(entries)
@@ -86,7 +86,7 @@ class _Lane:
         self._news.release()
 
     def note(self, seq: int, note: Fields) -> None:
-        self._mail.post(_Said(self._id, seq, note))
+        self._mail.post(_Note(self._id, seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
         return self.cancelled == seq
@@ -155,7 +155,7 @@ class _HooksThread:
 
 
 class ThreadPool:
-    """A fixed number of threads, each one lane."""
+    """A fixed number of threads, each one executor."""
 
     def __init__(
         self,
@@ -171,57 +171,59 @@ class ThreadPool:
         self._mail: Mailbox[_Mail] = Mailbox()
         runner = Runner(app)
         self._hooks = _HooksThread(runner)
-        self._lanes = {lane_id: _Lane(lane_id, runner, self._mail) for lane_id in range(1, threads + 1)}
-        self._all = list(self._lanes.values())
+        self._executors = {
+            executor_id: _Thread(executor_id, runner, self._mail) for executor_id in range(1, threads + 1)
+        }
+        self._all = list(self._executors.values())
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
 
     def start(self) -> None:
-        self._events.app_ready(self._manifest, len(self._lanes))
-        for lane_id, lane in self._lanes.items():
-            lane.thread.start()
-            self._events.lane_opened(lane_id, None)
+        self._events.app_ready(self._manifest, len(self._executors))
+        for executor_id, executor in self._executors.items():
+            executor.thread.start()
+            self._events.executor_opened(executor_id, None)
 
-    def send(self, lane_id: int, entries: Sequence[Entry]) -> None:
-        self._lanes[lane_id].give(entries)
+    def send(self, executor_id: int, entries: Sequence[Entry]) -> None:
+        self._executors[executor_id].give(entries)
 
-    def recall(self, lane_id: int) -> None:
-        self._events.lane_returned(lane_id, self._lanes[lane_id].take_back())
+    def recall(self, executor_id: int) -> None:
+        self._events.executor_returned(executor_id, self._executors[executor_id].take_back())
 
-    def running(self, lane_id: int) -> tuple[int, float]:
-        return self._lanes[lane_id].running
+    def running(self, executor_id: int) -> tuple[int, float]:
+        return self._executors[executor_id].running
 
-    def stop_overdue(self, lane_id: int, seq: int) -> None:
+    def stop_overdue(self, executor_id: int, seq: int) -> None:
         """It is failed when it returns."""
 
-    def disown(self, lane_ids: Iterable[int]) -> None:
-        for lane_id in lane_ids:
-            log.warning("thread %d goes on with a job that was given to another worker", lane_id)
-            self.recall(lane_id)
+    def disown(self, executor_ids: Iterable[int]) -> None:
+        for executor_id in executor_ids:
+            log.warning("thread %d goes on with a job that was given to another worker", executor_id)
+            self.recall(executor_id)
 
-    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
+    def cancel(self, executor_id: int, seq: int, force: bool) -> None:
         # Threads have no signals: what was asked is seen by a task that looks.
-        self._lanes[lane_id].cancelled = seq
+        self._executors[executor_id].cancelled = seq
 
     def interrupt(self) -> None:
         """Threads have no signals."""
 
-    def worn_out(self, lane_id: int) -> None:
+    def worn_out(self, executor_id: int) -> None:
         """Lanes of threads have no limit."""
 
     def drain(self) -> None:
-        for lane_id, lane in self._lanes.items():
-            self._events.lane_closing(lane_id)
-            self.recall(lane_id)
-            lane.drain()
+        for executor_id, executor in self._executors.items():
+            self._events.executor_closing(executor_id)
+            self.recall(executor_id)
+            executor.drain()
 
     def dismiss(self) -> None:
         """What is left to tell is told when the pool is closed."""
 
     def kill(self) -> None:
-        for lane_id, lane in list(self._lanes.items()):
-            seq, _ = lane.running
-            log.error("thread %d does not end; its job goes back while it still runs here", lane_id)
-            self._lose(lane_id, Death(_STOPPED_BY_US, seq, 0, ours=True))
+        for executor_id, executor in list(self._executors.items()):
+            seq, _ = executor.running
+            log.error("thread %d does not end; its job goes back while it still runs here", executor_id)
+            self._lose(executor_id, Death(_STOPPED_BY_US, seq, 0, ours=True))
 
     def dump_stacks(self) -> None:
         import faulthandler
@@ -241,13 +243,13 @@ class ThreadPool:
         return NEVER
 
     def empty(self) -> bool:
-        return not self._lanes
+        return not self._executors
 
     def close(self) -> None:
-        for lane in self._all:
-            lane.drain()
-            if lane.running[0] == 0 and lane.thread.is_alive():
-                lane.thread.join(_JOIN_TIMEOUT)
+        for executor in self._all:
+            executor.drain()
+            if executor.running[0] == 0 and executor.thread.is_alive():
+                executor.thread.join(_JOIN_TIMEOUT)
         self._hooks.close()
         self._selector.unregister(self._mail)
         self._mail.close()
@@ -257,20 +259,20 @@ class ThreadPool:
         ended: list[int] = []
         for item in self._mail.take():
             match item:
-                case _Ended(lane_id):
-                    ended.append(lane_id)
-                case _Said(lane_id, seq, note):
-                    self._events.lane_said(lane_id, seq, note)
-                case lane_id, result:
-                    results.setdefault(lane_id, []).append(result)
-        for lane_id, batch in results.items():
-            self._events.lane_results(lane_id, batch)
-        for lane_id in ended:
-            self._lose(lane_id, Death(_STOPPED_BY_US, 0, 0, ours=True))
+                case _Ended(executor_id):
+                    ended.append(executor_id)
+                case _Note(executor_id, seq, note):
+                    self._events.executor_note(executor_id, seq, note)
+                case executor_id, result:
+                    results.setdefault(executor_id, []).append(result)
+        for executor_id, batch in results.items():
+            self._events.executor_results(executor_id, batch)
+        for executor_id in ended:
+            self._lose(executor_id, Death(_STOPPED_BY_US, 0, 0, ours=True))
 
-    def _lose(self, lane_id: int, death: Death) -> None:
-        if self._lanes.pop(lane_id, None) is not None:
-            self._events.lane_lost(lane_id, death)
+    def _lose(self, executor_id: int, death: Death) -> None:
+        if self._executors.pop(executor_id, None) is not None:
+            self._events.executor_lost(executor_id, death)
 
 
 class ThreadWorker:

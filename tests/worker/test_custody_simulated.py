@@ -86,7 +86,7 @@ class World:
         self.children[self.next_child] = []
         self.unheard[self.next_child] = []
         self.done[self.next_child] = 0
-        self.dispatcher.open_lane(self.next_child, self.random.choice([None, None, 7]), self.now)
+        self.dispatcher.open_executor(self.next_child, self.random.choice([None, None, 7]), self.now)
         self.next_child += 1
 
     def run_some(self, child: int) -> None:
@@ -122,7 +122,7 @@ class World:
         error = ErrorInfo(ErrorKind.CRASH, "SIGKILL", "simulated")
         if self.random.random() < 0.5:
             self.flush(child)  # It had reached the socket.
-        self.dispatcher.lose_lane(child, Death(error, running, self.done[child]), self.now)
+        self.dispatcher.lose_executor(child, Death(error, running, self.done[child]), self.now)
 
     # the run
 
@@ -130,18 +130,18 @@ class World:
         self.now += self.random.choice([0.0001, 0.001, 0.03, 0.5])
         while len(self.children) < 3:
             self.start_child()
-        for lane, frame in self.dispatcher.assign(self.now):
-            self.children[lane.id].extend(frame)
-        for lane in self.dispatcher.worn_out():
+        for executor, frame in self.dispatcher.assign(self.now):
+            self.children[executor.id].extend(frame)
+        for executor in self.dispatcher.worn_out():
             self.start_child()
-            self.dispatcher.close_lane(lane.id)
-        for lane in self.dispatcher.recalls(self.now):
-            self.hand_back(lane.id)
+            self.dispatcher.close_executor(executor.id)
+        for executor in self.dispatcher.recalls(self.now):
+            self.hand_back(executor.id)
         self.dispatcher.return_stale(self.now)
         for child in list(self.children):
             self.run_some(child)
-            lane = self.dispatcher.lanes[child]
-            if self.random.random() < self.faults or (lane.closing and not self.children[child]):
+            executor = self.dispatcher.executors[child]
+            if self.random.random() < self.faults or (executor.closing and not self.children[child]):
                 self.kill(child)
             elif self.random.random() < 0.7:
                 self.flush(child)

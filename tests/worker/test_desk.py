@@ -101,8 +101,8 @@ class Scene:
         errands = Errands(self.storage, plugins, gatekeeper, Schedules("app:queue", (), gatekeeper.guarded))
         self.desk = StoreDesk(
             self.storage, worker, self.dispatcher, errands, self.answers.put, lambda: None,
-            Neighbours(self.selector, lambda: None), lambda lanes: None,
-            lambda lane, entry, force: None, lambda notices: None, self.names.append,
+            Neighbours(self.selector, lambda: None), lambda executors: None,
+            lambda executor, entry, force: None, lambda notices: None, self.names.append,
         )  # fmt: skip
         self.desk.start()
 
@@ -116,7 +116,7 @@ class Scene:
         return answer.name
 
     def end(self, entries: Sequence[Entry]) -> None:
-        """The only lane reports that these jobs returned."""
+        """The only executor reports that these jobs returned."""
         done = [ResultMessage(entry.seq, ResultKind.RETURNED, self.now, 0.1, b"") for entry in entries]
         self.dispatcher.results(1, done, self.now)
 
@@ -138,14 +138,14 @@ def scene() -> Iterator[Scene]:
 
 
 def test_a_worker_at_rest_asks_for_nothing_until_its_next_beat(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
 
     assert scene.settle() == ["register", "heartbeat", *Round, "exchange"]
     assert scene.desk.next_deadline() == scene.now + min(BEAT_INTERVAL, *INTERVALS.values())
 
 
 def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_beat(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
     scene.now += 1.0
     scene.storage.losing.append("exchange")
@@ -173,7 +173,7 @@ def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, nam
 
 
 def test_upkeep_goes_on_under_load_too(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
     scene.now += INTERVALS[Round.PRUNE]
     scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
@@ -184,7 +184,7 @@ def test_upkeep_goes_on_under_load_too(scene):
 
 
 def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.storage.enqueue([make_job(task_name="work")])
     scene.settle()
     [(_, entries)] = scene.dispatcher.assign(scene.now)
@@ -202,7 +202,7 @@ def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop
 
 
 def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
 
     [job] = scene.storage.enqueue([make_job(task_name="work")])
@@ -213,7 +213,7 @@ def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
 
 
 def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
     more = scene.dispatcher.want() + 1
     jobs = scene.storage.enqueue([make_job(task_name="work") for _ in range(more)])
@@ -227,7 +227,7 @@ def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene
 
 
 def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
     [job] = scene.storage.enqueue([make_job(task_name="work")])
     answer = scene.answers.get(timeout=20)

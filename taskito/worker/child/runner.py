@@ -50,7 +50,7 @@ class Guard(Protocol):
 
 
 class Host(Protocol):
-    """The child or the thread's lane, as far as running jobs use it. Any thread may call."""
+    """The child or the thread's executor, as far as running jobs use it. Any thread may call."""
 
     def note(self, seq: int, note: job_log.Fields, /) -> None:
         """Have the supervisor store this, before the job's result."""

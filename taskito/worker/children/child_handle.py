@@ -148,9 +148,9 @@ class Child:
     """One child process, from the wish for it to its reaping."""
 
     def __init__(
-        self, lane_id: int, slot: int, selector: selectors.BaseSelector, events: ChildEvents, now: float
+        self, executor_id: int, slot: int, selector: selectors.BaseSelector, events: ChildEvents, now: float
     ) -> None:
-        self.lane_id = lane_id  #: unique for the life of the supervisor
+        self.executor_id = executor_id  #: unique for the life of the supervisor
         self.slot = slot  #: index in the slot table; used again after this child
         self.events = events
         self.state = ChildState.STARTING

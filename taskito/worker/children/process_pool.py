@@ -54,7 +54,7 @@ _NEVER = float("inf")
 
 
 class ProcessPool:
-    """Keeps the wanted number of children, each one lane."""
+    """Keeps the wanted number of children, each one executor."""
 
     def __init__(
         self,
@@ -92,27 +92,29 @@ class ProcessPool:
     def start(self) -> None:
         self._nursery.open()
 
-    def send(self, lane_id: int, entries: Sequence[Entry]) -> None:
-        self._children[lane_id].data.write(pack_jobs(entry.message() for entry in entries))
+    def send(self, executor_id: int, entries: Sequence[Entry]) -> None:
+        self._children[executor_id].data.write(pack_jobs(entry.message() for entry in entries))
 
-    def recall(self, lane_id: int) -> None:
-        self._children[lane_id].control.write(pack(MessageType.RECALL))
+    def recall(self, executor_id: int) -> None:
+        self._children[executor_id].control.write(pack(MessageType.RECALL))
 
-    def running(self, lane_id: int) -> tuple[int, float]:
-        record = self._slots.read(self._children[lane_id].slot)
+    def running(self, executor_id: int) -> tuple[int, float]:
+        record = self._slots.read(self._children[executor_id].slot)
         return record.seq, record.started
 
-    def stop_overdue(self, lane_id: int, seq: int) -> None:
-        if lane_id not in self._kills:
-            self._kills[lane_id] = HardKill(self._children[lane_id], self._slots, seq, time.monotonic())
+    def stop_overdue(self, executor_id: int, seq: int) -> None:
+        if executor_id not in self._kills:
+            self._kills[executor_id] = HardKill(
+                self._children[executor_id], self._slots, seq, time.monotonic()
+            )
 
-    def disown(self, lane_ids: Iterable[int]) -> None:
-        for lane_id in lane_ids:
-            if (child := self._children.get(lane_id)) is not None:
+    def disown(self, executor_ids: Iterable[int]) -> None:
+        for executor_id in executor_ids:
+            if (child := self._children.get(executor_id)) is not None:
                 self._kill_child(child)
 
-    def worn_out(self, lane_id: int) -> None:
-        self._children[lane_id].state = ChildState.WORN_OUT
+    def worn_out(self, executor_id: int) -> None:
+        self._children[executor_id].state = ChildState.WORN_OUT
 
     def interrupt(self) -> None:
         for child in self._children.values():
@@ -120,8 +122,8 @@ class ProcessPool:
                 self._slots.set_interrupt(child.slot, seq)
                 child.signal(signal.SIGUSR2)
 
-    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
-        child = self._children[lane_id]
+    def cancel(self, executor_id: int, seq: int, force: bool) -> None:
+        child = self._children[executor_id]
         self._slots.set_cancel(child.slot, seq)
         if force and self._slots.running_seq(child.slot) == seq:
             self._slots.set_interrupt(child.slot, seq)
@@ -208,11 +210,11 @@ class ProcessPool:
                 results = unpack_results(body)
                 child.ended_jobs += len(results)
                 self._nursery.backoff.healthy()
-                self._events.lane_results(child.lane_id, results)
+                self._events.executor_results(child.executor_id, results)
             case MessageType.NOTES:
-                self._events.lane_said(child.lane_id, *unpack_note(body))
+                self._events.executor_note(child.executor_id, *unpack_note(body))
             case MessageType.RETURNED:
-                self._events.lane_returned(child.lane_id, unpack_seqs(body))
+                self._events.executor_returned(child.executor_id, unpack_seqs(body))
             case MessageType.HELLO:
                 version, pid = unpack_hello(body)
                 if version != PROTOCOL_VERSION:
@@ -254,7 +256,7 @@ class ProcessPool:
             # It holds the slot that the next replacement needs.
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
         limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._chance())))
-        self._events.lane_opened(child.lane_id, limit)
+        self._events.executor_opened(child.executor_id, limit)
         self._give_notices()
 
     def _give_notices(self) -> None:
@@ -280,7 +282,7 @@ class ProcessPool:
 
     def _close_child(self, child: Child) -> None:
         child.state = ChildState.CLOSING
-        self._events.lane_closing(child.lane_id)
+        self._events.executor_closing(child.executor_id)
         child.control.write(pack(MessageType.DRAIN))
 
     def _kill_child(self, child: Child) -> None:
@@ -302,9 +304,9 @@ class ProcessPool:
         child.kill_group()
 
     def _advance_kills(self, now: float) -> None:
-        for lane_id, kill in list(self._kills.items()):
+        for executor_id, kill in list(self._kills.items()):
             if kill.advance(now):
-                del self._kills[lane_id]
+                del self._kills[executor_id]
 
     def _bury(self, pid: int, status: int, now: float) -> None:
         """One dead process, not reaped yet: its pid and group cannot be anybody else's."""
@@ -338,10 +340,10 @@ class ProcessPool:
         useful = child.opened and (child.ended_jobs or record.seq or now - child.opened > USEFUL_AGE)
         if self._stacks_at != _NEVER:
             _log_stack(child)
-        self._kills.pop(child.lane_id, None)
+        self._kills.pop(child.executor_id, None)
         self._nursery.forget(child)
         if child.opened:
-            self._events.lane_lost(child.lane_id, death)
+            self._events.executor_lost(child.executor_id, death)
         if not self._nursery.app_known and not self._nursery.closed:
             self._events.app_failed(f"the child that imports it died of {_cause(status)}", None)
         elif not asked:

@@ -50,7 +50,7 @@ class Nursery:
         self.backoff = BootBackoff(chance)
         self.children: dict[int, Child] = {}
         self._wanted = 0
-        self._next_lane = 1
+        self._next_executor = 1
         self.app_known = False
         self.closed = False
         self._early_deaths: dict[int, int] = {}  #: status of unknown dead, while the zygote owes us pids
@@ -102,7 +102,7 @@ class Nursery:
 
     def forget(self, child: Child) -> None:
         """It is reaped, or never came to be: its slot is free again."""
-        if self.children.pop(child.lane_id, None) is not None:
+        if self.children.pop(child.executor_id, None) is not None:
             self._free_slots.append(child.slot)
             child.close()
 
@@ -213,12 +213,12 @@ class Nursery:
         slot = self._free_slots.pop()
         self.slots.clear(slot)
         try:
-            child = Child(self._next_lane, slot, self._selector, self._events, now)
+            child = Child(self._next_executor, slot, self._selector, self._events, now)
         except OSError as exc:
             self._free_slots.append(slot)
             return self._start_failed(str(exc), now)
-        self._next_lane += 1
-        self.children[child.lane_id] = child
+        self._next_executor += 1
+        self.children[child.executor_id] = child
         try:
             if self._use_zygote and self.zygote is not None:
                 self.zygote.fork(child)

@@ -76,7 +76,7 @@ class Death(NamedTuple):
     started: float = 0.0  #: monotonic time at which ``running`` began
 
 
-class Lane:
+class Executor:
     """One child (or thread) and what it holds, in the order it will run it."""
 
     __slots__ = (
@@ -94,8 +94,8 @@ class Lane:
         "worn_out",
     )
 
-    def __init__(self, lane_id: int, limit: int | None, now: float) -> None:
-        self.id = lane_id
+    def __init__(self, executor_id: int, limit: int | None, now: float) -> None:
+        self.id = executor_id
         self.limit = limit  #: jobs it may be given in all; None: no bound
         self.outstanding: dict[int, Entry] = {}
         self.work = 0.0

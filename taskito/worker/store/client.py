@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import NEVER, Entry, Lane
+from taskito.worker.dispatch.inflight import NEVER, Entry, Executor
 from taskito.worker.ipc.failure_events import Notice, notices_of
 from taskito.worker.store.errands import PRUNE_BATCH, Errands, Visit
 from taskito.worker.store.failures import log_failures
@@ -51,7 +51,7 @@ class StoreDesk:
         woken: Callable[[], None],
         neighbours: Neighbours,
         on_disowned: Callable[[Sequence[int]], None],
-        on_cancelled: Callable[[Lane, Entry, bool], None],
+        on_cancelled: Callable[[Executor, Entry, bool], None],
         on_failed: Callable[[Sequence[Notice]], None],
         rename: Callable[[str], None],
     ) -> None:
@@ -322,8 +322,8 @@ class StoreDesk:
             log.warning("worker %s is dead; what it ran is rescued", worker_id)
 
     def _cancel(self, asked: Mapping[str, bool]) -> None:
-        for lane, entry in self._dispatcher.give_up(asked):
-            self._on_cancelled(lane, entry, asked[entry.claim.id])
+        for executor, entry in self._dispatcher.give_up(asked):
+            self._on_cancelled(executor, entry, asked[entry.claim.id])
 
     def _release_strays(self, unknown: Sequence[tuple[str, int]], now: float) -> None:
         """A claim whose answer was lost can commit after we reconnected: the store says we run it."""
@@ -349,8 +349,8 @@ class StoreDesk:
         self._rename(self.worker.id)
 
     def _disown(self, job_ids: frozenset[str]) -> None:
-        if lanes := self._dispatcher.disown(job_ids):
-            self._on_disowned(lanes)
+        if executors := self._dispatcher.disown(job_ids):
+            self._on_disowned(executors)
 
     # ---- trouble ----
 

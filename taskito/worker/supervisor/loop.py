@@ -20,7 +20,7 @@ import taskito_core
 from taskito.running_job import job_log
 from taskito.running_job.job_log import Fields
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Death, Entry, Lane
+from taskito.worker.dispatch.inflight import Death, Entry, Executor
 from taskito.worker.dispatch.pool import Pool
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.signals import SignalPipe
@@ -128,26 +128,26 @@ class WorkerLoop:
             self._recorder.turn(now)
 
     def _give_out(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
-        for lane, frame in dispatcher.assign(now):
-            pool.send(lane.id, frame)
-        for lane in dispatcher.worn_out():
-            pool.worn_out(lane.id)
-        for lane in dispatcher.recalls(now):
-            pool.recall(lane.id)
+        for executor, frame in dispatcher.assign(now):
+            pool.send(executor.id, frame)
+        for executor in dispatcher.worn_out():
+            pool.worn_out(executor.id)
+        for executor in dispatcher.recalls(now):
+            pool.recall(executor.id)
         if dispatcher.next_check() <= now:
             self._stop_overdue(pool, dispatcher, now)
         dispatcher.return_stale(now)
 
     def _stop_overdue(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
-        for lane in list(dispatcher.lanes.values()):
-            if lane.check_at > now:
+        for executor in list(dispatcher.executors.values()):
+            if executor.check_at > now:
                 continue
-            seq, started = pool.running(lane.id)
-            if dispatcher.overdue(lane.id, seq, started, now):
-                # By its number: the lane may be inside of the next job already.
-                pool.stop_overdue(lane.id, seq)
+            seq, started = pool.running(executor.id)
+            if dispatcher.overdue(executor.id, seq, started, now):
+                # By its number: the executor may be inside of the next job already.
+                pool.stop_overdue(executor.id, seq)
                 # Should it end in time after all, it must be looked at again.
-                lane.check_at = now + 1.0
+                executor.check_at = now + 1.0
 
     def _until_next(self, pool: Pool) -> float | None:
         """Seconds until something is due; None: until an event."""
@@ -193,12 +193,12 @@ class WorkerLoop:
             else:
                 self._desk.answer(item, now)
 
-    def _cancel(self, lane: Lane, entry: Entry, force: bool) -> None:
-        running, _ = self._the_pool.running(lane.id)
+    def _cancel(self, executor: Executor, entry: Entry, force: bool) -> None:
+        running, _ = self._the_pool.running(executor.id)
         if running == entry.seq:
-            self._the_pool.cancel(lane.id, entry.seq, force)
+            self._the_pool.cancel(executor.id, entry.seq, force)
         else:
-            self._the_pool.recall(lane.id)  # Not begun: it comes back, and goes back.
+            self._the_pool.recall(executor.id)  # Not begun: it comes back, and goes back.
 
     def _neighbour_gone(self) -> None:
         if self._desk is not None:
@@ -206,7 +206,7 @@ class WorkerLoop:
 
     # ---- PoolEvents ----
 
-    def app_ready(self, report: AppManifest, lanes: int) -> None:
+    def app_ready(self, report: AppManifest, executors: int) -> None:
         if not report.tasks:
             listed = ", ".join(report.modules) or "no modules of yours"
             message = f"{report.app} has no tasks; importing it brought in: {listed}"
@@ -229,14 +229,14 @@ class WorkerLoop:
             app=report.app,
             queues=self._options.queues or report.queues,
             tasks=tuple(sorted(report.tasks)),
-            procs=lanes,
+            procs=executors,
             version=taskito_core.__version__,
         )
         log.info(
             "worker %s: app %s, procs %d, queues %s, %s",
             worker.id,
             report.app,
-            lanes,
+            executors,
             ", ".join(worker.queues),
             plugins.describe(report.storage),
         )
@@ -267,23 +267,23 @@ class WorkerLoop:
     def app_failed(self, message: str, traceback: str | None) -> None:
         self._fail(ExitCode.APP_FAILED, ConfigError(f"the app cannot be loaded: {message}"), traceback)
 
-    def lane_opened(self, lane_id: int, limit: int | None) -> None:
+    def executor_opened(self, executor_id: int, limit: int | None) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.open_lane(lane_id, limit, time.monotonic())
+            self._dispatcher.open_executor(executor_id, limit, time.monotonic())
 
-    def lane_results(self, lane_id: int, results: Sequence[ResultMessage]) -> None:
+    def executor_results(self, executor_id: int, results: Sequence[ResultMessage]) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.results(lane_id, results, time.monotonic())
+            self._dispatcher.results(executor_id, results, time.monotonic())
 
-    def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None:
+    def executor_returned(self, executor_id: int, seqs: Sequence[int]) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.returned(lane_id, seqs)
+            self._dispatcher.returned(executor_id, seqs)
 
-    def lane_said(self, lane_id: int, seq: int, note: Fields) -> None:
+    def executor_note(self, executor_id: int, seq: int, note: Fields) -> None:
         if self._dispatcher is None or self._desk is None:
             return
-        lane = self._dispatcher.lanes.get(lane_id)
-        if lane is None or (entry := lane.outstanding.get(seq)) is None:
+        executor = self._dispatcher.executors.get(executor_id)
+        if executor is None or (entry := executor.outstanding.get(seq)) is None:
             return
         claim = entry.claim
         try:
@@ -293,13 +293,13 @@ class WorkerLoop:
         else:
             self._desk.notebook.add(said, time.monotonic())
 
-    def lane_closing(self, lane_id: int) -> None:
+    def executor_closing(self, executor_id: int) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.close_lane(lane_id)
+            self._dispatcher.close_executor(executor_id)
 
-    def lane_lost(self, lane_id: int, death: Death) -> None:
+    def executor_lost(self, executor_id: int, death: Death) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.lose_lane(lane_id, death, time.monotonic())
+            self._dispatcher.lose_executor(executor_id, death, time.monotonic())
 
     # ---- shutdown ----
 
