@@ -17,7 +17,7 @@ import taskito_core
 from taskito.client import aio
 from taskito.worker.child.runner import Runner
 from taskito.worker.dispatch import results
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.failure_events import notice_of
 from taskito.worker.store.failures import log_failures
 from taskito.worker.store.identity import TokenMint, new_worker_id
@@ -149,7 +149,7 @@ class InlineStorage(MemoryStorage):
 
     def _attempt(self, claim: Claim, task: Task[..., Any]) -> None:
         self._attempts += 1
-        entry = Entry(1, claim, task.policy, time.monotonic(), 0.0)
+        entry = InFlight(1, claim, task.policy, time.monotonic(), 0.0)
         message = run_in_thread(self._runner, entry)
         started_at = claim.claimed_at + int((message.started - entry.claimed) * 1000)
         result = results.of_message(entry, message, stopping=False)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from taskito.running_job.job_log import Fields
 from taskito.worker.child.app import App
 from taskito.worker.child.runner import Host, Runner
-from taskito.worker.dispatch.inflight import NEVER, Death, Entry
+from taskito.worker.dispatch.inflight import NEVER, Exit, InFlight
 from taskito.worker.dispatch.pool import PoolEvents
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.failure_events import MOST_WAITING, Notice, log_lost
@@ -63,14 +63,14 @@ class _Thread:
         self._id = executor_id
         self._runner = runner
         self._mail = mail
-        self._waiting: collections.deque[Entry] = collections.deque()
+        self._waiting: collections.deque[InFlight] = collections.deque()
         self._news = threading.Semaphore(0)
         self._draining = False
         self.running = (0, 0.0)  #: seq and start of the job it is inside of
         self.cancelled = 0  #: seq of the job that was asked to cancel last
         self.thread = threading.Thread(target=self._run, name=f"taskito-{executor_id}", daemon=True)
 
-    def give(self, entries: Sequence[Entry]) -> None:
+    def give(self, entries: Sequence[InFlight]) -> None:
         self._waiting.extend(entries)
         self._news.release()
 
@@ -91,7 +91,7 @@ class _Thread:
     def cancel_asked(self, seq: int) -> bool:
         return self.cancelled == seq
 
-    def _next(self) -> Entry | None:
+    def _next(self) -> InFlight | None:
         try:
             return self._waiting.popleft()
         except IndexError:
@@ -107,14 +107,14 @@ class _Thread:
         finally:
             self._mail.post(_Ended(self._id))
 
-    def _run_one(self, entry: Entry) -> ResultMessage:
+    def _run_one(self, entry: InFlight) -> ResultMessage:
         self.running = (entry.seq, time.monotonic())
         result = run_in_thread(self._runner, entry, self)
         self.running = (0, 0.0)
         return result
 
 
-def run_in_thread(runner: Runner, entry: Entry, host: Host | None = None) -> ResultMessage:
+def run_in_thread(runner: Runner, entry: InFlight, host: Host | None = None) -> ResultMessage:
     """Run one job in the calling thread. Over its timeout it is failed when it returns."""
     started = time.monotonic()
     kind, body = runner.run(entry.message(), host=host)
@@ -183,7 +183,7 @@ class ThreadPool:
             executor.thread.start()
             self._events.executor_opened(executor_id, None)
 
-    def send(self, executor_id: int, entries: Sequence[Entry]) -> None:
+    def send(self, executor_id: int, entries: Sequence[InFlight]) -> None:
         self._executors[executor_id].give(entries)
 
     def recall(self, executor_id: int) -> None:
@@ -223,7 +223,7 @@ class ThreadPool:
         for executor_id, executor in list(self._executors.items()):
             seq, _ = executor.running
             log.error("thread %d does not end; its job goes back while it still runs here", executor_id)
-            self._lose(executor_id, Death(_STOPPED_BY_US, seq, 0, ours=True))
+            self._lose(executor_id, Exit(_STOPPED_BY_US, seq, 0, ours=True))
 
     def dump_stacks(self) -> None:
         import faulthandler
@@ -268,9 +268,9 @@ class ThreadPool:
         for executor_id, batch in results.items():
             self._events.executor_results(executor_id, batch)
         for executor_id in ended:
-            self._lose(executor_id, Death(_STOPPED_BY_US, 0, 0, ours=True))
+            self._lose(executor_id, Exit(_STOPPED_BY_US, 0, 0, ours=True))
 
-    def _lose(self, executor_id: int, death: Death) -> None:
+    def _lose(self, executor_id: int, death: Exit) -> None:
         if self._executors.pop(executor_id, None) is not None:
             self._events.executor_lost(executor_id, death)
 

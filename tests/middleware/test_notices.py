@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskito.running_job.current_job import JobContext
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.failure_events import (
     MOST_WAITING,
@@ -34,9 +34,9 @@ from taskito_core.retry import RetryPolicy
 ERROR = ErrorInfo(ErrorKind.RAISED, "ValueError", "nö \N{SNAKE}", "Traceback ...")
 
 
-def entry(outcome: Outcome, notify: bool = True) -> Entry:
+def entry(outcome: Outcome, notify: bool = True) -> InFlight:
     claim = Claim("j1", 7, "t", "mail", b"", 2, 1, 0, None, None, '{"a": 1}', 0, 0)
-    made = Entry(1, claim, TaskPolicy("t", "mail", RetryPolicy(), 0.0, notify=notify), 0.0, 0.0)
+    made = InFlight(1, claim, TaskPolicy("t", "mail", RetryPolicy(), 0.0, notify=notify), 0.0, 0.0)
     made.outcome = outcome
     return made
 

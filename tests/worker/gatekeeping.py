@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.store.admission import Gatekeeper
 from taskito.worker.store.cron import Schedules
@@ -86,7 +86,7 @@ class Worker:
         """Settle what ended, and claim for so many free children."""
         entries = []
         for claim, outcome in ended:
-            entry = Entry(1, claim, self.tasks[claim.task_name], 0.0, 0.0)
+            entry = InFlight(1, claim, self.tasks[claim.task_name], 0.0, 0.0)
             entry.outcome = outcome
             entries.append(entry)
         wanted = want(free, tasks=tuple(self.tasks)) if free else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskito.worker.dispatch.dispatcher import MAX_FRAME_SIZE, Dispatcher
-from taskito.worker.dispatch.inflight import Death
+from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.wire import MAX_MESSAGE, pack_jobs
 from taskito_core.job import ErrorInfo, ErrorKind
 from tests.worker.test_dispatcher import claim, learn_fast, policy, returned, sent
@@ -44,7 +44,7 @@ def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_an
     dispatcher.open_executor(2, None, 0.0)
     dispatcher.claimed([claim(n) for n in range(6)], 0.0)
     running = sent(dispatcher)[1][0]
-    killed = Death(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), running, 0, ours=True)
+    killed = Exit(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), running, 0, ours=True)
 
     assert dispatcher.disown({"job0", "job1", "job2"}) == [1]
     dispatcher.lose_executor(1, killed, 0.1)

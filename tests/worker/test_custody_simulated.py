@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Death, Entry
+from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
 from taskito_core.job import Claim, Complete, Dead, ErrorInfo, ErrorKind, Release, Retry
@@ -38,7 +38,7 @@ class World:
         self.recorded: dict[str, object] = {}
         self.token = 0
         self.dispatcher = Dispatcher(TASKS, self.random.random)
-        self.children: dict[int, list[Entry]] = {}
+        self.children: dict[int, list[InFlight]] = {}
         self.unheard: dict[int, list[ResultMessage]] = {}
         self.done: dict[int, int] = {}
         self.next_child = 1
@@ -64,7 +64,7 @@ class World:
             )
         self.dispatcher.claimed(claims, self.now)
 
-    def record(self, entry: Entry) -> bool:
+    def record(self, entry: InFlight) -> bool:
         outcome = entry.outcome
         assert outcome is not None
         job_id = outcome.job_id
@@ -98,7 +98,7 @@ class World:
             if self.random.random() < 0.5:
                 self.flush(child)
 
-    def result(self, entry: Entry) -> ResultMessage:
+    def result(self, entry: InFlight) -> ResultMessage:
         ran = 0.00002 if entry.claim.task_name == "fast" else 0.05
         if self.random.random() < 0.1:
             error = ErrorInfo(ErrorKind.RAISED, "ValueError", "simulated")
@@ -122,7 +122,7 @@ class World:
         error = ErrorInfo(ErrorKind.CRASH, "SIGKILL", "simulated")
         if self.random.random() < 0.5:
             self.flush(child)  # It had reached the socket.
-        self.dispatcher.lose_executor(child, Death(error, running, self.done[child]), self.now)
+        self.dispatcher.lose_executor(child, Exit(error, running, self.done[child]), self.now)
 
     # the run
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage
 from taskito.worker.store.admission import Gatekeeper
@@ -115,7 +115,7 @@ class Scene:
         self.desk.answer(answer, self.now)
         return answer.name
 
-    def end(self, entries: Sequence[Entry]) -> None:
+    def end(self, entries: Sequence[InFlight]) -> None:
         """The only executor reports that these jobs returned."""
         done = [ResultMessage(entry.seq, ResultKind.RETURNED, self.now, 0.1, b"") for entry in entries]
         self.dispatcher.results(1, done, self.now)

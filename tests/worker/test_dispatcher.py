@@ -11,7 +11,7 @@ from taskito.worker.dispatch.dispatcher import (
     SILENT_AFTER,
     Dispatcher,
 )
-from taskito.worker.dispatch.inflight import Death
+from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
 from taskito_core.job import (
@@ -188,7 +188,7 @@ def test_a_crash_charges_the_running_job_and_hands_the_rest_on(dispatcher):
     give_five(dispatcher)
     dispatcher.results(1, [returned(1)], 0.0)
 
-    dispatcher.lose_executor(1, Death(KILLED, running=2, done=1), 0.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running=2, done=1), 0.0)
     dispatcher.open_executor(2, None, 0.0)
 
     [complete, crash] = outcomes(dispatcher)
@@ -201,7 +201,7 @@ def test_a_crash_charges_the_running_job_and_hands_the_rest_on(dispatcher):
 def test_a_job_that_ended_unheard_is_an_interruption_and_not_a_crash(dispatcher):
     give_five(dispatcher)
 
-    dispatcher.lose_executor(1, Death(KILLED, running=3, done=2), 0.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running=3, done=2), 0.0)
 
     charges = {o.job_id: o.charge for o in outcomes(dispatcher)}
     assert charges == {"job1": Charge.INTERRUPTION, "job2": Charge.INTERRUPTION, "job3": Charge.CRASH}
@@ -211,7 +211,7 @@ def test_the_third_crash_is_the_last(dispatcher):
     dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(1, crashes=2)], 0.0)
     dispatcher.assign(0.0)
-    dispatcher.lose_executor(1, Death(KILLED, running=1, done=0), 0.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0), 0.0)
 
     [dead] = outcomes(dispatcher)
     assert isinstance(dead, Dead)
@@ -222,7 +222,7 @@ def test_a_hard_timeout_is_a_failed_attempt(dispatcher):
     dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(1, "slow")], 0.0)
     dispatcher.assign(0.0)
-    dispatcher.lose_executor(1, Death(KILLED, running=1, done=0, timed_out=1), 6.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0, timed_out=1), 6.0)
 
     [retry] = outcomes(dispatcher)
     assert isinstance(retry, Retry)
@@ -234,7 +234,7 @@ def test_what_a_shutdown_kills_is_handed_back_uncharged(dispatcher):
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.drain()
-    dispatcher.lose_executor(1, Death(KILLED, running=1, done=0, ours=True), 0.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0, ours=True), 0.0)
 
     assert outcomes(dispatcher) == [Release("job1", 101)]
     assert dispatcher.interrupted == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import taskito
 import taskito_core
 from taskito.worker.children.child_handle import _of_the_task
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.store.failures import MOST_LINES, log_failures
 from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, ErrorInfo, ErrorKind, Retry
@@ -20,7 +20,7 @@ POLICY = TaskPolicy("work", "default", RetryPolicy(), 0.0)
 
 def entry(outcome, retry_count=0):
     claim = Claim("job1", 7, "work", "default", b"", retry_count, 0, 0, None, None, None, 0, 0)
-    made = Entry(1, claim, POLICY, 0.0, 0.0)
+    made = InFlight(1, claim, POLICY, 0.0, 0.0)
     made.outcome = outcome
     return made
 

@@ -19,7 +19,7 @@ from taskito.worker.children.child_handle import Child, ChildState
 from taskito.worker.children.hard_timeout import HardKill
 from taskito.worker.children.launch import LaunchOptions, read_failure
 from taskito.worker.children.spawner import Nursery
-from taskito.worker.dispatch.inflight import Death, Entry
+from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.dispatch.pool import PoolEvents
 from taskito.worker.ipc import platform, signals
 from taskito.worker.ipc.app_manifest import AppManifest
@@ -92,7 +92,7 @@ class ProcessPool:
     def start(self) -> None:
         self._nursery.open()
 
-    def send(self, executor_id: int, entries: Sequence[Entry]) -> None:
+    def send(self, executor_id: int, entries: Sequence[InFlight]) -> None:
         self._children[executor_id].data.write(pack_jobs(entry.message() for entry in entries))
 
     def recall(self, executor_id: int) -> None:
@@ -335,7 +335,7 @@ class ProcessPool:
         now = time.monotonic()
         record = self._slots.read(child.slot)
         error = _death_error(child, status)
-        death = Death(error, record.seq, record.done, child.timed_out, child.killed, record.started)
+        death = Exit(error, record.seq, record.done, child.timed_out, child.killed, record.started)
         asked = child.killed or child.state is ChildState.CLOSING or bool(child.timed_out)
         useful = child.opened and (child.ended_jobs or record.seq or now - child.opened > USEFUL_AGE)
         if self._stacks_at != _NEVER:

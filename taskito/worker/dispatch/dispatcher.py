@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from taskito.worker.dispatch import results
-from taskito.worker.dispatch.inflight import NEVER, Death, Entry, Executor
+from taskito.worker.dispatch.inflight import NEVER, Executor, Exit, InFlight
 from taskito.worker.dispatch.measuring import FINISHED, measure
 from taskito.worker.dispatch.pace import Pace
-from taskito.worker.dispatch.prefetch import Buffer
+from taskito.worker.dispatch.prefetch import PrefetchBuffer
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage
 from taskito_core.job import Claim, Complete, Outcome, Release
@@ -49,12 +49,12 @@ class Dispatcher:
         self._tasks = tasks
         self._chance = chance  #: random numbers in [0, 1) for the jitter
         self._next_seq = 1
-        self._outbox: list[Entry] = []
-        self._custody: dict[int, Entry] = {}
+        self._outbox: list[InFlight] = []
+        self._custody: dict[int, InFlight] = {}
         self.executors: dict[int, Executor] = {}
         self.pace = Pace()
         self.tallies = Tallies()  #: of the attempts that ended; whoever records them takes them out
-        self._buffer = Buffer(self.pace)
+        self._buffer = PrefetchBuffer(self.pace)
         self._mean_size = 1.0  #: bytes of a payload, a moving average
         self._stalled = False  #: a claim went back for want of a child, and no job has ended since
         self.draining = False
@@ -70,13 +70,13 @@ class Dispatcher:
         """Give this executor nothing more; what it holds it may end or hand back."""
         self.executors[executor_id].closing = True
 
-    def lose_executor(self, executor_id: int, death: Death, now: float) -> None:
+    def lose_executor(self, executor_id: int, death: Exit, now: float) -> None:
         """The child is gone and everything it wrote was read: account for all it held."""
         executor = self.executors.pop(executor_id, None)
         if executor is None:
             return
         unheard = death.done - executor.received
-        back: list[Entry] = []
+        back: list[InFlight] = []
         for entry in executor.outstanding.values():
             if unheard > 0:
                 unheard -= 1
@@ -116,14 +116,14 @@ class Dispatcher:
 
     def claimed(self, claims: Iterable[Claim], now: float, strays: Collection[str] = ()) -> None:
         """These claims are ours from now on; ``strays`` (ids) must go to the lane of their task."""
-        fresh: list[Entry] = []
-        limited: list[Entry] = []
+        fresh: list[InFlight] = []
+        limited: list[InFlight] = []
         tasks, custody = self._tasks, self._custody
         for claim in claims:
             policy = tasks.get(claim.task_name)
             seq = self._next_seq
             self._next_seq += 1
-            custody[seq] = entry = Entry(seq, claim, policy or _STRANGER, now, 0.0)
+            custody[seq] = entry = InFlight(seq, claim, policy or _STRANGER, now, 0.0)
             self._mean_size += 0.2 * (len(claim.payload) - self._mean_size)
             if policy is None or claim.id in strays:
                 # Some other app's, or another version's: off to a lane we do not serve.
@@ -141,12 +141,12 @@ class Dispatcher:
         # Before what waits already: their tokens are counted from now.
         self._buffer.to_front(limited)
 
-    def take_outbox(self) -> list[Entry]:
+    def take_outbox(self) -> list[InFlight]:
         """Everything decided and not yet recorded. ``settled`` or ``unsettled`` must follow."""
         batch, self._outbox = self._outbox, []
         return batch
 
-    def settled(self, batch: Sequence[Entry], recorded: frozenset[str]) -> list[Entry]:
+    def settled(self, batch: Sequence[InFlight], recorded: frozenset[str]) -> list[InFlight]:
         """This batch reached the store; returns the entries it had given to somebody else."""
         custody = self._custody
         fenced = [entry for entry in batch if entry.claim.id not in recorded]
@@ -156,7 +156,7 @@ class Dispatcher:
         self.fenced += len(fenced)
         return fenced
 
-    def unsettled(self, batch: list[Entry]) -> None:
+    def unsettled(self, batch: list[InFlight]) -> None:
         """The store did not answer: this batch has to be sent again, before anything newer."""
         self._outbox[:0] = batch
 
@@ -175,7 +175,7 @@ class Dispatcher:
 
     # ---- the children's side ----
 
-    def assign(self, now: float) -> list[tuple[Executor, list[Entry]]]:
+    def assign(self, now: float) -> list[tuple[Executor, list[InFlight]]]:
         """Bind buffered jobs to the executors that are free now: (executor, jobs of one frame)."""
         if not self._buffer:
             return []
@@ -286,7 +286,7 @@ class Dispatcher:
             executor.recalled = True
         return [executor for executor in self.executors.values() if executor.outstanding]
 
-    def give_up(self, job_ids: Collection[str]) -> list[tuple[Executor, Entry]]:
+    def give_up(self, job_ids: Collection[str]) -> list[tuple[Executor, InFlight]]:
         """Hand back those of these jobs that no executor holds; the others, each with its executor."""
         for entry in self._buffer.remove(job_ids):
             self._outcome(entry, Release(entry.claim.id, entry.claim.token))
@@ -314,7 +314,7 @@ class Dispatcher:
     def release_stray(self, job_id: str, token: int) -> None:
         """Hand back a claim that the store says is ours and that never reached us."""
         claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0, 0)
-        entry = Entry(self._next_seq, claim, _STRANGER, 0.0, 0.0)
+        entry = InFlight(self._next_seq, claim, _STRANGER, 0.0, 0.0)
         self._next_seq += 1
         self._custody[entry.seq] = entry
         self._outcome(entry, Release(job_id, token))
@@ -341,8 +341,8 @@ class Dispatcher:
     def _accepts(self, executor: Executor) -> bool:
         return executor.room() > 0 and (not executor.outstanding or executor.work <= BUDGET / 2)
 
-    def _fill(self, executor: Executor, most: int, now: float) -> list[Entry]:
-        frame: list[Entry] = []
+    def _fill(self, executor: Executor, most: int, now: float) -> list[InFlight]:
+        frame: list[InFlight] = []
         waiting, outstanding = self._buffer.entries, executor.outstanding
         if not outstanding:
             executor.progress = now
@@ -375,7 +375,7 @@ class Dispatcher:
             return NEVER
         return executor.progress + RECALL_AFTER
 
-    def _back_to_buffer(self, entries: list[Entry]) -> None:
+    def _back_to_buffer(self, entries: list[InFlight]) -> None:
         """To the front, in their old order; while draining the whole buffer goes back to the store.
 
         What was disowned meanwhile is forgotten: whoever has it now runs it.
@@ -389,12 +389,12 @@ class Dispatcher:
             for entry in self._buffer.empty():
                 self._outcome(entry, Release(entry.claim.id, entry.claim.token))
 
-    def _decide(self, entry: Entry, result: Result, started_at: int | None) -> None:
+    def _decide(self, entry: InFlight, result: Result, started_at: int | None) -> None:
         if self.draining and result == HandedBack():
             self.interrupted += 1
         self._outcome(entry, decide(entry.claim, result, entry.policy.retry, self._chance(), started_at))
 
-    def _outcome(self, entry: Entry, outcome: Outcome) -> None:
+    def _outcome(self, entry: InFlight, outcome: Outcome) -> None:
         entry.outcome = outcome
         self._outbox.append(entry)
 

@@ -13,7 +13,7 @@ NEVER = float("inf")
 MAX_OUTSTANDING = 128
 
 
-class Entry:
+class InFlight:
     """One claim in custody."""
 
     __slots__ = (
@@ -65,7 +65,7 @@ class Entry:
         )
 
 
-class Death(NamedTuple):
+class Exit(NamedTuple):
     """What is known of a child that is gone."""
 
     error: ErrorInfo  #: signal or exit code, with the last stack if there was one
@@ -97,7 +97,7 @@ class Executor:
     def __init__(self, executor_id: int, limit: int | None, now: float) -> None:
         self.id = executor_id
         self.limit = limit  #: jobs it may be given in all; None: no bound
-        self.outstanding: dict[int, Entry] = {}
+        self.outstanding: dict[int, InFlight] = {}
         self.work = 0.0
         self.sent = 0
         self.received = 0  #: results that arrived; ended jobs beyond it were lost with the child
@@ -115,7 +115,7 @@ class Executor:
         room = MAX_OUTSTANDING - len(self.outstanding)
         return room if self.limit is None else min(room, self.limit - self.sent)
 
-    def take_back(self, seq: int) -> Entry | None:
+    def take_back(self, seq: int) -> InFlight | None:
         entry = self.outstanding.pop(seq, None)
         if entry is not None:
             self.work = self.work - entry.work if self.outstanding else 0.0

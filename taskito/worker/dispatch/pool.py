@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from taskito.running_job.job_log import Fields
-from taskito.worker.dispatch.inflight import Death, Entry
+from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.failure_events import Notice
 from taskito.worker.ipc.wire import ResultMessage
@@ -43,7 +43,7 @@ class PoolEvents(Protocol):
         """Give this executor nothing more; it ends by itself."""
         ...
 
-    def executor_lost(self, executor_id: int, death: Death) -> None:
+    def executor_lost(self, executor_id: int, death: Exit) -> None:
         """The executor is gone, and everything it had to say was reported before."""
         ...
 
@@ -55,7 +55,7 @@ class Pool(Protocol):
         """Load the app, then keep the wanted number of executors open."""
         ...
 
-    def send(self, executor_id: int, entries: Sequence[Entry]) -> None:
+    def send(self, executor_id: int, entries: Sequence[InFlight]) -> None:
         """Hand jobs to an executor, to run in this order after what it has."""
         ...
 

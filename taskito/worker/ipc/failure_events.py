@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from taskito.running_job.current_job import JobContext
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.wire import MessageType, WireError, pack
 from taskito_core.job import AttemptError, Charge, Dead, ErrorInfo, ErrorKind, Retry
 
@@ -31,13 +31,13 @@ class Notice(NamedTuple):
     retry_count: int | None  #: failed attempts of the job so far; None: the job is dead
 
 
-def notices_of(recorded: Iterable[Entry], worker_id: str, now: int) -> list[Notice]:
+def notices_of(recorded: Iterable[InFlight], worker_id: str, now: int) -> list[Notice]:
     """What to tell of outcomes that the store recorded at ``now``, where somebody wants to hear of it."""
     wanted = (entry for entry in recorded if entry.policy.notify)
     return [notice for entry in wanted if (notice := notice_of(entry, worker_id, now)) is not None]
 
 
-def notice_of(entry: Entry, worker_id: str, now: int) -> Notice | None:
+def notice_of(entry: InFlight, worker_id: str, now: int) -> Notice | None:
     """What to tell of one recorded outcome; None: nothing, for the attempt has not failed."""
     claim = entry.claim
     match entry.outcome:
@@ -52,7 +52,7 @@ def notice_of(entry: Entry, worker_id: str, now: int) -> Notice | None:
     return Notice(context, _attempt_error(entry, error, worker_id, now), retry_count)
 
 
-def _attempt_error(entry: Entry, error: ErrorInfo, worker_id: str, now: int) -> AttemptError:
+def _attempt_error(entry: InFlight, error: ErrorInfo, worker_id: str, now: int) -> AttemptError:
     claim = entry.claim
     attempt = claim.retry_count + claim.crashes + claim.interruptions + 1
     return AttemptError(claim.id, claim.token, attempt, *error, worker_id, now)

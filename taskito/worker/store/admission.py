@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import AppManifest, TaskPolicy
 from taskito_core.errors import StorageError
 from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, Outcome, Retry
@@ -241,7 +241,7 @@ class Gatekeeper:
 
     # ---- outcomes ----
 
-    def judged(self, entries: Iterable[Entry]) -> dict[str, list[Ending]]:
+    def judged(self, entries: Iterable[InFlight]) -> dict[str, list[Ending]]:
         """What ``tell`` is to hear of these decided entries, by task, in order. On any thread."""
         endings: dict[str, list[Ending]] = {}
         for entry in entries if self._breakers else ():

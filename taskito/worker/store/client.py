@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import NEVER, Entry, Executor
+from taskito.worker.dispatch.inflight import NEVER, Executor, InFlight
 from taskito.worker.ipc.failure_events import Notice, notices_of
 from taskito.worker.store.errands import PRUNE_BATCH, Errands, Visit
 from taskito.worker.store.failures import log_failures
@@ -51,7 +51,7 @@ class StoreDesk:
         woken: Callable[[], None],
         neighbours: Neighbours,
         on_disowned: Callable[[Sequence[int]], None],
-        on_cancelled: Callable[[Executor, Entry, bool], None],
+        on_cancelled: Callable[[Executor, InFlight, bool], None],
         on_failed: Callable[[Sequence[Notice]], None],
         rename: Callable[[str], None],
     ) -> None:
@@ -74,7 +74,7 @@ class StoreDesk:
         self._rename = rename  #: tells the lifeline under which id it is known from now on
         self._tokens = TokenMint()
         self._peers = PeerWatch()
-        self._batch: list[Entry] = []  #: outcomes inside the exchange under way
+        self._batch: list[InFlight] = []  #: outcomes inside the exchange under way
         self._notes: list[Note] = []  #: notes inside the request under way
         self._strays: dict[tuple[str, int], float] = {}
         self._suspects: dict[str, int] = {}
@@ -289,7 +289,7 @@ class StoreDesk:
         if swept.opened:
             self._looks.at_once()
 
-    def _look_for_returned(self, batch: list[Entry], now: float) -> None:
+    def _look_for_returned(self, batch: list[InFlight], now: float) -> None:
         """What went back by our own hand rings nobody here, and may fall due before the next look."""
         for entry in batch:
             match entry.outcome:

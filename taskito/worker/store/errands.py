@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.store.admission import Ending, Gatekeeper
 from taskito.worker.store.cron import Schedules
 from taskito_core.errors import StorageError, StorageUnavailable
@@ -66,7 +66,7 @@ class Errands:
     def rescue(self, suspects: Mapping[str, int]) -> list[str]:
         return self._storage.rescue(suspects)
 
-    def judged(self, entries: Sequence[Entry]) -> dict[str, list[Ending]]:
+    def judged(self, entries: Sequence[InFlight]) -> dict[str, list[Ending]]:
         """What breakers are to hear of decided entries. On the loop's thread."""
         return self._gatekeeper.judged(entries)
 

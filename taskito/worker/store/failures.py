@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito_core.job import Dead, Retry
 
 log = logging.getLogger("taskito.worker")
@@ -14,7 +14,7 @@ log = logging.getLogger("taskito.worker")
 MOST_LINES = 10
 
 
-def log_failures(recorded: Iterable[Entry]) -> None:
+def log_failures(recorded: Iterable[InFlight]) -> None:
     """Say which attempts of this batch failed, why, and what becomes of the jobs."""
     failed = [entry for entry in recorded if isinstance(entry.outcome, Retry | Dead)]
     for entry in failed[:MOST_LINES]:

@@ -20,7 +20,7 @@ import taskito_core
 from taskito.running_job import job_log
 from taskito.running_job.job_log import Fields
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Death, Entry, Executor
+from taskito.worker.dispatch.inflight import Executor, Exit, InFlight
 from taskito.worker.dispatch.pool import Pool
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.signals import SignalPipe
@@ -193,7 +193,7 @@ class WorkerLoop:
             else:
                 self._desk.answer(item, now)
 
-    def _cancel(self, executor: Executor, entry: Entry, force: bool) -> None:
+    def _cancel(self, executor: Executor, entry: InFlight, force: bool) -> None:
         running, _ = self._the_pool.running(executor.id)
         if running == entry.seq:
             self._the_pool.cancel(executor.id, entry.seq, force)
@@ -297,7 +297,7 @@ class WorkerLoop:
         if self._dispatcher is not None:
             self._dispatcher.close_executor(executor_id)
 
-    def executor_lost(self, executor_id: int, death: Death) -> None:
+    def executor_lost(self, executor_id: int, death: Exit) -> None:
         if self._dispatcher is not None:
             self._dispatcher.lose_executor(executor_id, death, time.monotonic())
 
