@@ -18,8 +18,7 @@ from taskito.client import aio
 from taskito.worker.child.runner import Runner
 from taskito.worker.dispatch import results
 from taskito.worker.dispatch.inflight import InFlight
-from taskito.worker.ipc.failure_events import notice_of
-from taskito.worker.store.failures import log_failures
+from taskito.worker.store.failures import failure_event_of, log_failures
 from taskito.worker.store.identity import TokenMint, new_worker_id
 from taskito.worker.threads import run_in_thread
 from taskito_core.job import Claim, Dead, Job, JobStatus, NewJob, Outcome, Receipt, Release, Retry, new_id
@@ -157,8 +156,8 @@ class InlineStorage(MemoryStorage):
         if self._settle(outcome):
             log_failures([entry])
             self._queue.plugins.observe("taskito_jobs_finished", outcomes=[outcome])
-            if (notice := notice_of(entry, self._worker_id, self.now())) is not None:
-                self._runner.notify(notice)
+            if (event := failure_event_of(entry, self._worker_id, self.now())) is not None:
+                self._runner.notify(event)
         if isinstance(outcome, Retry | Dead) and outcome.error.type == KeyboardInterrupt.__name__:
             raise KeyboardInterrupt  # Somebody pressed Ctrl-C, and means the tests.
 

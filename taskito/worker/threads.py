@@ -23,7 +23,7 @@ from taskito.worker.child.runner import Host, Runner
 from taskito.worker.dispatch.inflight import NEVER, Exit, InFlight
 from taskito.worker.dispatch.pool import PoolEvents
 from taskito.worker.ipc.app_manifest import AppManifest
-from taskito.worker.ipc.failure_events import MOST_WAITING, Notice, log_lost
+from taskito.worker.ipc.failure_events import MAX_WAITING, FailureEvent, log_lost
 from taskito.worker.ipc.signals import SignalPipe
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
 from taskito.worker.store.identity import new_worker_id
@@ -131,17 +131,17 @@ class _HooksThread:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._waiting: SimpleQueue[Notice | None] = SimpleQueue()
+        self._waiting: SimpleQueue[FailureEvent | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def notify(self, notices: Sequence[Notice]) -> None:
+    def notify(self, events: Sequence[FailureEvent]) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="taskito-hooks", daemon=True)
             self._thread.start()
-        room = max(0, MOST_WAITING - self._waiting.qsize())
-        for notice in notices[:room]:
-            self._waiting.put(notice)
-        log_lost(len(notices[room:]), "too many wait")
+        room = max(0, MAX_WAITING - self._waiting.qsize())
+        for event in events[:room]:
+            self._waiting.put(event)
+        log_lost(len(events[room:]), "too many wait")
 
     def close(self) -> None:
         """Let it tell what it was given; for a bounded time, since a hook may hang."""
@@ -150,8 +150,8 @@ class _HooksThread:
             self._thread.join(_JOIN_TIMEOUT)
 
     def _run(self) -> None:
-        while (notice := self._waiting.get()) is not None:
-            self._runner.notify(notice)
+        while (event := self._waiting.get()) is not None:
+            self._runner.notify(event)
 
 
 class ThreadPool:
@@ -230,8 +230,8 @@ class ThreadPool:
 
         faulthandler.dump_traceback(all_threads=True)
 
-    def notify(self, notices: Sequence[Notice]) -> None:
-        self._hooks.notify(notices)
+    def notify(self, events: Sequence[FailureEvent]) -> None:
+        self._hooks.notify(events)
 
     def child_event(self) -> None:
         """There are no children."""

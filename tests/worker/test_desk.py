@@ -102,7 +102,7 @@ class Scene:
         self.desk = StoreDesk(
             self.storage, worker, self.dispatcher, errands, self.answers.put, lambda: None,
             Neighbours(self.selector, lambda: None), lambda executors: None,
-            lambda executor, entry, force: None, lambda notices: None, self.names.append,
+            lambda executor, entry, force: None, lambda events: None, self.names.append,
         )  # fmt: skip
         self.desk.start()
 

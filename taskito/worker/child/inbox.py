@@ -44,7 +44,7 @@ class Custody:
         self._waiting: deque[JobMessage] = deque()
         self._finished: deque[bytes] = deque()
         #: Bodies of NOTIFY messages, for the main thread.
-        self.notices: deque[bytes] = deque()
+        self.failure_events: deque[bytes] = deque()
         #: No more of them will come.
         self.dismissed = False
         self._reading = threading.Lock()
@@ -179,7 +179,7 @@ class Custody:
                     self.frame_size = len(jobs)
                     self._waiting.extend(jobs)
                 case MessageType.NOTIFY:
-                    self.notices.append(body)
+                    self.failure_events.append(body)
                 case MessageType.DISMISS:
                     self.dismissed = True
                 case _:

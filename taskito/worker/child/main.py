@@ -38,7 +38,7 @@ from taskito.worker.ipc.argv import (
     parse_child,
 )
 from taskito.worker.ipc.child_options import ChildOptions
-from taskito.worker.ipc.failure_events import unpack_notice
+from taskito.worker.ipc.failure_events import unpack_failure_event
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
     Inbox,
@@ -195,7 +195,7 @@ class Child:
         """Take a job, run it, and again; with nothing to take, send what is finished and wait."""
         custody, took = self._custody, self._took
         while not custody.draining:
-            if custody.notices:
+            if custody.failure_events:
                 self._run_hooks()
             job = custody.take()
             if job is None:
@@ -227,8 +227,8 @@ class Child:
         """Tell the app's hooks of the failed attempts that this child was chosen to tell."""
         custody = self._custody
         custody.flush()  # Results must not wait for what hooks may take.
-        while custody.notices:
-            self._runner.notify(unpack_notice(custody.notices.popleft()))
+        while custody.failure_events:
+            self._runner.notify(unpack_failure_event(custody.failure_events.popleft()))
             if self._alien:
                 at_once(0)  # A hook forked, and its copy came back here instead of exiting.
 

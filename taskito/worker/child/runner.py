@@ -21,7 +21,7 @@ from taskito.serialization.typed_json import UnfitValue
 from taskito.worker.child import inputs as child_inputs
 from taskito.worker.child import output
 from taskito.worker.child.failures import failure, rejection
-from taskito.worker.ipc.failure_events import Notice
+from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.ipc.wire import JobMessage, ResultKind
 from taskito_core.errors import (
     PayloadTooLarge,
@@ -152,12 +152,12 @@ class Runner:
         """Has the app hooks that are told of failed attempts?"""
         return any(self._hooks.chain(name, task).hears_failures for name, task in self._tasks.items())
 
-    def notify(self, notice: Notice) -> None:
+    def notify(self, event: FailureEvent) -> None:
         """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""
-        task = self._tasks.get(notice.context.task_name)
+        task = self._tasks.get(event.context.task_name)
         if task is not None:
             chain = self._hooks.chain(task.name, task)
-            contextvars.copy_context().run(chain.failed, notice.context, notice.error, notice.retry_count)
+            contextvars.copy_context().run(chain.failed, event.context, event.error, event.retry_count)
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""

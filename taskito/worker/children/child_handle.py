@@ -182,7 +182,7 @@ class Child:
             self.doomed_at, self.doomed_for = at, why
 
     @property
-    def hears_notices(self) -> bool:
+    def runs_hooks(self) -> bool:
         """It takes jobs, or drains and was not told yet that nothing will come any more."""
         return self.state is ChildState.OPEN or (self.state is ChildState.CLOSING and not self.dismissed)
 
@@ -192,7 +192,7 @@ class Child:
             self.dismissed = True
             self.data.write(pack(MessageType.DISMISS))
 
-    def take_notice(self, message: bytes) -> bool:
+    def take_failure_event(self, message: bytes) -> bool:
         """Send it a NOTIFY message; False if it has too much to read already."""
         if self.data.full:
             return False

@@ -23,7 +23,7 @@ from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.dispatch.pool import PoolEvents
 from taskito.worker.ipc import platform, signals
 from taskito.worker.ipc.app_manifest import AppManifest
-from taskito.worker.ipc.failure_events import Notice, WaitingNotices
+from taskito.worker.ipc.failure_events import FailureEvent, FailureEventQueue
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
     PROTOCOL_VERSION,
@@ -85,7 +85,7 @@ class ProcessPool:
         self._children = self._nursery.children
         self._kills: dict[int, HardKill] = {}
         self._stacks_at = _NEVER
-        self._notices = WaitingNotices()
+        self._failure_events = FailureEventQueue()
 
     # ---- Pool ----
 
@@ -155,9 +155,9 @@ class ProcessPool:
             child.signal(signal.SIGUSR1)
         self._stacks_at = time.monotonic() + DUMP_TIME
 
-    def notify(self, notices: Sequence[Notice]) -> None:
-        self._notices.add(notices)
-        self._give_notices()
+    def notify(self, events: Sequence[FailureEvent]) -> None:
+        self._failure_events.add(events)
+        self._hand_out_failure_events()
 
     def child_event(self) -> None:
         now = time.monotonic()
@@ -200,7 +200,7 @@ class ProcessPool:
                 self._nursery.spawner.reaped(child.pid)
             self._nursery.forget(child)
         self._slots.close()
-        self._notices.close()
+        self._failure_events.close()
 
     # ---- what children say (ChildEvents) ----
 
@@ -257,13 +257,13 @@ class ProcessPool:
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
         limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._chance())))
         self._events.executor_opened(child.executor_id, limit)
-        self._give_notices()
+        self._hand_out_failure_events()
 
-    def _give_notices(self) -> None:
+    def _hand_out_failure_events(self) -> None:
         """To children that have no job now, or else to any: those who have one come to it later."""
-        ready = [child for child in self._children.values() if child.hears_notices]
+        ready = [child for child in self._children.values() if child.runs_hooks]
         idle = [child for child in ready if not self._slots.running_seq(child.slot)]
-        self._notices.give_to([child.take_notice for child in idle or ready])
+        self._failure_events.give_to([child.take_failure_event for child in idle or ready])
 
     def _child_failed(self, child: Child, body: bytes) -> None:
         message, traceback = read_failure(body)

@@ -12,7 +12,7 @@ from typing import Protocol
 from taskito.running_job.job_log import Fields
 from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.ipc.app_manifest import AppManifest
-from taskito.worker.ipc.failure_events import Notice
+from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.ipc.wire import ResultMessage
 
 
@@ -103,7 +103,7 @@ class Pool(Protocol):
         """This executor has ended all the jobs it may have: open another, then end it."""
         ...
 
-    def notify(self, notices: Sequence[Notice]) -> None:
+    def notify(self, events: Sequence[FailureEvent]) -> None:
         """Have the app's hooks told of these failures where its code may run, each at most once."""
         ...
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.inflight import NEVER, Executor, InFlight
-from taskito.worker.ipc.failure_events import Notice, notices_of
+from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.store.errands import PRUNE_BATCH, Errands, Visit
-from taskito.worker.store.failures import log_failures
+from taskito.worker.store.failures import failure_events_of, log_failures
 from taskito.worker.store.identity import TokenMint, new_worker_id
 from taskito.worker.store.job_log import Notebook
 from taskito.worker.store.lease import BEAT_INTERVAL, PeerWatch
@@ -52,7 +52,7 @@ class StoreDesk:
         neighbours: Neighbours,
         on_disowned: Callable[[Sequence[int]], None],
         on_cancelled: Callable[[Executor, InFlight, bool], None],
-        on_failed: Callable[[Sequence[Notice]], None],
+        on_failed: Callable[[Sequence[FailureEvent]], None],
         rename: Callable[[str], None],
     ) -> None:
         self.worker = worker
@@ -267,8 +267,8 @@ class StoreDesk:
         others = [entry for entry in batch if type(entry.outcome) is not Complete]
         if failed := [entry for entry in others if entry.claim.id in exchange.recorded]:
             log_failures(failed)
-            if notices := notices_of(failed, self.worker.id, exchange.now):
-                self._on_failed(notices)
+            if events := failure_events_of(failed, self.worker.id, exchange.now):
+                self._on_failed(events)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return
