@@ -19,8 +19,8 @@ from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.slots import SlotTable, anonymous_file
 from taskito.worker.ipc.wire import (
-    Inbox,
     JobMessage,
+    MessageParser,
     MessageType,
     ResultKind,
     ResultMessage,
@@ -46,7 +46,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.inbox = Inbox()
+        self.parser = MessageParser()
         self.messages: list[tuple[MessageType, bytes]] = []
         sock.settimeout(PATIENCE)
 
@@ -59,7 +59,7 @@ class Wire:
                 data = b""
             if not data:
                 return None
-            self.messages += self.inbox.feed(data)
+            self.messages += self.parser.feed(data)
         return self.messages.pop(0)
 
     def expect(self, kind: MessageType) -> bytes:

@@ -14,7 +14,7 @@ from taskito.worker.ipc.failure_events import (
     pack_failure_event,
     unpack_failure_event,
 )
-from taskito.worker.ipc.wire import Inbox, MessageType, WireError
+from taskito.worker.ipc.wire import MessageParser, MessageType, WireError
 from taskito.worker.store.failures import failure_events_of
 from taskito_core.job import (
     AttemptError,
@@ -85,7 +85,7 @@ def an_event(number: int = 0, retry_count: int | None = 1) -> FailureEvent:
 @pytest.mark.parametrize("retry_count", [None, 0, 3])
 def test_a_failure_event_arrives_as_it_was_sent(retry_count: int | None) -> None:
     sent = an_event(retry_count=retry_count)
-    [(kind, body)] = Inbox().feed(pack_failure_event(sent))
+    [(kind, body)] = MessageParser().feed(pack_failure_event(sent))
 
     assert kind is MessageType.NOTIFY
     assert unpack_failure_event(body) == sent

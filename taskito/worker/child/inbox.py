@@ -16,8 +16,8 @@ import threading
 from collections import deque
 
 from taskito.worker.ipc.wire import (
-    Inbox,
     JobMessage,
+    MessageParser,
     MessageType,
     WireError,
     pack,
@@ -34,13 +34,13 @@ class SupervisorGone(Exception):
     """The other end of the socket is closed: nobody is left to run jobs for."""
 
 
-class Custody:
+class Inbox:
     """One child's end of the data socket. Jobs in, results and handed-back jobs out."""
 
     def __init__(self, data: socket.socket) -> None:
         data.setblocking(True)
         self._data = data
-        self._inbox = Inbox()
+        self._parser = MessageParser()
         self._waiting: deque[JobMessage] = deque()
         self._finished: deque[bytes] = deque()
         #: Bodies of NOTIFY messages, for the main thread.
@@ -172,7 +172,7 @@ class Custody:
             return False
         if not data:
             raise SupervisorGone
-        for kind, body in self._inbox.feed(data):
+        for kind, body in self._parser.feed(data):
             match kind:
                 case MessageType.JOBS:
                     jobs = list(unpack_jobs(body))

@@ -27,7 +27,7 @@ from taskito.running_job.job_log import Fields
 from taskito.worker.child import bootstrap
 from taskito.worker.child.exit import as_a_copy, at_once, in_good_order
 from taskito.worker.child.failures import boot_failure
-from taskito.worker.child.inbox import Custody, SupervisorGone
+from taskito.worker.child.inbox import Inbox, SupervisorGone
 from taskito.worker.child.interrupts import Interrupts
 from taskito.worker.child.runner import Runner
 from taskito.worker.ipc import platform
@@ -41,8 +41,8 @@ from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.failure_events import unpack_failure_event
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
-    Inbox,
     JobMessage,
+    MessageParser,
     MessageType,
     ResultMessage,
     WireError,
@@ -91,7 +91,7 @@ class Child:
         self._app = app
         self._ends = ends
         self._slots, self._slot = ends.slots, ends.slot
-        self._custody = Custody(ends.data)
+        self._inbox = Inbox(ends.data)
         self._runner = Runner(app)
         self._interrupts = Interrupts(ends.slots, ends.slot, self._runner.interrupt)
         self._control_writing = threading.Lock()
@@ -131,7 +131,7 @@ class Child:
     def note(self, seq: int, note: Fields) -> None:
         if self._alien:
             raise RuntimeError("only the process that runs a job can speak for it, not one that it forked")
-        self._custody.say(pack_note(seq, note))
+        self._inbox.say(pack_note(seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
         return self._slots.cancel_seq(self._slot) == seq
@@ -158,7 +158,7 @@ class Child:
         bootstrap.unblock_signals()
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
-        self._custody.drain()
+        self._inbox.drain()
 
     def _before_fork(self) -> None:
         """Keep signals pending across a task's fork: one to the new process must not meet our handlers."""
@@ -183,7 +183,7 @@ class Child:
         faulthandler.unregister(signal.SIGUSR1)
         faulthandler.disable()
         ends = self._ends
-        for fd in (ends.control.fileno(), ends.trace, ends.lifeline, *self._custody.descriptors()):
+        for fd in (ends.control.fileno(), ends.trace, ends.lifeline, *self._inbox.descriptors()):
             with contextlib.suppress(OSError):
                 os.close(fd)
         with contextlib.suppress(OSError):
@@ -193,42 +193,42 @@ class Child:
 
     def _serve(self) -> None:
         """Take a job, run it, and again; with nothing to take, send what is finished and wait."""
-        custody, took = self._custody, self._took
-        while not custody.draining:
-            if custody.failure_events:
+        inbox, took = self._inbox, self._took
+        while not inbox.draining:
+            if inbox.failure_events:
                 self._run_hooks()
-            job = custody.take()
+            job = inbox.take()
             if job is None:
-                custody.flush()
+                inbox.flush()
                 self._set_title("idle")
-                custody.wait()
+                inbox.wait()
                 continue
             slow = took.get(job.task_name, _SLOW) >= _SLOW
             if slow:
-                custody.flush()
-                if custody.frame_size == 1:
+                inbox.flush()
+                if inbox.frame_size == 1:
                     self._set_title(job.task_name)
             self._run(job, slow or self._done % _SAMPLED == 0)
-        custody.hand_back()
+        inbox.hand_back()
         self._run_hooks()
         if self._runner.hears_failures:
             self._await_dismissal()
 
     def _await_dismissal(self) -> None:
         """Stay for the hooks of failures that are being recorded, which no other child may be left to run."""
-        custody = self._custody
+        inbox = self._inbox
         # A SIGTERM may have been for all processes of the worker, and DRAIN be on its way; or for us alone.
         alone_at = monotonic() + _ALONE
-        while not custody.dismissed and (self._told_to_drain or monotonic() < alone_at):
-            custody.linger(_GLANCE)
+        while not inbox.dismissed and (self._told_to_drain or monotonic() < alone_at):
+            inbox.linger(_GLANCE)
             self._run_hooks()
 
     def _run_hooks(self) -> None:
         """Tell the app's hooks of the failed attempts that this child was chosen to tell."""
-        custody = self._custody
-        custody.flush()  # Results must not wait for what hooks may take.
-        while custody.failure_events:
-            self._runner.notify(unpack_failure_event(custody.failure_events.popleft()))
+        inbox = self._inbox
+        inbox.flush()  # Results must not wait for what hooks may take.
+        while inbox.failure_events:
+            self._runner.notify(unpack_failure_event(inbox.failure_events.popleft()))
             if self._alien:
                 at_once(0)  # A hook forked, and its copy came back here instead of exiting.
 
@@ -251,12 +251,12 @@ class Child:
         self._interrupts.repair()
         self._last = (seq, started)
         self._took[job.task_name] = ran = ended - started
-        custody = self._custody
-        if not custody.unsent:
+        inbox = self._inbox
+        if not inbox.unsent:
             self._oldest = ended
-        custody.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
+        inbox.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
         if ended - self._oldest >= _RESULT_AGE:
-            custody.flush()
+            inbox.flush()
 
     def _set_title(self, what: str) -> None:
         if what != self._title:
@@ -267,22 +267,22 @@ class Child:
 
     def _answer(self) -> None:
         """Heed the control socket and the alarm until the process ends."""
-        control, custody = self._ends.control, self._custody
-        inbox = Inbox()
+        control, inbox = self._ends.control, self._inbox
+        parser = MessageParser()
         poll = select.poll()
         poll.register(control, select.POLLIN)
-        poll.register(custody.alarm, select.POLLIN)
+        poll.register(inbox.alarm, select.POLLIN)
         try:
             while True:
                 for fd, _ in poll.poll():
-                    if custody.rings(fd):
+                    if inbox.rings(fd):
                         poll.unregister(fd)
-                        custody.hand_back()
+                        inbox.hand_back()
                         continue
                     data = control.recv(4096)
                     if not data:
                         raise SupervisorGone
-                    for kind, _body in inbox.feed(data):
+                    for kind, _body in parser.feed(data):
                         self._heed(kind)
         except SupervisorGone:
             at_once(EXIT_SUPERVISOR_GONE)
@@ -292,10 +292,10 @@ class Child:
     def _heed(self, kind: MessageType) -> None:
         match kind:
             case MessageType.RECALL:
-                self._custody.hand_back()
+                self._inbox.hand_back()
             case MessageType.DRAIN:
                 self._told_to_drain = True
-                self._custody.drain()
+                self._inbox.drain()
             case _:
                 raise WireError(f"an unexpected {kind.name} on the control socket")
 
@@ -306,7 +306,7 @@ class Child:
         if isinstance(exc, OSError) and exc.errno in (errno.EPIPE, errno.ECONNRESET):
             at_once(EXIT_SUPERVISOR_GONE)
         seq, started = self._last
-        if seq and self._custody.unsent and not self._slots.running_seq(self._slot):
+        if seq and self._inbox.unsent and not self._slots.running_seq(self._slot):
             # The last job did it: let it be found as the one this process died of.
             self._slots.end(self._slot, self._done - 1)
             self._slots.begin(self._slot, seq, started)

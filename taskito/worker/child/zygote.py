@@ -33,7 +33,7 @@ from taskito.worker.ipc.argv import (
 )
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
-    Inbox,
+    MessageParser,
     MessageType,
     pack,
     pack_hello,
@@ -75,7 +75,7 @@ class Zygote:
 
     def serve(self) -> None:
         """Answer every FORK with FORKED; return at the end of the channel."""
-        inbox = Inbox()
+        parser = MessageParser()
         while True:
             data, descriptors, _, _ = socket.recv_fds(self._channel, 4096, 8 * _DESCRIPTORS, _CLOEXEC)
             for fd in descriptors:
@@ -83,7 +83,7 @@ class Zygote:
             self._received += descriptors
             if not data:
                 return
-            for kind, body in inbox.feed(data):
+            for kind, body in parser.feed(data):
                 if kind is MessageType.FORK:
                     self._answer(*unpack_slot_pid(body))
 

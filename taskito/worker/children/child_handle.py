@@ -17,7 +17,7 @@ from typing import Protocol
 
 import taskito_core
 from taskito.worker.ipc.slots import anonymous_file
-from taskito.worker.ipc.wire import Inbox, MessageType, WireError, pack
+from taskito.worker.ipc.wire import MessageParser, MessageType, WireError, pack
 from taskito_core.job import clean_text
 
 _READ_SIZE = 256 * 1024
@@ -61,7 +61,7 @@ class Channel:
         self._selector = selector
         self._sock = sock
         self._child = child
-        self._inbox = Inbox()
+        self._parser = MessageParser()
         self._outgoing = bytearray()
         self._events = selectors.EVENT_READ
         sock.setblocking(False)
@@ -109,7 +109,7 @@ class Channel:
                 self._child.events.silent(self._child)
                 return
             try:
-                for kind, body in self._inbox.feed(data):
+                for kind, body in self._parser.feed(data):
                     self._child.events.message(self._child, kind, body)
             except WireError as exc:
                 self._watch(0)

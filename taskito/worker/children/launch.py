@@ -24,7 +24,7 @@ from taskito.worker.ipc import signals
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.slots import SlotTable
-from taskito.worker.ipc.wire import Inbox, MessageType, WireError, pack_slot_pid, unpack_slot_pid
+from taskito.worker.ipc.wire import MessageParser, MessageType, WireError, pack_slot_pid, unpack_slot_pid
 
 log = logging.getLogger("taskito.worker")
 
@@ -111,7 +111,7 @@ class Zygote(Launcher):
         self._on_ready = on_ready
         self._on_failed = on_failed
         self._on_forked = on_forked
-        self._inbox = Inbox()
+        self._parser = MessageParser()
         ours, theirs = socket.socketpair()
         arguments = ["--channel", str(theirs.fileno())]
         try:
@@ -170,7 +170,7 @@ class Zygote(Launcher):
             self.hang_up()
             return False
         try:
-            for kind, body in self._inbox.feed(data):
+            for kind, body in self._parser.feed(data):
                 self._heed(kind, body)
         except (WireError, ValueError, KeyError, TypeError) as exc:
             log.error("the zygote sent something else than messages (%s); it is replaced", exc)

@@ -43,14 +43,14 @@ BUFFER_PATIENCE = 1.0
 
 
 class Dispatcher:
-    """Custody of claims, from the store to a child and back."""
+    """Inbox of claims, from the store to a child and back."""
 
     def __init__(self, tasks: Mapping[str, TaskPolicy], chance: Callable[[], float]) -> None:
         self._tasks = tasks
         self._chance = chance  #: random numbers in [0, 1) for the jitter
         self._next_seq = 1
         self._outbox: list[InFlight] = []
-        self._custody: dict[int, InFlight] = {}
+        self._in_flight: dict[int, InFlight] = {}
         self.executors: dict[int, Executor] = {}
         self.pace = Pace()
         self.tallies = Tallies()  #: of the attempts that ended; whoever records them takes them out
@@ -118,12 +118,12 @@ class Dispatcher:
         """These claims are ours from now on; ``strays`` (ids) must go to the lane of their task."""
         fresh: list[InFlight] = []
         limited: list[InFlight] = []
-        tasks, custody = self._tasks, self._custody
+        tasks, in_flight = self._tasks, self._in_flight
         for claim in claims:
             policy = tasks.get(claim.task_name)
             seq = self._next_seq
             self._next_seq += 1
-            custody[seq] = entry = InFlight(seq, claim, policy or _STRANGER, now, 0.0)
+            in_flight[seq] = entry = InFlight(seq, claim, policy or _STRANGER, now, 0.0)
             self._mean_size += 0.2 * (len(claim.payload) - self._mean_size)
             if policy is None or claim.id in strays:
                 # Some other app's, or another version's: off to a lane we do not serve.
@@ -148,10 +148,10 @@ class Dispatcher:
 
     def settled(self, batch: Sequence[InFlight], recorded: frozenset[str]) -> list[InFlight]:
         """This batch reached the store; returns the entries it had given to somebody else."""
-        custody = self._custody
+        in_flight = self._in_flight
         fenced = [entry for entry in batch if entry.claim.id not in recorded]
         for entry in batch:
-            custody.pop(entry.seq, None)
+            in_flight.pop(entry.seq, None)
         fenced = [entry for entry in fenced if not isinstance(entry.outcome, Release)]
         self.fenced += len(fenced)
         return fenced
@@ -166,12 +166,12 @@ class Dispatcher:
         return len(self._outbox)
 
     def holding(self) -> list[tuple[str, int]]:
-        """(job id, token) of every claim in custody, for the heartbeat."""
-        return [(entry.claim.id, entry.claim.token) for entry in self._custody.values()]
+        """(job id, token) of every claim in flight, for the heartbeat."""
+        return [(entry.claim.id, entry.claim.token) for entry in self._in_flight.values()]
 
     def idle(self) -> bool:
-        """True if no claim is in custody."""
-        return not self._custody
+        """True if no claim is in flight."""
+        return not self._in_flight
 
     # ---- the children's side ----
 
@@ -301,7 +301,7 @@ class Dispatcher:
         """The store gave these jobs to somebody else; the executors that still run one of them."""
         gone = set(job_ids)
         for entry in self._buffer.remove(gone):
-            self._custody.pop(entry.seq, None)
+            self._in_flight.pop(entry.seq, None)
         executors = []
         for executor in self.executors.values():
             held = [entry for entry in executor.outstanding.values() if entry.claim.id in gone]
@@ -316,7 +316,7 @@ class Dispatcher:
         claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0, 0)
         entry = InFlight(self._next_seq, claim, _STRANGER, 0.0, 0.0)
         self._next_seq += 1
-        self._custody[entry.seq] = entry
+        self._in_flight[entry.seq] = entry
         self._outcome(entry, Release(job_id, token))
 
     def worn_out(self) -> list[Executor]:
@@ -382,7 +382,7 @@ class Dispatcher:
         """
         for entry in reversed(entries):
             if entry.disowned:
-                self._custody.pop(entry.seq, None)
+                self._in_flight.pop(entry.seq, None)
                 continue
             self._buffer.to_front([entry])
         if self.draining:

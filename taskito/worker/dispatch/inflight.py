@@ -1,4 +1,4 @@
-"""The records of custody: a claim, the child (or thread) that holds it, and a child's death. No I/O."""
+"""What a worker has in flight: claims, the executors that hold them, and how those ended. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_OUTSTANDING = 128
 
 
 class InFlight:
-    """One claim in custody."""
+    """One claim, from the answer that brought it until its outcome is recorded."""
 
     __slots__ = (
         *(

@@ -256,7 +256,7 @@ def unpack_slot_pid(body: bytes) -> tuple[int, int]:
     return slot, pid
 
 
-class Inbox:
+class MessageParser:
     """Bytes in, whole messages out. Keeps the unfinished rest."""
 
     def __init__(self) -> None:

@@ -161,7 +161,7 @@ class StoreDesk:
         return max(self._retry_at, due)
 
     def leave(self) -> None:
-        """Nothing is in custody any more: unregister."""
+        """Nothing is in flight any more: unregister."""
         self._leaving = True
 
     def peer_gone(self) -> None:
