@@ -195,7 +195,7 @@ class ThreadPool:
     def stop_overdue(self, executor_id: int, seq: int) -> None:
         """It is failed when it returns."""
 
-    def disown(self, executor_ids: Iterable[int]) -> None:
+    def revoke(self, executor_ids: Iterable[int]) -> None:
         for executor_id in executor_ids:
             log.warning("thread %d goes on with a job that was given to another worker", executor_id)
             self.recall(executor_id)
@@ -207,7 +207,7 @@ class ThreadPool:
     def interrupt(self) -> None:
         """Threads have no signals."""
 
-    def worn_out(self, executor_id: int) -> None:
+    def recycle(self, executor_id: int) -> None:
         """Lanes of threads have no limit."""
 
     def drain(self) -> None:

@@ -131,7 +131,7 @@ def test_draining_wakes_who_waits(ends: tuple[Inbox, socket.socket]) -> None:
 def test_a_job_is_begun_or_returned_but_never_both(ends: tuple[Inbox, socket.socket], seed: int) -> None:
     # given: one thread that begins jobs, one that recalls at random moments, and a supervisor that sends
     inbox, supervisor = ends
-    chance, begun, total = random.Random(seed), [], 4000
+    rng, begun, total = random.Random(seed), [], 4000
     stop = threading.Event()
 
     def run_jobs() -> None:
@@ -145,7 +145,7 @@ def test_a_job_is_begun_or_returned_but_never_both(ends: tuple[Inbox, socket.soc
             inbox.finish(pack_result(ResultMessage(taken.seq, ResultKind.RETURNED, 0.0, 0.0, b"")))
 
     def recall() -> None:
-        while not stop.wait(chance.random() * 0.002):
+        while not stop.wait(rng.random() * 0.002):
             inbox.hand_back()
 
     received: list[tuple[MessageType, list[int]]] = []
@@ -157,8 +157,8 @@ def test_a_job_is_begun_or_returned_but_never_both(ends: tuple[Inbox, socket.soc
     # when
     seq = 0
     while seq < total:
-        count = min(chance.randrange(1, 64), total - seq)
-        supervisor.sendall(pack_jobs([job(seq + n, bytes(chance.randrange(200))) for n in range(count)]))
+        count = min(rng.randrange(1, 64), total - seq)
+        supervisor.sendall(pack_jobs([job(seq + n, bytes(rng.randrange(200))) for n in range(count)]))
         seq += count
     reader.join(timeout=60)
     stop.set()

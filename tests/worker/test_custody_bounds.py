@@ -46,7 +46,7 @@ def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_an
     running = sent(dispatcher)[1][0]
     killed = Exit(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), running, 0, ours=True)
 
-    assert dispatcher.disown({"job0", "job1", "job2"}) == [1]
+    assert dispatcher.revoke({"job0", "job1", "job2"}) == [1]
     dispatcher.lose_executor(1, killed, 0.1)
 
     assert sent(dispatcher, 0.1) == {}
@@ -55,26 +55,26 @@ def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_an
     assert {job_id for job_id, _ in dispatcher.holding()} == {"job0", "job3", "job4", "job5"}
 
 
-def test_what_was_disowned_and_handed_back_is_forgotten(dispatcher):
+def test_what_was_revoked_and_handed_back_is_forgotten(dispatcher):
     learn_fast(dispatcher)
     dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     [[_, second]] = sent(dispatcher).values()
 
-    dispatcher.disown({"job2"})
+    dispatcher.revoke({"job2"})
     dispatcher.returned(1, [second])
 
     assert [job_id for job_id, _ in dispatcher.holding()] == ["job1"]
     assert dispatcher.next_stale() == float("inf")
 
 
-def test_a_child_is_worn_out_only_when_its_last_job_has_ended(dispatcher):
+def test_a_child_is_recycled_only_when_its_last_job_has_ended(dispatcher):
     dispatcher.open_executor(1, 1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     [[seq]] = sent(dispatcher).values()
 
-    assert dispatcher.worn_out() == []
+    assert dispatcher.recycle() == []
     dispatcher.results(1, [returned(seq)], 1.0)
 
-    assert [executor.id for executor in dispatcher.worn_out()] == [1]
-    assert dispatcher.worn_out() == []
+    assert [executor.id for executor in dispatcher.recycle()] == [1]
+    assert dispatcher.recycle() == []

@@ -132,7 +132,7 @@ class World:
             self.start_child()
         for executor, frame in self.dispatcher.assign(self.now):
             self.children[executor.id].extend(frame)
-        for executor in self.dispatcher.worn_out():
+        for executor in self.dispatcher.recycle():
             self.start_child()
             self.dispatcher.close_executor(executor.id)
         for executor in self.dispatcher.recalls(self.now):

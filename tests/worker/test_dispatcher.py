@@ -372,8 +372,8 @@ def test_an_executor_gets_no_more_jobs_than_its_limit(dispatcher):
 
     assert sent(dispatcher) == {1: [1, 2, 3]}
     dispatcher.results(1, [returned(1), returned(2), returned(3)], 0.0)
-    assert [executor.id for executor in dispatcher.worn_out()] == [1]
-    assert dispatcher.worn_out() == []
+    assert [executor.id for executor in dispatcher.recycle()] == [1]
+    assert dispatcher.recycle() == []
 
 
 def test_a_garbled_error_is_a_crash_and_loses_nothing(dispatcher):
@@ -387,12 +387,12 @@ def test_a_garbled_error_is_a_crash_and_loses_nothing(dispatcher):
     assert retry.charge is Charge.CRASH
 
 
-def test_a_disowned_job_names_the_child_that_runs_it_and_leaves_the_buffer(dispatcher):
+def test_a_revoked_job_names_the_child_that_runs_it_and_leaves_the_buffer(dispatcher):
     dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     dispatcher.assign(0.0)
 
-    assert dispatcher.disown({"job1", "job2"}) == [1]
+    assert dispatcher.revoke({"job1", "job2"}) == [1]
     assert dispatcher.holding() == [("job1", 101)]
 
 

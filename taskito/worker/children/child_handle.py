@@ -36,13 +36,13 @@ _OWN_FRAMES = (
 class ChildEvents(Protocol):
     """What a child's sockets tell the pool."""
 
-    def message(self, child: Child, kind: MessageType, body: bytes) -> None: ...
+    def message(self, child: ChildHandle, kind: MessageType, body: bytes) -> None: ...
 
-    def garbage(self, child: Child, what: str) -> None:
+    def garbage(self, child: ChildHandle, what: str) -> None:
         """It wrote something that is no message; nothing more is read from that socket."""
         ...
 
-    def silent(self, child: Child) -> None:
+    def silent(self, child: ChildHandle) -> None:
         """One of its sockets reached its end."""
         ...
 
@@ -50,14 +50,14 @@ class ChildEvents(Protocol):
 class ChildState(Enum):
     STARTING = auto()  #: asked for; its pid may not be known yet
     OPEN = auto()  #: booted, takes jobs
-    WORN_OUT = auto()  #: has had all the jobs it may have; goes when its replacement is open
+    RECYCLING = auto()  #: has had all the jobs it may have; goes when its replacement is open
     CLOSING = auto()  #: was told to end
 
 
 class Channel:
     """One non-blocking stream of messages."""
 
-    def __init__(self, selector: selectors.BaseSelector, sock: socket.socket, child: Child) -> None:
+    def __init__(self, selector: selectors.BaseSelector, sock: socket.socket, child: ChildHandle) -> None:
         self._selector = selector
         self._sock = sock
         self._child = child
@@ -144,7 +144,7 @@ class Channel:
             self._selector.unregister(self._sock)
 
 
-class Child:
+class ChildHandle:
     """One child process, from the wish for it to its reaping."""
 
     def __init__(

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from taskito.worker.children.child_handle import Child
+from taskito.worker.children.child_handle import ChildHandle
 from taskito.worker.ipc import signals
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.child_options import ChildOptions
@@ -79,7 +79,7 @@ class SpawnLauncher(Launcher):
         super().__init__(options, slots)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def launch(self, child: Child) -> int:
+    def launch(self, child: ChildHandle) -> int:
         """Start the child; its pid."""
         data, control = child.child_data.fileno(), child.child_control.fileno()
         arguments = ["--slot", str(child.slot), "--data", str(data), "--control", str(control)]
@@ -94,7 +94,7 @@ class SpawnLauncher(Launcher):
             process.returncode = 0  # We reap by ourselves; Popen must not wait for it again.
 
 
-class Zygote(Launcher):
+class ZygoteHandle(Launcher):
     """The process that forks children for us."""
 
     def __init__(
@@ -128,7 +128,7 @@ class Zygote(Launcher):
         self.ready = False
         selector.register(ours, selectors.EVENT_READ, self._handle)
 
-    def fork(self, child: Child) -> None:
+    def fork(self, child: ChildHandle) -> None:
         """Ask for a child; ``on_forked`` will tell its pid. Raises OSError if it cannot be asked now."""
         message = pack_slot_pid(MessageType.FORK, child.slot, os.getpid())
         descriptors = [child.child_data.fileno(), child.child_control.fileno(), child.trace]

@@ -45,9 +45,9 @@ BUFFER_PATIENCE = 1.0
 class Dispatcher:
     """Inbox of claims, from the store to a child and back."""
 
-    def __init__(self, tasks: Mapping[str, TaskPolicy], chance: Callable[[], float]) -> None:
+    def __init__(self, tasks: Mapping[str, TaskPolicy], rng: Callable[[], float]) -> None:
         self._tasks = tasks
-        self._chance = chance  #: random numbers in [0, 1) for the jitter
+        self._rng = rng  #: random numbers in [0, 1) for the jitter
         self._next_seq = 1
         self._outbox: list[InFlight] = []
         self._in_flight: dict[int, InFlight] = {}
@@ -297,7 +297,7 @@ class Dispatcher:
             if entry.claim.id in job_ids
         ]
 
-    def disown(self, job_ids: Iterable[str]) -> list[int]:
+    def revoke(self, job_ids: Iterable[str]) -> list[int]:
         """The store gave these jobs to somebody else; the executors that still run one of them."""
         gone = set(job_ids)
         for entry in self._buffer.remove(gone):
@@ -306,7 +306,7 @@ class Dispatcher:
         for executor in self.executors.values():
             held = [entry for entry in executor.outstanding.values() if entry.claim.id in gone]
             for entry in held:
-                entry.disowned = True
+                entry.revoked = True
             if held:
                 executors.append(executor.id)
         return executors
@@ -319,7 +319,7 @@ class Dispatcher:
         self._in_flight[entry.seq] = entry
         self._outcome(entry, Release(job_id, token))
 
-    def worn_out(self) -> list[Executor]:
+    def recycle(self) -> list[Executor]:
         """Lanes that have ended all the jobs they may have; each is named once.
 
         Not earlier: a replacement beside one that still runs its last job would be a job too many at once.
@@ -330,10 +330,10 @@ class Dispatcher:
             if executor.limit is not None
             and executor.sent >= executor.limit
             and not executor.outstanding
-            and not executor.worn_out
+            and not executor.recycled
         ]
         for executor in worn:
-            executor.worn_out = True
+            executor.recycled = True
         return worn
 
     # ---- inside ----
@@ -378,10 +378,10 @@ class Dispatcher:
     def _back_to_buffer(self, entries: list[InFlight]) -> None:
         """To the front, in their old order; while draining the whole buffer goes back to the store.
 
-        What was disowned meanwhile is forgotten: whoever has it now runs it.
+        What was revoked meanwhile is forgotten: whoever has it now runs it.
         """
         for entry in reversed(entries):
-            if entry.disowned:
+            if entry.revoked:
                 self._in_flight.pop(entry.seq, None)
                 continue
             self._buffer.to_front([entry])
@@ -392,7 +392,7 @@ class Dispatcher:
     def _decide(self, entry: InFlight, result: Result, started_at: int | None) -> None:
         if self.draining and result == HandedBack():
             self.interrupted += 1
-        self._outcome(entry, decide(entry.claim, result, entry.policy.retry, self._chance(), started_at))
+        self._outcome(entry, decide(entry.claim, result, entry.policy.retry, self._rng(), started_at))
 
     def _outcome(self, entry: InFlight, outcome: Outcome) -> None:
         entry.outcome = outcome

@@ -21,7 +21,7 @@ class InFlight:
             "apart",
             "claim",
             "claimed",
-            "disowned",
+            "revoked",
             "fresh_until",
             "outcome",
             "policy",
@@ -42,7 +42,7 @@ class InFlight:
         self.outcome: Outcome | None = None  #: decided, and waiting to be recorded
         self.apart = False  #: its outcome travels to the store alone: see ``ResultKind.RECORDED``
         self.fresh_until = NEVER  #: to be begun by then, or handed back: its token of a rate limit is old
-        self.disowned = False  #: somebody else's by now: not to be begun here any more
+        self.revoked = False  #: the store gave it to another worker: not to be begun here any more
 
     def store_time(self, moment: float) -> int:
         """A monotonic time after the claim, in milliseconds on the store's clock."""
@@ -89,9 +89,9 @@ class Executor:
         "quiet",
         "recalled",
         "received",
+        "recycled",
         "sent",
         "work",
-        "worn_out",
     )
 
     def __init__(self, executor_id: int, limit: int | None, now: float) -> None:
@@ -106,7 +106,7 @@ class Executor:
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
         self.recalled = False  #: was asked for what it has not begun, and has ended no job since
         self.closing = False
-        self.worn_out = False
+        self.recycled = False  #: was named by ``recycle``
 
     def room(self) -> int:
         """How many more jobs it may hold now."""

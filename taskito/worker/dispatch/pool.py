@@ -71,7 +71,7 @@ class Pool(Protocol):
         """End this job, whose limit has passed. ``executor_lost`` follows unless it ended in time."""
         ...
 
-    def disown(self, executor_ids: Iterable[int]) -> None:
+    def revoke(self, executor_ids: Iterable[int]) -> None:
         """These executors run jobs that are no longer ours: end them, whatever it costs."""
         ...
 
@@ -99,7 +99,7 @@ class Pool(Protocol):
         """Have every executor's stack written to the log, soon."""
         ...
 
-    def worn_out(self, executor_id: int) -> None:
+    def recycle(self, executor_id: int) -> None:
         """This executor has ended all the jobs it may have: open another, then end it."""
         ...
 

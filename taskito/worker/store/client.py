@@ -50,7 +50,7 @@ class StoreDesk:
         post: Callable[[Answer], None],
         woken: Callable[[], None],
         neighbours: Neighbours,
-        on_disowned: Callable[[Sequence[int]], None],
+        on_revoked: Callable[[Sequence[int]], None],
         on_cancelled: Callable[[Executor, InFlight, bool], None],
         on_failed: Callable[[Sequence[FailureEvent]], None],
         rename: Callable[[str], None],
@@ -68,7 +68,7 @@ class StoreDesk:
         }
         self._thread = StoreThread(storage, post, woken, errands.close)
         self._neighbours = neighbours
-        self._on_disowned = on_disowned
+        self._on_revoked = on_revoked
         self._on_cancelled = on_cancelled
         self._on_failed = on_failed  #: attempts that failed and of which the app's hooks are to be told
         self._rename = rename  #: tells the lifeline under which id it is known from now on
@@ -315,7 +315,7 @@ class StoreDesk:
         self._release_strays(beat.unknown_to_me, now)
         self._cancel(beat.cancels)
         if beat.unknown_to_store:
-            self._disown(beat.unknown_to_store)
+            self._revoke(beat.unknown_to_store)
         here = {peer.worker_id for peer in beat.peers if peer.host == self.worker.host}
         self._suspects = self._peers.look(beat.peers, now, self._neighbours.watch(here))
         for worker_id in self._suspects:
@@ -338,7 +338,7 @@ class StoreDesk:
     def _declared_dead(self) -> None:
         """Our lease ran out and a peer took what we had: end it here, and begin anew under a new id."""
         log.error("the store holds this worker for dead: what it runs is ended, and it registers anew")
-        self._disown(frozenset(job_id for job_id, _ in self._dispatcher.holding()))
+        self._revoke(frozenset(job_id for job_id, _ in self._dispatcher.holding()))
         self.registered = False
         self._strays.clear()
         self._take_new_id()
@@ -348,9 +348,9 @@ class StoreDesk:
         self.worker = replace(self.worker, id=new_worker_id())
         self._rename(self.worker.id)
 
-    def _disown(self, job_ids: frozenset[str]) -> None:
-        if executors := self._dispatcher.disown(job_ids):
-            self._on_disowned(executors)
+    def _revoke(self, job_ids: frozenset[str]) -> None:
+        if executors := self._dispatcher.revoke(job_ids):
+            self._on_revoked(executors)
 
     # ---- trouble ----
 

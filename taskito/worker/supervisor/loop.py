@@ -130,8 +130,8 @@ class WorkerLoop:
     def _give_out(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
         for executor, frame in dispatcher.assign(now):
             pool.send(executor.id, frame)
-        for executor in dispatcher.worn_out():
-            pool.worn_out(executor.id)
+        for executor in dispatcher.recycle():
+            pool.recycle(executor.id)
         for executor in dispatcher.recalls(now):
             pool.recall(executor.id)
         if dispatcher.next_check() <= now:
@@ -253,7 +253,7 @@ class WorkerLoop:
             self._mail.post,
             lambda: self._mail.post(None),
             self._neighbours,
-            self._the_pool.disown,
+            self._the_pool.revoke,
             self._cancel,
             self._the_pool.notify,
             self._rename,

@@ -76,7 +76,7 @@ def run_worker(options: WorkerOptions) -> int:
             selector,
             loop,
             start_method=options.start_method,
-            chance=random.random,
+            rng=random.random,
         )
         try:
             return loop.run(pool, pipe)
