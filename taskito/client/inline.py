@@ -19,7 +19,7 @@ from taskito.worker.child.runner import Runner
 from taskito.worker.dispatch import results
 from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.store.failures import failure_event_of, log_failures
-from taskito.worker.store.identity import TokenMint, new_worker_id
+from taskito.worker.store.lease import TokenMint, new_worker_id
 from taskito.worker.threads import run_in_thread
 from taskito_core.job import Claim, Dead, Job, JobStatus, NewJob, Outcome, Receipt, Release, Retry, new_id
 from taskito_core.retry import decide

@@ -26,7 +26,7 @@ from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.failure_events import MAX_WAITING, FailureEvent, log_lost
 from taskito.worker.ipc.signals import SignalPipe
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
-from taskito.worker.store.identity import new_worker_id
+from taskito.worker.store.lease import new_worker_id
 from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
 from taskito.worker.supervisor.mailbox import Mailbox
 from taskito_core.errors import ConfigError

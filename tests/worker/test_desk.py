@@ -14,14 +14,14 @@ from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage
-from taskito.worker.store.admission import Gatekeeper
-from taskito.worker.store.client import RETRY_LAST, StoreDesk
+from taskito.worker.store.admission import AdmissionControl
+from taskito.worker.store.client import RETRY_LAST, StoreClient
 from taskito.worker.store.cron import Schedules
 from taskito.worker.store.errands import Errands
 from taskito.worker.store.lease import BEAT_INTERVAL
-from taskito.worker.store.liveness import Neighbours
-from taskito.worker.store.rounds import INTERVALS, Round
+from taskito.worker.store.liveness import PeerLifelines
 from taskito.worker.store.thread import Answer
+from taskito.worker.store.timers import INTERVALS, Upkeep
 from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import JobStatus, Outcome
@@ -97,11 +97,11 @@ class Scene:
         self.heard: list[tuple[str, str]] = []
         plugins = Plugins()
         plugins.register(Listener(self.heard), "listener")
-        gatekeeper = Gatekeeper(tasks, None, None)
-        errands = Errands(self.storage, plugins, gatekeeper, Schedules("app:queue", (), gatekeeper.guarded))
-        self.desk = StoreDesk(
+        admission = AdmissionControl(tasks, None, None)
+        errands = Errands(self.storage, plugins, admission, Schedules("app:queue", (), admission.guarded))
+        self.desk = StoreClient(
             self.storage, worker, self.dispatcher, errands, self.answers.put, lambda: None,
-            Neighbours(self.selector, lambda: None), lambda executors: None,
+            PeerLifelines(self.selector, lambda: None), lambda executors: None,
             lambda executor, entry, force: None, lambda events: None, self.names.append,
         )  # fmt: skip
         self.desk.start()
@@ -140,7 +140,7 @@ def scene() -> Iterator[Scene]:
 def test_a_worker_at_rest_asks_for_nothing_until_its_next_beat(scene):
     scene.dispatcher.open_executor(1, None, scene.now)
 
-    assert scene.settle() == ["register", "heartbeat", *Round, "exchange"]
+    assert scene.settle() == ["register", "heartbeat", *Upkeep, "exchange"]
     assert scene.desk.next_deadline() == scene.now + min(BEAT_INTERVAL, *INTERVALS.values())
 
 
@@ -155,7 +155,7 @@ def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_
     assert scene.now < scene.desk.next_deadline() <= scene.now + RETRY_LAST
     scene.now = scene.desk.next_deadline()
     # And slots may have passed while the store was away.
-    assert scene.settle() == ["exchange", Round.FIRE]
+    assert scene.settle() == ["exchange", Upkeep.FIRE]
 
 
 @pytest.mark.parametrize("name", ["register", "listen"])
@@ -175,12 +175,12 @@ def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, nam
 def test_upkeep_goes_on_under_load_too(scene):
     scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
-    scene.now += INTERVALS[Round.PRUNE]
+    scene.now += INTERVALS[Upkeep.PRUNE]
     scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
     scene.desk.woken(scene.now)
 
     first, *rounds, last = [scene.turn() for _ in range(5)]
-    assert (first, sorted(rounds), last) == ("heartbeat", sorted(Round), "exchange")
+    assert (first, sorted(rounds), last) == ("heartbeat", sorted(Upkeep), "exchange")
 
 
 def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop(scene):

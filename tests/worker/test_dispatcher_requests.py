@@ -7,7 +7,7 @@ import pytest
 from taskito.worker.dispatch.dispatcher import FRESH, Dispatcher
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_delay
-from taskito.worker.store.outbox import MAX_BATCH, Batches
+from taskito.worker.store.outbox import MAX_BATCH, Outbox
 from taskito_core.job import Cancelled, Claim, Complete, Release
 from taskito_core.limits import RateLimit
 from taskito_core.retry import RetryPolicy
@@ -93,7 +93,7 @@ def test_an_outcome_that_the_task_recorded_itself_travels_alone(dispatcher):
     for executor, [entry] in dispatcher.assign(0.0):
         kind = ResultKind.RECORDED if entry.claim.id == "job1" else ResultKind.RETURNED
         dispatcher.results(executor.id, [result(entry.seq, kind, b"value")], 0.1)
-    batches = Batches(dispatcher)
+    batches = Outbox(dispatcher)
 
     together, alone = batches.take()
     apart, is_alone = batches.take()
@@ -107,7 +107,7 @@ def test_an_outcome_that_the_task_recorded_itself_travels_alone(dispatcher):
 def test_a_batch_has_a_bound_and_the_rest_waits(dispatcher):
     dispatcher.drain()
     dispatcher.claimed([claim(n) for n in range(MAX_BATCH + 3)], 0.0)
-    batches = Batches(dispatcher)
+    batches = Outbox(dispatcher)
 
     assert len(batches.take()[0]) == MAX_BATCH
     assert len(batches.take()[0]) == 3

@@ -13,16 +13,14 @@ from dataclasses import replace
 from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.inflight import NEVER, Executor, InFlight
 from taskito.worker.ipc.failure_events import FailureEvent
-from taskito.worker.store.errands import PRUNE_BATCH, Errands, Visit
+from taskito.worker.store.errands import PRUNE_BATCH, Errands, ExchangeResult
 from taskito.worker.store.failures import failure_events_of, log_failures
-from taskito.worker.store.identity import TokenMint, new_worker_id
-from taskito.worker.store.job_log import Notebook
-from taskito.worker.store.lease import BEAT_INTERVAL, PeerWatch
-from taskito.worker.store.liveness import Neighbours
-from taskito.worker.store.outbox import Batches
-from taskito.worker.store.rounds import AGAIN_AFTER, Round, Rounds
+from taskito.worker.store.job_log import JobLogBuffer
+from taskito.worker.store.lease import BEAT_INTERVAL, PeerWatch, TokenMint, new_worker_id
+from taskito.worker.store.liveness import PeerLifelines
+from taskito.worker.store.outbox import Outbox
 from taskito.worker.store.thread import Answer, StoreThread
-from taskito.worker.store.timers import Looks
+from taskito.worker.store.timers import AGAIN_AFTER, ClaimTimer, Upkeep, UpkeepTimers
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Complete, Release, Retry
 from taskito_core.storage import Beat, Storage, Want, WorkerInfo
@@ -38,7 +36,7 @@ STRAY_AFTER = BEAT_INTERVAL
 HURRY = 0.1
 
 
-class StoreDesk:
+class StoreClient:
     """The worker's business with the store."""
 
     def __init__(
@@ -49,7 +47,7 @@ class StoreDesk:
         errands: Errands,
         post: Callable[[Answer], None],
         woken: Callable[[], None],
-        neighbours: Neighbours,
+        peers_here: PeerLifelines,
         on_revoked: Callable[[Sequence[int]], None],
         on_cancelled: Callable[[Executor, InFlight, bool], None],
         on_failed: Callable[[Sequence[FailureEvent]], None],
@@ -58,16 +56,16 @@ class StoreDesk:
         self.worker = worker
         self._dispatcher = dispatcher
         self._errands = errands
-        self.notebook = Notebook()
-        self._batches = Batches(dispatcher)
-        self._rounds = Rounds()
-        self._errand_of: dict[Round, Callable[[], object]] = {
-            Round.PRUNE: errands.tidy,
-            Round.SWEEP: errands.sweep,
-            Round.FIRE: errands.fire,
+        self.notebook = JobLogBuffer()
+        self._batches = Outbox(dispatcher)
+        self._rounds = UpkeepTimers()
+        self._errand_of: dict[Upkeep, Callable[[], object]] = {
+            Upkeep.PRUNE: errands.tidy,
+            Upkeep.SWEEP: errands.sweep,
+            Upkeep.FIRE: errands.fire,
         }
         self._thread = StoreThread(storage, post, woken, errands.close)
-        self._neighbours = neighbours
+        self._peers_here = peers_here
         self._on_revoked = on_revoked
         self._on_cancelled = on_cancelled
         self._on_failed = on_failed  #: attempts that failed and of which the app's hooks are to be told
@@ -80,7 +78,7 @@ class StoreDesk:
         self._suspects: dict[str, int] = {}
         self._queue_turn = 0
         self._wanted = 0
-        self._looks = Looks()
+        self._looks = ClaimTimer()
         self._beat_at = 0.0
         self._beaten_at = 0.0  #: when the last heartbeat was sent
         self._retry_at = 0.0
@@ -235,13 +233,13 @@ class StoreDesk:
             return
         if self.failing_since is not None:
             log.warning("the store answers again after %.1f s", now - self.failing_since)
-            self._rounds.sooner(Round.FIRE, now)  # Slots may have passed meanwhile.
+            self._rounds.sooner(Upkeep.FIRE, now)  # Slots may have passed meanwhile.
         self.failing_since = self.trouble = None
         self._retry_delay = RETRY_FIRST
         match answer.name, answer.value:
             case "register", _:
                 self.registered, self.booting = True, False
-            case "exchange", Visit() as visit:
+            case "exchange", ExchangeResult() as visit:
                 self._visited(visit, now)
                 if unasked and not visit.exchange.claims:
                     self._hurry()  # It rang, and not for a new job.
@@ -249,16 +247,16 @@ class StoreDesk:
                 self._beaten(beat, now)
             case "rescue", list() as rescued:
                 self._rescued(rescued)
-            case Round.PRUNE, int() as pruned:
-                self._rounds.done(Round.PRUNE, now, 0.1 if pruned >= PRUNE_BATCH else None)
-            case Round.SWEEP, Swept() as swept:
+            case Upkeep.PRUNE, int() as pruned:
+                self._rounds.done(Upkeep.PRUNE, now, 0.1 if pruned >= PRUNE_BATCH else None)
+            case Upkeep.SWEEP, Swept() as swept:
                 self._swept(swept, now)
-            case Round.FIRE, float() as pause:
-                self._rounds.done(Round.FIRE, now, pause)
+            case Upkeep.FIRE, float() as pause:
+                self._rounds.done(Upkeep.FIRE, now, pause)
             case "unregister", _:
                 self.left = True
 
-    def _visited(self, visit: Visit, now: float) -> None:
+    def _visited(self, visit: ExchangeResult, now: float) -> None:
         exchange = visit.exchange
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
@@ -280,12 +278,12 @@ class StoreDesk:
         elif self._wanted or exchange.opened or visit.more:
             self._looks.at_once()  # Also after one that stood by: there may be more, and nobody rings for it.
         if exchange.sweep_at is not None:
-            self._rounds.sooner(Round.SWEEP, now + _until(exchange.sweep_at, exchange.now))
+            self._rounds.sooner(Upkeep.SWEEP, now + _until(exchange.sweep_at, exchange.now))
         self._look_for_returned(others, now)
 
     def _swept(self, swept: Swept, now: float) -> None:
         pause = None if swept.next_at is None else _until(swept.next_at, swept.now)
-        self._rounds.done(Round.SWEEP, now, pause)
+        self._rounds.done(Upkeep.SWEEP, now, pause)
         if swept.opened:
             self._looks.at_once()
 
@@ -296,13 +294,13 @@ class StoreDesk:
                 case Retry(delay=delay) | Release(delay=float() as delay):
                     self._looks.by(now + delay)
                     if entry.policy.concurrency:
-                        self._rounds.sooner(Round.SWEEP, now + delay)  # It waits behind a gate for its time.
+                        self._rounds.sooner(Upkeep.SWEEP, now + delay)  # It waits behind a gate for its time.
                 case Release(lane=None):
                     self._looks.at_once()
 
     def _rescued(self, job_ids: list[str]) -> None:
         for worker_id in self._suspects:
-            self._neighbours.bury(worker_id)
+            self._peers_here.bury(worker_id)
         self._suspects = {}
         if job_ids:
             log.warning("rescued %d jobs of dead workers: %s", len(job_ids), ", ".join(job_ids[:20]))
@@ -317,7 +315,7 @@ class StoreDesk:
         if beat.unknown_to_store:
             self._revoke(beat.unknown_to_store)
         here = {peer.worker_id for peer in beat.peers if peer.host == self.worker.host}
-        self._suspects = self._peers.look(beat.peers, now, self._neighbours.watch(here))
+        self._suspects = self._peers.look(beat.peers, now, self._peers_here.watch(here))
         for worker_id in self._suspects:
             log.warning("worker %s is dead; what it ran is rescued", worker_id)
 
@@ -383,7 +381,7 @@ class StoreDesk:
         elif answer.name == "rescue":
             self._suspects = {}  # The next beat finds them again.
         elif answer.name in self._errand_of:
-            self._rounds.done(Round(answer.name), now, AGAIN_AFTER)
+            self._rounds.done(Upkeep(answer.name), now, AGAIN_AFTER)
 
 
 def _until(moment: int, now: int) -> float:

@@ -14,7 +14,7 @@ log = logging.getLogger("taskito.worker")
 MAX_BATCH = 1000
 
 
-class Batches:
+class Outbox:
     """The outbox of the dispatcher, cut into what one exchange takes."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:

@@ -25,12 +25,12 @@ from taskito.worker.dispatch.pool import Pool
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.signals import SignalPipe
 from taskito.worker.ipc.wire import ResultMessage
-from taskito.worker.store.admission import open_gatekeeper
-from taskito.worker.store.client import StoreDesk
+from taskito.worker.store.admission import open_admission_control
+from taskito.worker.store.client import StoreClient
 from taskito.worker.store.cron import Schedules
 from taskito.worker.store.errands import Errands
-from taskito.worker.store.liveness import Neighbours
-from taskito.worker.store.metrics import Recorder
+from taskito.worker.store.liveness import PeerLifelines
+from taskito.worker.store.metrics import MetricsRecorder
 from taskito.worker.store.thread import Answer
 from taskito.worker.supervisor.mailbox import Mailbox
 from taskito.worker.supervisor.shutdown import ExitCode, Phase, Shutdown
@@ -82,11 +82,11 @@ class WorkerLoop:
         self._on_terminal = os.isatty(0)
         self._pool: Pool | None = None
         self._dispatcher: Dispatcher | None = None
-        self._desk: StoreDesk | None = None
-        self._recorder: Recorder | None = None  #: None too if no metrics are kept
+        self._desk: StoreClient | None = None
+        self._recorder: MetricsRecorder | None = None  #: None too if no metrics are kept
         self._failure: ExitCode | None = None
         self.failure: TaskitoError | None = None  #: why the worker could not start, or not end well
-        self._neighbours = Neighbours(selector, self._neighbour_gone)
+        self._peers_here = PeerLifelines(selector, self._peer_gone)
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
 
     def run(self, pool: Pool, signals: SignalPipe | None = None) -> int:
@@ -200,7 +200,7 @@ class WorkerLoop:
         else:
             self._the_pool.recall(executor.id)  # Not begun: it comes back, and goes back.
 
-    def _neighbour_gone(self) -> None:
+    def _peer_gone(self) -> None:
         if self._desk is not None:
             self._desk.peer_gone()
 
@@ -215,13 +215,13 @@ class WorkerLoop:
         try:
             plugins = self._plugins_for(report)
             storage = plugins.open_storage(report.storage)
-            gatekeeper = open_gatekeeper(report, plugins)
+            admission = open_admission_control(report, plugins)
             sink = plugins.open_metrics(report.metrics, report.storage)
         except ConfigError as exc:
             self._fail(ExitCode.APP_FAILED, exc)
             return
-        schedules = Schedules(report.app, report.periodic, gatekeeper.guarded)
-        errands = Errands(storage, plugins, gatekeeper, schedules)
+        schedules = Schedules(report.app, report.periodic, admission.guarded)
+        errands = Errands(storage, plugins, admission, schedules)
         worker = WorkerInfo(
             id=self._worker_id,
             host=socket.gethostname(),
@@ -245,14 +245,14 @@ class WorkerLoop:
                 "no task of %s uses the queue %r; only jobs sent there by name will come", report.app, name
             )
         self._dispatcher = Dispatcher(report.tasks, random.random)
-        self._desk = StoreDesk(
+        self._desk = StoreClient(
             storage,
             worker,
             self._dispatcher,
             errands,
             self._mail.post,
             lambda: self._mail.post(None),
-            self._neighbours,
+            self._peers_here,
             self._the_pool.revoke,
             self._cancel,
             self._the_pool.notify,
@@ -260,7 +260,7 @@ class WorkerLoop:
         )
         self._desk.start()
         if sink is not None:
-            self._recorder = Recorder(sink, self._dispatcher.tallies)
+            self._recorder = MetricsRecorder(sink, self._dispatcher.tallies)
             self._recorder.start()
         self._store_asked = time.monotonic()
 
@@ -330,7 +330,7 @@ class WorkerLoop:
             if self._desk is not None and pool.empty():
                 self._desk.leave()
 
-    def _check_store(self, desk: StoreDesk, now: float) -> None:
+    def _check_store(self, desk: StoreClient, now: float) -> None:
         """Fail if the store will not have us, or does not answer in the time a start may take."""
         if (why := desk.fatal) is not None:
             cls = ConfigError if isinstance(why, ConfigError) else StorageError
@@ -376,7 +376,7 @@ class WorkerLoop:
             # Both end at the same time: a store that was slow has used up the patience for the other.
             if self._recorder is not None and not self._recorder.join(max(0.0, give_up - time.monotonic())):
                 log.warning("the last metrics were not recorded within %g s", patience)
-        self._neighbours.close()
+        self._peers_here.close()
         self._selector.unregister(self._mail)
         self._mail.close()
 

@@ -19,7 +19,7 @@ from taskito.worker.children.launch import LaunchOptions
 from taskito.worker.children.process_pool import ProcessPool
 from taskito.worker.ipc import signals
 from taskito.worker.ipc.child_options import ChildOptions
-from taskito.worker.store.identity import new_worker_id
+from taskito.worker.store.lease import new_worker_id
 from taskito.worker.store.liveness import open_lifeline
 from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
 from taskito_core import plugin_manager
