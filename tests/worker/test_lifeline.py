@@ -67,11 +67,11 @@ def test_a_worker_goes_on_when_its_lifeline_was_removed(peers_here):
     line.close()
 
 
-def test_burying_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, peers_here):
+def test_forgetting_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, peers_here):
     line = Lifeline("stopped")
     peers_here.watch({"stopped"})
 
-    peers_here.bury("stopped")
+    peers_here.forget("stopped")
     line.rename("anew")
     assert peers_here.watch({"anew"}) == frozenset()
     line.close()
@@ -80,7 +80,7 @@ def test_burying_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, p
     assert peers_here.watch({"anew"}) == {"anew"}
 
 
-def test_burying_a_worker_that_is_gone_removes_what_it_left(selector, peers_here):
+def test_forgetting_a_worker_that_is_gone_removes_what_it_left(selector, peers_here):
     line = Lifeline("killed")
     peers_here.watch({"killed"})
     path = next(runtime_directory().iterdir())
@@ -88,7 +88,7 @@ def test_burying_a_worker_that_is_gone_removes_what_it_left(selector, peers_here
     turn(selector)
     assert path.exists()
 
-    peers_here.bury("killed")
+    peers_here.forget("killed")
 
     assert not path.exists()
 

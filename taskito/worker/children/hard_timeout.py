@@ -54,9 +54,9 @@ class HardKill:
         why = "its job is over its hard limit" if self._seq else "it holds jobs and does not begin them"
         log.info("child %d is killed: %s", self._child.pid, why)
         # Those that left its group would outlive it; while it stands still they cannot multiply.
-        strays = _descendants(self._child.pid)
+        descendants = _descendants(self._child.pid)
         self._child.kill_group()
-        for pid in strays:
+        for pid in descendants:
             _kill(pid)
         return True
 

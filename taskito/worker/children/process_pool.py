@@ -210,11 +210,11 @@ class ProcessPool:
                 results = unpack_results(body)
                 child.ended_jobs += len(results)
                 self._spawner.backoff.healthy()
-                self._events.executor_results(child.executor_id, results)
+                self._events.executors.results(child.executor_id, results)
             case MessageType.NOTES:
-                self._events.executor_note(child.executor_id, *unpack_note(body))
+                self._events.executors.note(child.executor_id, *unpack_note(body))
             case MessageType.RETURNED:
-                self._events.executor_returned(child.executor_id, unpack_seqs(body))
+                self._events.executors.returned(child.executor_id, unpack_seqs(body))
             case MessageType.HELLO:
                 version, pid = unpack_hello(body)
                 if version != PROTOCOL_VERSION:
@@ -256,7 +256,7 @@ class ProcessPool:
             # It holds the slot that the next replacement needs.
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
         limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._rng())))
-        self._events.executor_opened(child.executor_id, limit)
+        self._events.executors.opened(child.executor_id, limit)
         self._hand_out_failure_events()
 
     def _hand_out_failure_events(self) -> None:
@@ -282,7 +282,7 @@ class ProcessPool:
 
     def _close_child(self, child: ChildHandle) -> None:
         child.state = ChildState.CLOSING
-        self._events.executor_closing(child.executor_id)
+        self._events.executors.closing(child.executor_id)
         child.control.write(pack(MessageType.DRAIN))
 
     def _kill_child(self, child: ChildHandle) -> None:
@@ -343,7 +343,7 @@ class ProcessPool:
         self._kills.pop(child.executor_id, None)
         self._spawner.forget(child)
         if child.opened:
-            self._events.executor_lost(child.executor_id, death)
+            self._events.executors.lost(child.executor_id, death)
         if not self._spawner.app_known and not self._spawner.closed:
             self._events.app_failed(f"the child that imports it died of {_cause(status)}", None)
         elif not asked:

@@ -15,7 +15,7 @@ MAX_BATCH = 1000
 
 
 class Outbox:
-    """The outbox of the dispatcher, cut into what one exchange takes."""
+    """The decided outcomes of the dispatcher, cut into what one exchange takes."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -41,7 +41,7 @@ class Outbox:
         return batch, False
 
     def refused(self, batch: list[InFlight], error: Exception) -> None:
-        """One outcome of this batch cannot be stored as it is: find it by halving, so that the rest can."""
+        """The store refused this batch for an outcome in it: find that by halving, the rest is stored."""
         if len(batch) > 1:
             half = len(batch) // 2
             self._alone[:0] = [batch[:half], batch[half:]]
