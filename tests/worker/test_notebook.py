@@ -6,7 +6,7 @@ import pytest
 
 from taskito.worker.store.job_log import BATCH, MAX_ENTRIES, NEVER, PATIENCE, REPORT_INTERVAL, JobLogBuffer
 from taskito.worker.store.timers import INTERVALS, Upkeep, UpkeepTimers
-from taskito_core.storage_client import LogEntry, Progress
+from taskito_core.storage_worker import LogEntry, Progress
 
 
 def line(number: int) -> LogEntry:

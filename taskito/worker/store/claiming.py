@@ -7,7 +7,7 @@ from taskito.worker.store.lease import TokenMint
 from taskito.worker.store.requests import ExchangeResult, JobsSwept
 from taskito.worker.store.timers import ClaimTimer
 from taskito_core.job import Outcome, Release, Retry
-from taskito_core.storage import Want, WorkerInfo
+from taskito_core.storage_worker import Want, WorkerInfo
 
 
 class Claiming:

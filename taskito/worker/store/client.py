@@ -27,8 +27,7 @@ from taskito.worker.store.thread import PRUNE_BATCH, StoreThread
 from taskito.worker.store.timers import AGAIN_AFTER, Upkeep, UpkeepTimers
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Complete
-from taskito_core.storage import Beat, WorkerInfo
-from taskito_core.storage_client import Note, Swept
+from taskito_core.storage_worker import Beat, Note, Swept, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 

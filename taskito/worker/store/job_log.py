@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from taskito_core.storage_client import LogEntry, Note, Progress
+from taskito_core.storage_worker import LogEntry, Note, Progress
 
 log = logging.getLogger("taskito.worker")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from taskito.worker.store.requests import Listen, Register
-from taskito_core.storage import Peer, WorkerInfo
+from taskito_core.storage_worker import Peer, WorkerInfo
 
 #: Seconds between two heartbeats.
 BEAT_INTERVAL = 5.0

@@ -8,8 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from taskito.worker.store.timers import Upkeep
 from taskito_core.job import Outcome
-from taskito_core.storage import Beat, Exchange, Want, WorkerInfo
-from taskito_core.storage_client import Note, Swept
+from taskito_core.storage_worker import Beat, Exchange, Note, Swept, Want, WorkerInfo
 
 # ---- requests ----
 

@@ -20,8 +20,8 @@ from taskito.worker.store.requests import Reply, Request
 from taskito.worker.store.timers import Upkeep
 from taskito_core.errors import StorageError, StorageUnavailable
 from taskito_core.plugin_manager import Plugins
-from taskito_core.storage import Storage, Wakeups, WorkerInfo
-from taskito_core.storage_client import Note
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Note, Wakeups, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 

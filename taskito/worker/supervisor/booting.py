@@ -25,7 +25,7 @@ from taskito.worker.store.thread import StoreCalls, StoreThread
 from taskito.worker.supervisor.running import Running
 from taskito_core.errors import ConfigError
 from taskito_core.plugin_manager import Plugins
-from taskito_core.storage import WorkerInfo
+from taskito_core.storage_worker import WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 

@@ -22,7 +22,7 @@ from taskito.worker.store.requests import Reply, Wakeup
 from taskito.worker.store.thread import StoreThread
 from taskito.worker.supervisor.shutdown import ExitCode
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable, TaskitoError
-from taskito_core.storage import WorkerInfo
+from taskito_core.storage_worker import WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 
