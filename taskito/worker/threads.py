@@ -30,12 +30,13 @@ from taskito.worker.store.lease import new_worker_id
 from taskito.worker.supervisor.booting import LoopOptions, WorkerIdentity
 from taskito.worker.supervisor.loop import WorkerLoop
 from taskito.worker.supervisor.mailbox import Mailbox
+from taskito_core import messages
 from taskito_core.errors import ConfigError
 from taskito_core.job import ErrorInfo, ErrorKind
 
 log = logging.getLogger("taskito.worker")
 
-_STOPPED_BY_US = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", "the worker could not wait for it")
+_STOPPED_BY_US = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", messages.NOT_WAITED_FOR)
 #: Seconds ``close`` waits for each thread whose executor has ended: it is at its last instructions.
 _JOIN_TIMEOUT = 5.0
 
@@ -121,7 +122,7 @@ def run_in_thread(runner: Runner, entry: InFlight, host: Host | None = None) -> 
     kind, body = runner.run(entry.message(), host=host)
     ran = time.monotonic() - started
     if entry.timeout and ran > entry.timeout:
-        message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
+        message = messages.RAN_TOO_LONG.format(ran=ran, timeout=entry.timeout)
         error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
         kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
     return ResultMessage(entry.seq, kind, started, ran, body)
@@ -271,9 +272,9 @@ class ThreadPool:
         for executor_id in ended:
             self._lose(executor_id, Exit(_STOPPED_BY_US, 0, 0, ours=True))
 
-    def _lose(self, executor_id: int, death: Exit) -> None:
+    def _lose(self, executor_id: int, exit_: Exit) -> None:
         if self._executors.pop(executor_id, None) is not None:
-            self._events.executors.lost(executor_id, death)
+            self._events.executors.lost(executor_id, exit_)
 
 
 class ThreadWorker:

@@ -67,6 +67,33 @@ class HardKill:
             return True
 
 
+class HardTimeouts:
+    """The children whose job is being ended."""
+
+    def __init__(self, slots: SlotTable) -> None:
+        self._slots = slots
+        self._kills: dict[int, HardKill] = {}
+
+    def begin(self, child: ChildHandle, seq: int, now: float) -> None:
+        """End this job of the child, or the child that begins none (``seq`` 0)."""
+        if child.executor_id not in self._kills:
+            self._kills[child.executor_id] = HardKill(child, self._slots, seq, now)
+
+    def advance(self, now: float) -> None:
+        """Take every step that is due."""
+        for executor_id, kill in list(self._kills.items()):
+            if kill.advance(now):
+                del self._kills[executor_id]
+
+    def forget(self, child: ChildHandle) -> None:
+        """It is dead."""
+        self._kills.pop(child.executor_id, None)
+
+    def next_deadline(self) -> float:
+        """When ``advance`` has something to do at the latest; infinity: never."""
+        return min((kill.at for kill in self._kills.values()), default=float("inf"))
+
+
 def _descendants(pid: int) -> list[int]:
     """Children, grandchildren and so on, where /proc tells; [] elsewhere."""
     found: list[int] = []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from taskito.running_job.current_job import CANCEL_ASKED
 from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, WireError, unpack_delay, unpack_error
+from taskito_core import messages
 from taskito_core.job import Claim, ErrorInfo, ErrorKind
 from taskito_core.metrics import Tallies
 from taskito_core.retry import Crashed, HandedBack, Lost, Raised, Result, Returned, Snoozed, Stopped
@@ -12,7 +12,7 @@ from taskito_core.retry import Crashed, HandedBack, Lost, Raised, Result, Return
 #: How attempts end that count. One that was handed back, or whose result was lost with its process, has
 #: not finished.
 FINISHED = (Returned, Raised, Crashed)
-_UNASKED = ErrorInfo(ErrorKind.RAISED, "WorkerShutdown", "raised by the task: nobody had asked it to stop")
+_UNASKED = ErrorInfo(ErrorKind.RAISED, "WorkerShutdown", messages.STOPPED_UNASKED)
 
 
 def of_message(entry: InFlight, message: ResultMessage, stopping: bool) -> Result:
@@ -22,7 +22,7 @@ def of_message(entry: InFlight, message: ResultMessage, stopping: bool) -> Resul
             case ResultKind.RETURNED | ResultKind.RECORDED:
                 return Returned(message.body)
             case ResultKind.CANCELLED:
-                return Stopped(message.body.decode(errors="replace") or CANCEL_ASKED)
+                return Stopped(message.body.decode(errors="replace") or messages.CANCELLED_ON_REQUEST)
             case ResultKind.SNOOZED:
                 return Snoozed(unpack_delay(message.body))
             case ResultKind.RAISED | ResultKind.TIMED_OUT:
@@ -39,7 +39,7 @@ def of_message(entry: InFlight, message: ResultMessage, stopping: bool) -> Resul
 def of_exit(entry: InFlight, how: Exit) -> Result:
     """How the run ended that a child was inside of when it ended."""
     if entry.seq == how.timed_out:
-        message = f"still running after its timeout of {entry.timeout:g} s; its process was killed"
+        message = messages.TIMED_OUT.format(timeout=entry.timeout)
         error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message, how.error.traceback)
         return Raised(error, retryable=True)
     return HandedBack() if how.ours else Crashed(how.error)
@@ -47,7 +47,7 @@ def of_exit(entry: InFlight, how: Exit) -> Result:
 
 def of_lost_result(how: Exit) -> Lost:
     """A job that ended, and whose result was lost with its child. Not the job's fault."""
-    message = f"the job ended but its result was lost with the process: {how.error.message}"
+    message = messages.RESULT_LOST.format(problem=how.error.message)
     return Lost(ErrorInfo(ErrorKind.INTERRUPTED, "ResultLost", message, how.error.traceback))
 
 

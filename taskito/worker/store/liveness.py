@@ -12,11 +12,11 @@ import logging
 import os
 import re
 import selectors
-import stat
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from taskito_core.directories import runtime_directory
 
 log = logging.getLogger("taskito.worker")
 
@@ -25,19 +25,16 @@ _STALE_AFTER = 3600.0
 _SAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-def runtime_directory() -> Path:
-    """This user's own directory for lifelines, mode 0700. Raises OSError if another user owns the name."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    path = Path(base) / f"taskito-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise OSError(f"{path} is not a directory of this user")
-    return path
+def _directory() -> Path:
+    """Where this user's lifelines are. Raises OSError if no private directory can be had."""
+    directory = runtime_directory("lifelines")
+    if directory is None:
+        raise OSError("no private directory for it can be had")
+    return directory
 
 
 def _path(worker_id: str) -> Path:
-    return runtime_directory() / f"{_SAFE.sub('_', worker_id)}.alive"
+    return _directory() / f"{_SAFE.sub('_', worker_id)}.alive"
 
 
 class Lifeline:
@@ -73,7 +70,7 @@ class Lifeline:
 
 def _sweep() -> None:
     """Remove what workers left that died long ago while no peer was there to remove it."""
-    for path in runtime_directory().glob("*.alive"):
+    for path in _directory().glob("*.alive"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _STALE_AFTER and not _held(path):
                 path.unlink()

@@ -6,7 +6,8 @@ import logging
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.inflight import InFlight
-from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind
+from taskito_core.job import Dead, DeadReason
+from taskito_core.messages import rejected
 
 log = logging.getLogger("taskito.worker")
 
@@ -53,8 +54,5 @@ class Outbox:
             self._dispatcher.settled(batch, frozenset({claim.id}))
             return
         log.error("the outcome of job %s cannot be stored: %s", claim.id, error)
-        info = ErrorInfo(
-            ErrorKind.REJECTED, type(error).__name__, f"its outcome could not be stored: {error}"
-        )
-        entry.outcome = Dead(claim.id, claim.token, DeadReason.REJECTED, None, info, None)
+        entry.outcome = rejected(claim.id, claim.token, error)
         self._alone.insert(0, batch)
