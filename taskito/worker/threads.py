@@ -203,7 +203,7 @@ class ThreadPool:
             self.recall(executor_id)
 
     def cancel(self, executor_id: int, seq: int, force: bool) -> None:
-        # Threads have no signals: what was asked is seen by a task that looks.
+        # Threads have no signals: only a task that checks for it sees the request.
         self._executors[executor_id].cancelled = seq
 
     def interrupt(self) -> None:
@@ -219,7 +219,7 @@ class ThreadPool:
             executor.drain()
 
     def dismiss(self) -> None:
-        """What is left to tell is told when the pool is closed."""
+        """The rest of the failure events is handed to the hooks when the pool is closed."""
 
     def kill(self) -> None:
         for executor_id, executor in list(self._executors.items()):
@@ -297,7 +297,7 @@ class ThreadWorker:
         names = tuple(queues) if queues else None
         options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
         self._selector = selectors.DefaultSelector()
-        # No lifeline: this process may live on when its worker has ended, so "gone" would say nothing.
+        # No lifeline: this process may live on when its worker has ended, so its end would mean nothing.
         identity = WorkerIdentity(id=new_worker_id(), rename=lambda _: None)
         self._loop = WorkerLoop(
             options,

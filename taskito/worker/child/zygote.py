@@ -172,7 +172,7 @@ def _await_adoption(supervisor: int) -> None:
 
 
 def _audit(report: AppManifest, known: tuple[int, ...]) -> dict[int, str]:
-    """Look at what the import left behind, warn, and return the descriptors that children must not use."""
+    """Check what the import left behind, warn, and return the descriptors that children must not use."""
     unshareable = bootstrap.unshareable_descriptors(known)
     if unshareable:
         listed = ", ".join(f"{fd} ({what})" for fd, what in unshareable.items())

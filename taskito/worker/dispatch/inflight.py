@@ -49,7 +49,7 @@ class InFlight:
         return self.claim.claimed_at + max(0, int((moment - self.claimed) * 1000))
 
     def message(self) -> JobMessage:
-        """What a child is told of it."""
+        """The job as a child receives it."""
         claim = self.claim
         return JobMessage(
             self.seq,

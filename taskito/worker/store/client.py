@@ -242,7 +242,7 @@ class StoreClient:
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
-        # Nearly all of them are results, of which nothing more is to be said.
+        # Nearly all of them are results, with which nothing more is to be done.
         others = [entry for entry in batch if type(entry.outcome) is not Complete]
         if failed := [entry for entry in others if entry.claim.id in exchange.recorded]:
             log_failures(failed)

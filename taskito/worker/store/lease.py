@@ -110,7 +110,7 @@ class OrphanClaims:
     """
 
     def __init__(self) -> None:
-        self._since: dict[tuple[str, int], float] = {}  #: (job id, token): since when the store says so
+        self._since: dict[tuple[str, int], float] = {}  #: (job id, token): since when heartbeats name it
 
     def ripe(
         self, unknown: Sequence[tuple[str, int]], holding: Collection[tuple[str, int]], now: float

@@ -133,7 +133,7 @@ class WorkerLoop:
 
     def _heed(self, signums: Sequence[int]) -> None:
         now = time.monotonic()
-        # Looked for whatever came: in a storm of others, a SIGCHLD may find the pipe full.
+        # Whatever signal came: in a storm of others, a SIGCHLD may find the pipe full.
         self._pool.child_event()
         for signum in signums:
             if signum == signal.SIGCHLD:
