@@ -222,7 +222,7 @@ class ChildHandle:
         """What faulthandler wrote: the last part, if it is long."""
         size = os.fstat(self.trace).st_size
         text = os.pread(self.trace, _TRACE_CAP, max(0, size - _TRACE_CAP)).decode(errors="replace")
-        return clean_text(_of_the_task(text)) if text.strip() else None
+        return clean_text(own_frames_removed(text)) if text.strip() else None
 
     def clear_trace(self) -> None:
         os.ftruncate(self.trace, 0)
@@ -235,7 +235,7 @@ class ChildHandle:
         os.close(self.trace)
 
 
-def _of_the_task(stacks: str) -> str:
+def own_frames_removed(stacks: str) -> str:
     """What faulthandler wrote, without the worker's own frames and the threads that have no others."""
     threads: list[list[str]] = [[]]
     for line in stacks.splitlines():

@@ -8,7 +8,7 @@ from taskito.worker.dispatch.dispatcher import MAX_FRAME_SIZE, Dispatcher
 from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.wire import MAX_MESSAGE, pack_jobs
 from taskito_core.job import ErrorInfo, ErrorKind
-from tests.worker.test_dispatcher import claim, learn_fast, policy, returned, sent
+from tests.worker.dispatch.test_dispatcher import claim, learn_fast, policy, returned, sent
 
 MIB = 1024 * 1024
 
