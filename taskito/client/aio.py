@@ -6,12 +6,33 @@ asyncio is imported only when a coroutine of ours runs, so that programs without
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+def twin(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """The coroutine method beside a blocking one: ``aenqueue = aio.twin(enqueue)``.
+
+    It takes, returns and raises the same, and the call runs in one of the event loop's threads. A subclass
+    that overrides the blocking method changes both.
+    """
+    name = method.__name__
+
+    @functools.wraps(method)
+    async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        blocking: Callable[P, T] = getattr(self, name)
+        return await in_thread(blocking, *args, **kwargs)
+
+    call.__name__ = f"a{name}"
+    call.__qualname__ = method.__qualname__.removesuffix(name) + call.__name__
+    call.__doc__ = f"``{name}`` without blocking the event loop.\n\n{method.__doc__ or ''}".rstrip()
+    return call
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

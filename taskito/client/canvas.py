@@ -115,8 +115,7 @@ class Canvas(ABC, Generic[Handle_co]):
             raise ConfigError(f"the tasks of one {type(self).__name__} must belong to one Queue")
         return next(iter(queues.values()), None)
 
-    async def aapply(self, **options: Unpack[JobOptions]) -> Handle_co:
-        return await aio.in_thread(self.apply, **options)
+    aapply = aio.twin(apply)
 
     def __or__(self, other: Canvas[Any]) -> chain:
         """``a | b`` is ``chain(a, b)``."""

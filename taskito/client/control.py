@@ -233,65 +233,24 @@ class Acting(Limiting):
 
     # ---- async twins ----
 
-    async def acancel_job(self, job_id: str) -> bool:
-        return await aio.in_thread(self.cancel_job, job_id)
-
-    async def acancel_running_job(self, job_id: str, *, force: bool = False) -> bool:
-        return await aio.in_thread(self.cancel_running_job, job_id, force=force)
-
-    async def aupdate_progress(self, job_id: str, progress: float) -> None:
-        await aio.in_thread(self.update_progress, job_id, progress)
-
-    async def areplay(self, job_id: str) -> JobResult[Any]:
-        return await aio.in_thread(self.replay, job_id)
-
-    async def aretry_dead(self, job_id: str) -> JobResult[Any]:
-        return await aio.in_thread(self.retry_dead, job_id)
-
-    async def adelete_dead(self, job_id: str) -> bool:
-        return await aio.in_thread(self.delete_dead, job_id)
-
-    async def areplay_history(self, job_id: str) -> list[ReplayRecord]:
-        return await aio.in_thread(self.replay_history, job_id)
-
-    async def apurge_completed(self, older_than: Seconds) -> int:
-        return await aio.in_thread(self.purge_completed, older_than)
-
-    async def apurge_dead(self, older_than: Seconds) -> int:
-        return await aio.in_thread(self.purge_dead, older_than)
-
-    async def atask_logs(self, job_id: str) -> list[LogEntry]:
-        return await aio.in_thread(self.task_logs, job_id)
-
-    async def aquery_logs(
-        self,
-        task_name: str | None = None,
-        level: str | None = None,
-        since: datetime | None = None,
-        limit: int = 100,
-    ) -> list[LogEntry]:
-        return await aio.in_thread(self.query_logs, task_name, level, since, limit)
-
-    async def apause(self, queue: str = "default") -> bool:
-        return await aio.in_thread(self.pause, queue)
-
-    async def aresume(self, queue: str = "default") -> bool:
-        return await aio.in_thread(self.resume, queue)
-
-    async def apaused_queues(self) -> list[str]:
-        return await aio.in_thread(self.paused_queues)
-
-    async def aperiodic_tasks(self) -> list[PeriodicState]:
-        return await aio.in_thread(self.periodic_tasks)
-
-    async def apause_periodic(self, name: str) -> None:
-        await aio.in_thread(self.pause_periodic, name)
-
-    async def aresume_periodic(self, name: str) -> None:
-        await aio.in_thread(self.resume_periodic, name)
-
-    async def arun_periodic(self, name: str) -> JobResult[Any]:
-        return await aio.in_thread(self.run_periodic, name)
+    acancel_job = aio.twin(cancel_job)
+    acancel_running_job = aio.twin(cancel_running_job)
+    aupdate_progress = aio.twin(update_progress)
+    areplay = aio.twin(replay)
+    aretry_dead = aio.twin(retry_dead)
+    adelete_dead = aio.twin(delete_dead)
+    areplay_history = aio.twin(replay_history)
+    apurge_completed = aio.twin(purge_completed)
+    apurge_dead = aio.twin(purge_dead)
+    atask_logs = aio.twin(task_logs)
+    aquery_logs = aio.twin(query_logs)
+    apause = aio.twin(pause)
+    aresume = aio.twin(resume)
+    apaused_queues = aio.twin(paused_queues)
+    aperiodic_tasks = aio.twin(periodic_tasks)
+    apause_periodic = aio.twin(pause_periodic)
+    aresume_periodic = aio.twin(resume_periodic)
+    arun_periodic = aio.twin(run_periodic)
 
 
 def _all_logs(reader: Reading, where: LogFilter) -> Iterator[LogEntry]:

@@ -51,19 +51,8 @@ class Producing(Acting, Hookable):
         made = [self._job_of_spec(index, spec, ids) for index, spec in enumerate(jobs)]
         return self._submit(made, connection)
 
-    async def aenqueue(
-        self,
-        task_name: str,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
-    ) -> JobResult[Any]:
-        return await aio.in_thread(self.enqueue, task_name, args, kwargs, **options)
-
-    async def aenqueue_many(
-        self, jobs: Iterable[JobSpec], *, connection: object | None = None
-    ) -> list[JobResult[Any]]:
-        return await aio.in_thread(self.enqueue_many, jobs, connection=connection)
+    aenqueue = aio.twin(enqueue)
+    aenqueue_many = aio.twin(enqueue_many)
 
     def serializer_of(self, task_name: str) -> Serializer:
         task = self._tasks.get(task_name)

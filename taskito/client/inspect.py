@@ -127,26 +127,13 @@ class Reading(ABC):
         """Every worker the store remembers, alive ones first, then latest seen first."""
         return self.storage.workers()
 
-    async def aget_job(self, job_id: str) -> JobResult[Any] | None:
-        return await aio.in_thread(self.get_job, job_id)
-
-    async def alist_jobs(self, **query: Unpack[JobQuery]) -> ListPage[JobResult[Any]]:
-        return await aio.in_thread(self.list_jobs, **query)
-
-    async def astats(self, *, exact: bool = False) -> Stats:
-        return await aio.in_thread(self.stats, exact=exact)
-
-    async def astats_by_queue(self, *, exact: bool = False) -> dict[str, Stats]:
-        return await aio.in_thread(self.stats_by_queue, exact=exact)
-
-    async def ajob_errors(self, job_id: str) -> list[AttemptError]:
-        return await aio.in_thread(self.job_errors, job_id)
-
-    async def adead_letters(self, limit: int = 50, cursor: str | None = None) -> ListPage[DeadLetter]:
-        return await aio.in_thread(self.dead_letters, limit, cursor)
-
-    async def aworkers(self) -> list[WorkerInfo]:
-        return await aio.in_thread(self.workers)
+    aget_job = aio.twin(get_job)
+    alist_jobs = aio.twin(list_jobs)
+    astats = aio.twin(stats)
+    astats_by_queue = aio.twin(stats_by_queue)
+    ajob_errors = aio.twin(job_errors)
+    adead_letters = aio.twin(dead_letters)
+    aworkers = aio.twin(workers)
 
 
 _COUNTED = ("pending", "running", "complete", "failed", "dead", "cancelled")

@@ -43,14 +43,9 @@ class Limiting(Metering):
         limits = self._limits_of(found.lane) if found.lane and pending else None
         return explain(found, self.storage.workers(), limits)
 
-    async def acircuit_breakers(self) -> list[BreakerRecord]:
-        return await aio.in_thread(self.circuit_breakers)
-
-    async def areset_circuit_breaker(self, task_name: str) -> bool:
-        return await aio.in_thread(self.reset_circuit_breaker, task_name)
-
-    async def aexplain(self, job_id: str) -> JobExplanation:
-        return await aio.in_thread(self.explain, job_id)
+    acircuit_breakers = aio.twin(circuit_breakers)
+    areset_circuit_breaker = aio.twin(reset_circuit_breaker)
+    aexplain = aio.twin(explain)
 
     def _breaker(self) -> CircuitBreaker:
         """A new door to the breakers that this queue's workers ask."""

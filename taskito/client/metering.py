@@ -46,7 +46,4 @@ class Metering(Reading):
         wanted = None if task_name is None else options.name("task_name", task_name)
         return summarise(self.sink.read(wanted, options.seconds("since", since)))
 
-    async def ametrics(
-        self, task_name: str | None = None, since: float | timedelta = 3600
-    ) -> list[TaskMetrics]:
-        return await aio.in_thread(self.metrics, task_name, since)
+    ametrics = aio.twin(metrics)

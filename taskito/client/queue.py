@@ -146,8 +146,7 @@ class Queue(Rehearsing, Scheduling):
             if opened is not None:
                 opened.close()
 
-    async def aclose(self) -> None:
-        await aio.in_thread(self.close)
+    aclose = aio.twin(close)
 
     def __enter__(self) -> Self:
         return self

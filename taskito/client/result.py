@@ -92,8 +92,7 @@ class JobResult(Generic[R_co]):
         [self._job] = found
         return self
 
-    async def arefresh(self) -> JobResult[R_co]:
-        return await aio.in_thread(self.refresh)
+    arefresh = aio.twin(refresh)
 
     def result(self, timeout: float | None = 30.0) -> R_co:
         """What the task returned; waits for it up to ``timeout`` seconds (None: for ever).
@@ -169,14 +168,9 @@ class JobResult(Generic[R_co]):
                 return
             self._await_news(seen, timeout, abandoned)
 
-    async def acancel(self, *, force: bool = False) -> bool:
-        return await aio.in_thread(self.cancel, force=force)
-
-    async def areplay(self) -> JobResult[R_co]:
-        return await aio.in_thread(self.replay)
-
-    async def alogs(self) -> list[LogEntry]:
-        return await aio.in_thread(self.logs)
+    acancel = aio.twin(cancel)
+    areplay = aio.twin(replay)
+    alogs = aio.twin(logs)
 
     def to_dict(self) -> dict[str, Any]:
         """The job as last read, in values that JSON can hold; times in epoch milliseconds."""

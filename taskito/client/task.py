@@ -34,7 +34,7 @@ class Call(Generic[P, R_co]):
     _said: JobOptions
     _fields: dict[str, Any]  #: what a NewJob of this call is made of, all but its payload
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R_co]:
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> JobResult[R_co]:
         """Enqueue one call and return its handle; the job is stored when this returns.
 
         Raises TypeError for arguments that the function does not take, SerializationError,
@@ -45,9 +45,7 @@ class Call(Generic[P, R_co]):
         [result] = task._queue._submit(made, self._said.get("connection"))
         return result
 
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> JobResult[R_co]:
-        """``delay`` without blocking the event loop."""
-        return await aio.in_thread(self.delay, *args, **kwargs)
+    adelay = aio.twin(delay)
 
     def map(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
         """Enqueue one call per item, with the item as its only argument; all are stored, or none."""
@@ -61,8 +59,7 @@ class Call(Generic[P, R_co]):
         made = [task._new_job(self._fields_now(), (item,), {}, ids) for item in items]
         return task._queue._submit(made, self._said.get("connection"))
 
-    async def amap(self, items: Iterable[Any]) -> list[JobResult[R_co]]:
-        return await aio.in_thread(self.map, items)
+    amap = aio.twin(map)  # noqa: A003  # the method above, and not the builtin
 
     def apply_async(
         self,
@@ -75,13 +72,7 @@ class Call(Generic[P, R_co]):
         call = self.using(**options) if options else self
         return call.delay(*args, **kwargs)
 
-    async def aapply_async(
-        self,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
-    ) -> JobResult[R_co]:
-        return await aio.in_thread(self.apply_async, args, kwargs, **options)
+    aapply_async = aio.twin(apply_async)
 
     def using(self, **options: Unpack[JobOptions]) -> Call[P, R_co]:
         """The same call with other options; those said before stay unless said again."""

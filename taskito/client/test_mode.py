@@ -82,8 +82,7 @@ class Rehearsing(Producing):
         """
         return self._test_mode("drain()").drain()
 
-    async def adrain(self) -> int:
-        return await aio.in_thread(self.drain)
+    adrain = aio.twin(drain)
 
     def all_enqueued(self) -> list[EnqueuedJob]:
         """What was enqueued in this ``test_mode``, oldest first. RuntimeError outside of it."""
