@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from taskito.client.result import JobResult
     from taskito.client.task import AsyncTask, Call, Task
     from taskito.client.test_mode import EnqueuedJob
-    from taskito.running_job.current_job import JobContext, current_job
+    from taskito.running_job.current_job import current_job
+    from taskito.running_job.job_context import JobContext
     from taskito.running_job.middleware import TaskMiddleware
     from taskito.serialization.serializers import JsonSerializer, PickleSerializer, Serializer
 else:
@@ -62,7 +63,7 @@ else:
         "EnqueuedJob": "taskito.client.test_mode",
         "FailedMember": "taskito.client.group_result",
         "GroupResult": "taskito.client.group_result",
-        "JobContext": "taskito.running_job.current_job",
+        "JobContext": "taskito.running_job.job_context",
         "JobExplanation": "taskito.client.explain",
         "JobOptions": "taskito.client.options",
         "JobResult": "taskito.client.result",

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito.running_job.middleware import Chain, Function, Layer, TaskMiddleware, name_of
 from taskito_core.errors import ConfigError
 from taskito_core.job import AttemptError

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito_core.job import AttemptError
 
 log = logging.getLogger("taskito.worker")

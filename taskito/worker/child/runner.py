@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
-from taskito.running_job.current_job import NO_CONTROLS, JobContext, enter
+from taskito.running_job.job_context import NO_CONTROLS, JobContext, enter
 from taskito.serialization.serializers import Inputs, load_call
 from taskito.serialization.typed_json import UnfitValue
 from taskito.worker.child import inputs as child_inputs
