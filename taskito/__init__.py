@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from taskito.client.canvas import Signature, chain, chord, chunks, group, starmap
     from taskito.client.control import ReplayRecord
     from taskito.client.explain import Blocker, BlockerKind, JobExplanation
-    from taskito.client.group_result import FailedMember, GroupResult
+    from taskito.client.group_result import GroupResult
     from taskito.client.inspect import ListPage, Stats
     from taskito.client.options import JobOptions, JobSpec, TaskOptions
     from taskito.client.queue import Queue
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from taskito.client.task import AsyncTask, Call, Task
     from taskito.client.test_mode import EnqueuedJob
     from taskito.running_job.current_job import current_job
+    from taskito.running_job.group_shape import FailedMember
     from taskito.running_job.job_context import JobContext
     from taskito.running_job.middleware import TaskMiddleware
     from taskito.serialization.serializers import JsonSerializer, PickleSerializer, Serializer
@@ -61,7 +62,7 @@ else:
         "BlockerKind": "taskito.client.explain",
         "Call": "taskito.client.task",
         "EnqueuedJob": "taskito.client.test_mode",
-        "FailedMember": "taskito.client.group_result",
+        "FailedMember": "taskito.running_job.group_shape",
         "GroupResult": "taskito.client.group_result",
         "JobContext": "taskito.running_job.job_context",
         "JobExplanation": "taskito.client.explain",

@@ -102,25 +102,25 @@ class Hookable:
     Raise ConfigError for what is no plain function of the arguments that the hook is called with.
     """
 
-    _hooks: Hooks
+    callbacks: Hooks
 
     def before_task(self, function: Before) -> Before:
         """``f(ctx)`` before each attempt, in the child. Raising fails it, as if the task had raised."""
-        return self._hooks.add("before_task", function)
+        return self.callbacks.add("before_task", function)
 
     def after_task(self, function: After) -> After:
         """``f(ctx, result, error)`` after each attempt, in the child, whatever happened in it.
 
         What it raises is logged.
         """
-        return self._hooks.add("after_task", function)
+        return self.callbacks.add("after_task", function)
 
     def on_success(self, function: Success) -> Success:
         """``f(ctx, result)`` when a task has returned, in the child, before that is recorded.
 
         If the process dies in between, the job runs and succeeds again. What it raises is logged.
         """
-        return self._hooks.add("on_success", function)
+        return self.callbacks.add("on_success", function)
 
     def on_failure(self, function: Failure) -> Failure:
         """``f(ctx, error)`` for each attempt that failed, also if its process is gone, once that is recorded.
@@ -128,18 +128,18 @@ class Hookable:
         Called in some child of the worker between two jobs: at most once, and not at all if that child dies
         or the worker ends first. ``error`` is as in ``job.errors``. What it raises is logged.
         """
-        return self._hooks.add("on_failure", function)
+        return self.callbacks.add("on_failure", function)
 
     def on_retry(self, function: Retry) -> Retry:
         """``f(ctx, error, retry_count)`` after ``on_failure`` and like it, if another attempt will follow.
 
         ``retry_count``: failed attempts of the job so far, this one included unless its process crashed.
         """
-        return self._hooks.add("on_retry", function)
+        return self.callbacks.add("on_retry", function)
 
     def on_dead(self, function: Failure) -> Failure:
         """``f(ctx, error)`` after ``on_failure`` and like it, if the job is in the dead letter now."""
-        return self._hooks.add("on_dead", function)
+        return self.callbacks.add("on_dead", function)
 
 
 def checked_middleware(what: str, value: object) -> tuple[TaskMiddleware, ...]:

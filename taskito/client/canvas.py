@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, Unpack, cast
 
 from taskito.client import aio
-from taskito.client.group_result import GroupResult, Shape
+from taskito.client.group_result import GroupResult
 from taskito.client.options import JobOptions, refuse_unknown
 from taskito.client.result import JobResult
+from taskito.running_job.group_shape import Shape
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
 from taskito_core.job import NewJob, new_ids

@@ -88,7 +88,7 @@ class Producing(Acting, Hookable):
             fields = task._fields_of_job(said, where) if said else task._fields_now()
             return task._new_job(fields, args, kwargs, ids, inputs)
         name = options.name("task_name", task_name)
-        said = self._hooks.heard(name, None, said)
+        said = self.callbacks.heard(name, None, said)
         fields = {
             "task_name": name,
             "priority": self.settings.default_priority,

@@ -5,28 +5,18 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from taskito.client import aio
 from taskito.client.result import JobResult, deadline
+from taskito.running_job.group_shape import filled, leaves
 from taskito_core.job import Job, JobStatus
 
 if TYPE_CHECKING:
     from taskito.client.inspect import Reading
 
-#: One job's id, or those of several in order, nested as the groups are.
-Shape = str | list[Any]
 #: Jobs that one look at the members reads.
 _PAGE = 500
-
-
-class FailedMember(NamedTuple):
-    """Stands for the result that a job of a group does not have, in a chord with ``on_error="collect"``."""
-
-    job_id: str
-    task_name: str
-    status: str
-    error: str | None
 
 
 class GroupResult:
@@ -90,19 +80,4 @@ class GroupResult:
         return f"<GroupResult of {len(self)} jobs>"
 
 
-for _class in (FailedMember, GroupResult):
-    _class.__module__ = "taskito"
-
-
-def leaves(shape: Shape) -> Iterator[str]:
-    """The ids in it, in order."""
-    if isinstance(shape, str):
-        yield shape
-    else:
-        for part in shape:
-            yield from leaves(part)
-
-
-def filled(shape: Shape, values: dict[str, Any]) -> Any:
-    """The same with values in place of their ids."""
-    return values[shape] if isinstance(shape, str) else [filled(part, values) for part in shape]
+GroupResult.__module__ = "taskito"

@@ -17,10 +17,9 @@ import taskito_core
 from taskito.client import aio
 from taskito.worker.child.runner import Runner
 from taskito.worker.dispatch import results
-from taskito.worker.dispatch.inflight import Entry
-from taskito.worker.ipc.failure_events import notice_of
-from taskito.worker.store.failures import log_failures
-from taskito.worker.store.identity import TokenMint, new_worker_id
+from taskito.worker.dispatch.inflight import InFlight
+from taskito.worker.store.failures import failure_event_of, log_failures
+from taskito.worker.store.lease import TokenMint, new_worker_id
 from taskito.worker.threads import run_in_thread
 from taskito_core.job import Claim, Dead, Job, JobStatus, NewJob, Outcome, Receipt, Release, Retry, new_id
 from taskito_core.retry import decide
@@ -149,7 +148,7 @@ class InlineStorage(MemoryStorage):
 
     def _attempt(self, claim: Claim, task: Task[..., Any]) -> None:
         self._attempts += 1
-        entry = Entry(1, claim, task.policy, time.monotonic(), 0.0)
+        entry = InFlight(1, claim, task.policy, time.monotonic(), 0.0)
         message = run_in_thread(self._runner, entry)
         started_at = claim.claimed_at + int((message.started - entry.claimed) * 1000)
         result = results.of_message(entry, message, stopping=False)
@@ -157,8 +156,8 @@ class InlineStorage(MemoryStorage):
         if self._settle(outcome):
             log_failures([entry])
             self._queue.plugins.observe("taskito_jobs_finished", outcomes=[outcome])
-            if (notice := notice_of(entry, self._worker_id, self.now())) is not None:
-                self._runner.notify(notice)
+            if (event := failure_event_of(entry, self._worker_id, self.now())) is not None:
+                self._runner.notify(event)
         if isinstance(outcome, Retry | Dead) and outcome.error.type == KeyboardInterrupt.__name__:
             raise KeyboardInterrupt  # Somebody pressed Ctrl-C, and means the tests.
 

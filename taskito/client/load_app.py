@@ -12,7 +12,7 @@ import threading
 from types import ModuleType
 
 from taskito.client.queue import Queue
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito_core.errors import ConfigError
 
 
@@ -45,14 +45,14 @@ def load_app(name: str) -> Queue:
     return found
 
 
-def report(queue: Queue, app: str) -> AppReport:
+def manifest_of(queue: Queue, app: str) -> AppManifest:
     """What the supervisor is told of an app that was just loaded."""
     policies = {
-        name: dataclasses.replace(task.policy, notify=queue._hooks.chain(name, task).hears_failures)
+        name: dataclasses.replace(task.policy, notify=queue.callbacks.chain(name, task).hears_failures)
         for name, task in queue.tasks.items()
     }
     ours = threading.current_thread(), threading.main_thread()
-    return AppReport(
+    return AppManifest(
         app=app,
         storage=queue.storage_config,
         tasks=policies,

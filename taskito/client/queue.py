@@ -21,6 +21,7 @@ from taskito.client.task import AsyncTask, Task
 from taskito.client.test_mode import Rehearsing
 from taskito.config.cpus import available_cpus
 from taskito.config.settings import UNSET, Unset, resolve
+from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
 from taskito.running_job.middleware import TaskMiddleware
 from taskito.serialization.import_path import module_name
 from taskito.serialization.serializers import DEFAULT, Serializer
@@ -116,7 +117,7 @@ class Queue(Rehearsing, Scheduling):
         for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
             named = getattr(self.settings, kind)
             self.plugins.chosen(kind, self.storage_config, named)  # Or it is found out in a worker.
-        self._hooks = Hooks(middleware)
+        self.callbacks = Hooks(middleware)
         self._tasks = {}
         self._periodic = {}
         self._storages: dict[int, Storage] = {}  # by process id; see ``storage``
@@ -213,8 +214,8 @@ class Queue(Rehearsing, Scheduling):
         threads: int | None = None,
         procs: int | None = None,
         app: str | None = None,
-        graceful_timeout: float = 25.0,
-        boot_timeout: float = 60.0,
+        graceful_timeout: float = GRACEFUL_TIMEOUT,
+        boot_timeout: float = BOOT_TIMEOUT,
     ) -> None:
         """Run jobs until ``request_shutdown``, SIGINT or SIGTERM; returns when what ran has ended.
 
@@ -230,7 +231,9 @@ class Queue(Rehearsing, Scheduling):
         or not to the last; other StorageErrors and ConfigError if it cannot start; for
         ``"prefork"`` TaskitoError if the command failed.
         """
-        self._make_worker(queues, pool, threads, procs, app, graceful_timeout, boot_timeout).run()
+        self._run_attached(
+            self._make_worker(queues, pool, threads, procs, app, graceful_timeout, boot_timeout)
+        )
 
     async def arun_worker(
         self,
@@ -240,13 +243,13 @@ class Queue(Rehearsing, Scheduling):
         threads: int | None = None,
         procs: int | None = None,
         app: str | None = None,
-        graceful_timeout: float = 25.0,
-        boot_timeout: float = 60.0,
+        graceful_timeout: float = GRACEFUL_TIMEOUT,
+        boot_timeout: float = BOOT_TIMEOUT,
     ) -> None:
         """``run_worker`` beside an event loop. Cancelling it asks this worker to stop, and does not wait."""
         worker = self._make_worker(queues, pool, threads, procs, app, graceful_timeout, boot_timeout)
         try:
-            await aio.in_own_thread(worker.run)
+            await aio.in_own_thread(self._run_attached, worker)
         finally:
             worker.request_shutdown()
 
@@ -256,8 +259,8 @@ class Queue(Rehearsing, Scheduling):
         queues: Sequence[str] | None = None,
         *,
         threads: int | None = None,
-        graceful_timeout: float = 25.0,
-        boot_timeout: float = 60.0,
+        graceful_timeout: float = GRACEFUL_TIMEOUT,
+        boot_timeout: float = BOOT_TIMEOUT,
     ) -> Iterator[None]:
         """Inside, jobs run in threads of this process; leaving waits until those that run have ended.
 
@@ -268,7 +271,7 @@ class Queue(Rehearsing, Scheduling):
 
         def run() -> None:
             try:
-                worker.run()
+                self._run_attached(worker)
             except BaseException as exc:
                 # Told at once too: the block may be waiting for a result that nobody computes any more.
                 log.critical("the embedded worker failed: %s", exc, exc_info=exc)
@@ -303,11 +306,13 @@ class Queue(Rehearsing, Scheduling):
         if pool == "threads":
             if procs is not None or app is not None:
                 raise ConfigError("procs and app belong to pool='prefork'; a pool of threads takes threads")
+            from taskito.client.load_app import manifest_of
             from taskito.worker.threads import ThreadWorker
 
             count = self.settings.workers if threads is None else options.whole("threads", threads, 1)
             return ThreadWorker(
                 self,
+                manifest_of(self, "this process"),
                 threads=count or available_cpus(),
                 queues=names,
                 graceful_timeout=grace,
@@ -316,10 +321,9 @@ class Queue(Rehearsing, Scheduling):
         if pool == "prefork":
             if threads is not None:
                 raise ConfigError("threads belongs to pool='threads'; pool='prefork' takes procs")
-            from taskito.worker.subprocess_worker import PreforkWorker
+            from taskito.worker.subprocess_worker import SubprocessWorker
 
-            return PreforkWorker(
-                self,
+            return SubprocessWorker(
                 app=app,
                 queues=names,
                 procs=None if procs is None else options.whole("procs", procs, 1),
@@ -336,13 +340,15 @@ class Queue(Rehearsing, Scheduling):
         for worker in self._running:
             worker.request_shutdown()
 
-    def _attach_worker(self, worker: RunningWorker) -> None:
+    def _run_attached(self, worker: RunningWorker) -> None:
+        """Run it to its end; meanwhile ``request_shutdown`` reaches it."""
         with self._running_lock:
             self._running = (*self._running, worker)
-
-    def _detach_worker(self, worker: RunningWorker) -> None:
-        with self._running_lock:
-            self._running = tuple(one for one in self._running if one is not worker)
+        try:
+            worker.run()
+        finally:
+            with self._running_lock:
+                self._running = tuple(one for one in self._running if one is not worker)
 
     def __repr__(self) -> str:
         return f"<Queue {self.storage_config.backend} {self.plugins.describe(self.storage_config)}>"

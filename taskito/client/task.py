@@ -94,7 +94,7 @@ class Call(Generic[P, R_co]):
     def _fields_now(self) -> dict[str, Any]:
         """``_fields``, or others if ``on_enqueue`` hooks have to be asked for each job."""
         task = self._task
-        if not task._queue._hooks.chain(task.name, task).on_enqueue:
+        if not task._queue.callbacks.chain(task.name, task).on_enqueue:
             return self._fields
         return task._fields_of_job(self._said, f"a job of task {task.name!r}, after on_enqueue,")
 
@@ -160,7 +160,7 @@ class Task(Call[P, R_co]):
 
     def _fields_of_job(self, said: JobOptions, where: str) -> dict[str, Any]:
         """What the next job is made of that this was said about, ``on_enqueue`` hooks included."""
-        return self._fields_with(self._queue._hooks.heard(self.name, self, said), where)
+        return self._fields_with(self._queue.callbacks.heard(self.name, self, said), where)
 
     def _fields_with(self, said: JobOptions, where: str) -> dict[str, Any]:
         fields = options.job_fields(where, said)

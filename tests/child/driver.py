@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from taskito.serialization.serializers import DEFAULT, dump_call
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.children.launch import PROGRAM
+from taskito.worker.ipc.app_manifest import AppManifest
+from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.slots import SlotTable, anonymous_file
 from taskito.worker.ipc.wire import (
-    Inbox,
     JobMessage,
+    MessageParser,
     MessageType,
     ResultKind,
     ResultMessage,
@@ -44,7 +46,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.inbox = Inbox()
+        self.parser = MessageParser()
         self.messages: list[tuple[MessageType, bytes]] = []
         sock.settimeout(PATIENCE)
 
@@ -57,7 +59,7 @@ class Wire:
                 data = b""
             if not data:
                 return None
-            self.messages += self.inbox.feed(data)
+            self.messages += self.parser.feed(data)
         return self.messages.pop(0)
 
     def expect(self, kind: MessageType) -> bytes:
@@ -76,7 +78,7 @@ class Program:
 
     def __init__(
         self,
-        module: str,
+        role: str,
         app: str,
         descriptors: dict[str, int],
         numbers: dict[str, int],
@@ -84,10 +86,12 @@ class Program:
     ) -> None:
         options = {**descriptors, **numbers}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", PROGRAM, role, app, *words]
+        command += ["--options", ChildOptions(log_level="warning").to_argument()]
         signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISOR_SIGNALS)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, app, *words, "--log-level", "warning", "--log-format", "text"],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -114,12 +118,12 @@ class Zygote:
         ours, theirs = socket.socketpair()
         self.channel = Wire(ours)
         descriptors = {"channel": theirs.fileno(), "slots": self.table.fd, "lifeline": self.lifeline[1]}
-        self.program = Program("taskito.worker.child.zygote", app, descriptors, {"slot-count": slots}, env)
+        self.program = Program("zygote", app, descriptors, {"slot-count": slots}, env)
         theirs.close()
         self.pid = self.program.process.pid
 
-    def boot(self) -> AppReport:
-        return AppReport.from_json(self.channel.expect(MessageType.READY))
+    def boot(self) -> AppManifest:
+        return AppManifest.from_json(self.channel.expect(MessageType.READY))
 
     def fork(self, slot: int = 0) -> Child:
         child = Child(self.table, slot)
@@ -286,7 +290,7 @@ class Spawned(Child):
             "lifeline": self.lifeline[1],
         }
         numbers = {"slot": 0, "slot-count": 1, "supervisor": os.getpid()}
-        self.program = Program("taskito.worker.child.main", app, descriptors, numbers, env)
+        self.program = Program("child", app, descriptors, numbers, env)
         self.close_childs_ends()
         self.pid = self.program.process.pid
         self.printed = ""

@@ -275,3 +275,5 @@ def test_unknown_options_are_refused() -> None:
         parse_child([])
     with pytest.raises(ConfigError, match="whole numbers"):
         parse_zygote(["a:b", "--channel", "x", "--slots", "1", "--slot-count", "1", "--lifeline", "2"])
+    with pytest.raises(ConfigError, match="options of a child"):
+        parse_zygote(["a:b", "--options", '{"nonsense": 1}', "--channel", "1"])

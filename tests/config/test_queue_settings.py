@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from taskito import ConfigError, Queue
-from taskito.client.load_app import load_app, report
+from taskito.client.load_app import load_app, manifest_of
 from taskito.config.settings import available_cpus
 
 BACKENDS = {
@@ -49,7 +49,7 @@ def test_s8_constructing_a_queue_and_its_tasks_opens_no_connection(listener: soc
     @queue.task
     def work() -> None: ...
 
-    report(queue, "app:queue")
+    manifest_of(queue, "app:queue")
     repr(queue)
     queue.close()
 
@@ -224,7 +224,7 @@ def test_s13_s14_defaults_apply_to_decorated_tasks_and_a_zero_is_a_value(
 
         queue.task(name="t", **options)(work)  # type: ignore[call-overload]
 
-        policy = report(queue, "a:q").tasks["t"]
+        policy = manifest_of(queue, "a:q").tasks["t"]
         found: float = policy.retry.max_retries if attribute == "max_retries" else policy.timeout
         return found
 
@@ -269,8 +269,8 @@ def test_s92_an_app_in_the_current_directory_is_found_and_every_queue_it_names_r
         "@queue.task(queue='reports')\ndef three(): ...\n"
     )
     program = """
-from taskito.client.load_app import load_app, report
-print(report(load_app("an_app:queue"), "an_app:queue").queues)
+from taskito.client.load_app import load_app, manifest_of
+print(manifest_of(load_app("an_app:queue"), "an_app:queue").queues)
 """
 
     done = subprocess.run(

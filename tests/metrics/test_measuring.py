@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Death
+from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error, pack_result, unpack_results
 from taskito_core.job import Claim, ErrorInfo, ErrorKind
@@ -19,12 +19,12 @@ MIB = 1024 * 1024
 @pytest.fixture
 def dispatcher() -> Dispatcher:
     dispatcher = Dispatcher({"work": TaskPolicy("work", "default", RetryPolicy(), 5.0)}, lambda: 0.0)
-    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.open_executor(1, None, 0.0)
     return dispatcher
 
 
 def begin(dispatcher: Dispatcher, due_at: int = 10_000, task: str = "work") -> int:
-    """A job claimed at 10.0 by the store's clock, which is 100.0 here, and given to the lane; its seq."""
+    """A job claimed at 10.0 by the store's clock, which is 100.0 here, and given to the executor; its seq."""
     claim = Claim("job", 7, task, "default", b"", 0, 0, 0, None, None, None, 10_000, due_at)
     dispatcher.claimed([claim], 100.0)
     [(_, [entry])] = dispatcher.assign(100.0)
@@ -87,20 +87,20 @@ def test_an_attempt_that_died_with_its_process_ran_until_then(
 ) -> None:
     seq = begin(dispatcher, due_at=9_000)
 
-    death = Death(KILLED, seq, 0, timed_out=seq if timed_out else 0, started=100.5)
-    dispatcher.lose_lane(1, death, 103.0)
+    death = Exit(KILLED, seq, 0, timed_out=seq if timed_out else 0, started=100.5)
+    dispatcher.lose_executor(1, death, 103.0)
 
     [tally] = tallied(dispatcher)
     assert (tally.failed, tally.total_run, tally.total_wait, tally.peak_memory) == (1, 2.5, 1.5, 0)
 
 
-@pytest.mark.parametrize("death", [Death(KILLED, 1, 0, ours=True, started=100.0), Death(KILLED, 0, 1)])
+@pytest.mark.parametrize("death", [Exit(KILLED, 1, 0, ours=True, started=100.0), Exit(KILLED, 0, 1)])
 def test_an_attempt_broken_off_by_us_or_whose_result_was_lost_does_not_count(
-    dispatcher: Dispatcher, death: Death
+    dispatcher: Dispatcher, death: Exit
 ) -> None:
     assert begin(dispatcher) == 1
 
-    dispatcher.lose_lane(1, death, 101.0)
+    dispatcher.lose_executor(1, death, 101.0)
 
     assert tallied(dispatcher) == []
 

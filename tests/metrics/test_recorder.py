@@ -10,7 +10,7 @@ import pytest
 
 from conftest import WaitUntil
 from taskito.worker.store import metrics as recording
-from taskito.worker.store.metrics import INTERVAL, PATIENCE, Recorder
+from taskito.worker.store.metrics import INTERVAL, PATIENCE, MetricsRecorder
 from taskito_core.errors import StorageUnavailable
 from taskito_core.metrics import Tallies, Tally
 
@@ -52,7 +52,7 @@ class Scene:
     def __init__(self) -> None:
         self.sink = Sink()
         self.tallies = Tallies()
-        self.recorder = Recorder(self.sink, self.tallies)
+        self.recorder = MetricsRecorder(self.sink, self.tallies)
         self.recorder.start()
 
     def attempt(self, task: str = "task") -> None:

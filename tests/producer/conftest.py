@@ -8,7 +8,7 @@ import pytest
 
 from taskito import Queue
 from taskito.worker.child.runner import Runner
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, unpack_error
 from taskito_core.job import ErrorInfo, ErrorKind, Outcome
@@ -42,7 +42,7 @@ class HandWorker:
         outcomes: list[Outcome] = []
         for claim in claims:
             policy: TaskPolicy = self.queue.tasks[claim.task_name].policy
-            entry = Entry(len(outcomes) + 1, claim, policy, claimed=0.0, work=0.0)
+            entry = InFlight(len(outcomes) + 1, claim, policy, claimed=0.0, work=0.0)
             kind, body = self.runner.run(entry.message())
             if crash:
                 ended: Crashed | Returned | Raised = Crashed(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "it died"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from taskito.client.load_app import AppLoadError, load_app, report
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.client.load_app import AppLoadError, load_app, manifest_of
+from taskito.worker.ipc.app_manifest import AppManifest
 
 APP = """
 from taskito import Queue
@@ -88,7 +88,7 @@ def test_the_report_says_all_that_a_supervisor_needs(directory: Path) -> None:
     thread = threading.Thread(target=done.wait, name="left-running")
     thread.start()
 
-    told = report(queue, "shop_app:queue")
+    told = manifest_of(queue, "shop_app:queue")
 
     done.set()
     thread.join()
@@ -106,4 +106,4 @@ def test_the_report_says_all_that_a_supervisor_needs(directory: Path) -> None:
         4.0,
         1,
     )
-    assert AppReport.from_json(told.to_json()) == told
+    assert AppManifest.from_json(told.to_json()) == told

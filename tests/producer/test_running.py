@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,17 +88,20 @@ def test_every_worker_of_the_queue_is_asked_to_stop(tmp_path: Path) -> None:
     class Worker:
         asked = 0
 
+        def __init__(self, *steps: Callable[[], None]) -> None:
+            self.steps = steps
+
         def run(self) -> None:
-            raise NotImplementedError
+            for step in self.steps:
+                step()
 
         def request_shutdown(self) -> None:
             self.asked += 1
 
-    queue, one, two = Queue(tmp_path / "x.db"), Worker(), Worker()
-    queue._attach_worker(one)
-    queue._attach_worker(two)
-    queue.request_shutdown()
-    queue._detach_worker(one)
+    queue = Queue(tmp_path / "x.db")
+    one = Worker(queue.request_shutdown)
+    two = Worker(lambda: queue._run_attached(one), queue.request_shutdown)
+    queue._run_attached(two)
     queue.request_shutdown()
 
     assert (one.asked, two.asked) == (1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskito.worker.dispatch.dispatcher import MAX_FRAME_SIZE, Dispatcher
-from taskito.worker.dispatch.inflight import Death
+from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.wire import MAX_MESSAGE, pack_jobs
 from taskito_core.job import ErrorInfo, ErrorKind
 from tests.worker.test_dispatcher import claim, learn_fast, policy, returned, sent
@@ -20,7 +20,7 @@ def dispatcher() -> Dispatcher:
 
 def test_many_large_payloads_of_a_fast_task_never_make_a_message_too_large_to_send(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(n, payload=bytes(16 * MIB)) for n in range(8)], 0.0)
 
     [(_, frame)] = dispatcher.assign(0.0)
@@ -30,7 +30,7 @@ def test_many_large_payloads_of_a_fast_task_never_make_a_message_too_large_to_se
 
 def test_a_payload_larger_than_a_frame_travels_alone(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(1, payload=bytes(MAX_FRAME_SIZE + 1)), claim(2)], 0.0)
 
     [(_, frame)] = dispatcher.assign(0.0)
@@ -40,14 +40,14 @@ def test_a_payload_larger_than_a_frame_travels_alone(dispatcher):
 
 def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_another_worker(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.open_lane(1, None, 0.0)
-    dispatcher.open_lane(2, None, 0.0)
+    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.open_executor(2, None, 0.0)
     dispatcher.claimed([claim(n) for n in range(6)], 0.0)
     running = sent(dispatcher)[1][0]
-    killed = Death(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), running, 0, ours=True)
+    killed = Exit(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), running, 0, ours=True)
 
-    assert dispatcher.disown({"job0", "job1", "job2"}) == [1]
-    dispatcher.lose_lane(1, killed, 0.1)
+    assert dispatcher.revoke({"job0", "job1", "job2"}) == [1]
+    dispatcher.lose_executor(1, killed, 0.1)
 
     assert sent(dispatcher, 0.1) == {}
     # One Release is still to be recorded, which the store will not match; the rest is forgotten.
@@ -55,26 +55,26 @@ def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_an
     assert {job_id for job_id, _ in dispatcher.holding()} == {"job0", "job3", "job4", "job5"}
 
 
-def test_what_was_disowned_and_handed_back_is_forgotten(dispatcher):
+def test_what_was_revoked_and_handed_back_is_forgotten(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     [[_, second]] = sent(dispatcher).values()
 
-    dispatcher.disown({"job2"})
+    dispatcher.revoke({"job2"})
     dispatcher.returned(1, [second])
 
     assert [job_id for job_id, _ in dispatcher.holding()] == ["job1"]
     assert dispatcher.next_stale() == float("inf")
 
 
-def test_a_child_is_worn_out_only_when_its_last_job_has_ended(dispatcher):
-    dispatcher.open_lane(1, 1, 0.0)
+def test_a_child_is_recycled_only_when_its_last_job_has_ended(dispatcher):
+    dispatcher.open_executor(1, 1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     [[seq]] = sent(dispatcher).values()
 
-    assert dispatcher.worn_out() == []
+    assert dispatcher.recycle() == []
     dispatcher.results(1, [returned(seq)], 1.0)
 
-    assert [lane.id for lane in dispatcher.worn_out()] == [1]
-    assert dispatcher.worn_out() == []
+    assert [executor.id for executor in dispatcher.recycle()] == [1]
+    assert dispatcher.recycle() == []

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Death, Entry
+from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
 from taskito_core.job import Claim, Complete, Dead, ErrorInfo, ErrorKind, Release, Retry
@@ -38,7 +38,7 @@ class World:
         self.recorded: dict[str, object] = {}
         self.token = 0
         self.dispatcher = Dispatcher(TASKS, self.random.random)
-        self.children: dict[int, list[Entry]] = {}
+        self.children: dict[int, list[InFlight]] = {}
         self.unheard: dict[int, list[ResultMessage]] = {}
         self.done: dict[int, int] = {}
         self.next_child = 1
@@ -64,7 +64,7 @@ class World:
             )
         self.dispatcher.claimed(claims, self.now)
 
-    def record(self, entry: Entry) -> bool:
+    def record(self, entry: InFlight) -> bool:
         outcome = entry.outcome
         assert outcome is not None
         job_id = outcome.job_id
@@ -86,7 +86,7 @@ class World:
         self.children[self.next_child] = []
         self.unheard[self.next_child] = []
         self.done[self.next_child] = 0
-        self.dispatcher.open_lane(self.next_child, self.random.choice([None, None, 7]), self.now)
+        self.dispatcher.open_executor(self.next_child, self.random.choice([None, None, 7]), self.now)
         self.next_child += 1
 
     def run_some(self, child: int) -> None:
@@ -98,7 +98,7 @@ class World:
             if self.random.random() < 0.5:
                 self.flush(child)
 
-    def result(self, entry: Entry) -> ResultMessage:
+    def result(self, entry: InFlight) -> ResultMessage:
         ran = 0.00002 if entry.claim.task_name == "fast" else 0.05
         if self.random.random() < 0.1:
             error = ErrorInfo(ErrorKind.RAISED, "ValueError", "simulated")
@@ -122,7 +122,7 @@ class World:
         error = ErrorInfo(ErrorKind.CRASH, "SIGKILL", "simulated")
         if self.random.random() < 0.5:
             self.flush(child)  # It had reached the socket.
-        self.dispatcher.lose_lane(child, Death(error, running, self.done[child]), self.now)
+        self.dispatcher.lose_executor(child, Exit(error, running, self.done[child]), self.now)
 
     # the run
 
@@ -130,18 +130,18 @@ class World:
         self.now += self.random.choice([0.0001, 0.001, 0.03, 0.5])
         while len(self.children) < 3:
             self.start_child()
-        for lane, frame in self.dispatcher.assign(self.now):
-            self.children[lane.id].extend(frame)
-        for lane in self.dispatcher.worn_out():
+        for executor, frame in self.dispatcher.assign(self.now):
+            self.children[executor.id].extend(frame)
+        for executor in self.dispatcher.recycle():
             self.start_child()
-            self.dispatcher.close_lane(lane.id)
-        for lane in self.dispatcher.recalls(self.now):
-            self.hand_back(lane.id)
+            self.dispatcher.close_executor(executor.id)
+        for executor in self.dispatcher.recalls(self.now):
+            self.hand_back(executor.id)
         self.dispatcher.return_stale(self.now)
         for child in list(self.children):
             self.run_some(child)
-            lane = self.dispatcher.lanes[child]
-            if self.random.random() < self.faults or (lane.closing and not self.children[child]):
+            executor = self.dispatcher.executors[child]
+            if self.random.random() < self.faults or (executor.closing and not self.children[child]):
                 self.kill(child)
             elif self.random.random() < 0.7:
                 self.flush(child)

@@ -11,17 +11,17 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage
-from taskito.worker.store.admission import Gatekeeper
-from taskito.worker.store.client import RETRY_LAST, StoreDesk
+from taskito.worker.store.admission import AdmissionControl
+from taskito.worker.store.client import RETRY_LAST, StoreClient
 from taskito.worker.store.cron import Schedules
 from taskito.worker.store.errands import Errands
 from taskito.worker.store.lease import BEAT_INTERVAL
-from taskito.worker.store.liveness import Neighbours
-from taskito.worker.store.rounds import INTERVALS, Round
+from taskito.worker.store.liveness import PeerLifelines
 from taskito.worker.store.thread import Answer
+from taskito.worker.store.timers import INTERVALS, Upkeep
 from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import JobStatus, Outcome
@@ -97,12 +97,12 @@ class Scene:
         self.heard: list[tuple[str, str]] = []
         plugins = Plugins()
         plugins.register(Listener(self.heard), "listener")
-        gatekeeper = Gatekeeper(tasks, None, None)
-        errands = Errands(self.storage, plugins, gatekeeper, Schedules("app:queue", (), gatekeeper.guarded))
-        self.desk = StoreDesk(
+        admission = AdmissionControl(tasks, None, None)
+        errands = Errands(self.storage, plugins, admission, Schedules("app:queue", (), admission.guarded))
+        self.desk = StoreClient(
             self.storage, worker, self.dispatcher, errands, self.answers.put, lambda: None,
-            Neighbours(self.selector, lambda: None), lambda lanes: None,
-            lambda lane, entry, force: None, lambda notices: None, self.names.append,
+            PeerLifelines(self.selector, lambda: None), lambda executors: None,
+            lambda executor, entry, force: None, lambda events: None, self.names.append,
         )  # fmt: skip
         self.desk.start()
 
@@ -115,8 +115,8 @@ class Scene:
         self.desk.answer(answer, self.now)
         return answer.name
 
-    def end(self, entries: Sequence[Entry]) -> None:
-        """The only lane reports that these jobs returned."""
+    def end(self, entries: Sequence[InFlight]) -> None:
+        """The only executor reports that these jobs returned."""
         done = [ResultMessage(entry.seq, ResultKind.RETURNED, self.now, 0.1, b"") for entry in entries]
         self.dispatcher.results(1, done, self.now)
 
@@ -138,14 +138,14 @@ def scene() -> Iterator[Scene]:
 
 
 def test_a_worker_at_rest_asks_for_nothing_until_its_next_beat(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
 
-    assert scene.settle() == ["register", "heartbeat", *Round, "exchange"]
+    assert scene.settle() == ["register", "heartbeat", *Upkeep, "exchange"]
     assert scene.desk.next_deadline() == scene.now + min(BEAT_INTERVAL, *INTERVALS.values())
 
 
 def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_beat(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
     scene.now += 1.0
     scene.storage.losing.append("exchange")
@@ -155,7 +155,7 @@ def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_
     assert scene.now < scene.desk.next_deadline() <= scene.now + RETRY_LAST
     scene.now = scene.desk.next_deadline()
     # And slots may have passed while the store was away.
-    assert scene.settle() == ["exchange", Round.FIRE]
+    assert scene.settle() == ["exchange", Upkeep.FIRE]
 
 
 @pytest.mark.parametrize("name", ["register", "listen"])
@@ -173,18 +173,18 @@ def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, nam
 
 
 def test_upkeep_goes_on_under_load_too(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
-    scene.now += INTERVALS[Round.PRUNE]
+    scene.now += INTERVALS[Upkeep.PRUNE]
     scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
     scene.desk.woken(scene.now)
 
     first, *rounds, last = [scene.turn() for _ in range(5)]
-    assert (first, sorted(rounds), last) == ("heartbeat", sorted(Round), "exchange")
+    assert (first, sorted(rounds), last) == ("heartbeat", sorted(Upkeep), "exchange")
 
 
 def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.storage.enqueue([make_job(task_name="work")])
     scene.settle()
     [(_, entries)] = scene.dispatcher.assign(scene.now)
@@ -202,7 +202,7 @@ def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop
 
 
 def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
 
     [job] = scene.storage.enqueue([make_job(task_name="work")])
@@ -213,7 +213,7 @@ def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
 
 
 def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
     more = scene.dispatcher.want() + 1
     jobs = scene.storage.enqueue([make_job(task_name="work") for _ in range(more)])
@@ -227,7 +227,7 @@ def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene
 
 
 def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):
-    scene.dispatcher.open_lane(1, None, scene.now)
+    scene.dispatcher.open_executor(1, None, scene.now)
     scene.settle()
     [job] = scene.storage.enqueue([make_job(task_name="work")])
     answer = scene.answers.get(timeout=20)

@@ -7,7 +7,7 @@ import pytest
 from taskito.worker.dispatch.dispatcher import FRESH, Dispatcher
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_delay
-from taskito.worker.store.outbox import MAX_BATCH, Batches
+from taskito.worker.store.outbox import MAX_BATCH, Outbox
 from taskito_core.job import Cancelled, Claim, Complete, Release
 from taskito_core.limits import RateLimit
 from taskito_core.retry import RetryPolicy
@@ -31,7 +31,7 @@ def dispatcher() -> Dispatcher:
 
 
 def run_one(dispatcher: Dispatcher, kind: ResultKind, body: bytes = b"") -> object:
-    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     [(_, [entry])] = dispatcher.assign(0.0)
     dispatcher.results(1, [result(entry.seq, kind, body)], 0.1)
@@ -50,12 +50,12 @@ def test_a_job_that_gave_way_is_cancelled_with_the_reason(dispatcher):
     assert outcome.error == "enough"
 
 
-def test_jobs_asked_to_cancel_go_back_unless_a_lane_holds_them(dispatcher):
-    dispatcher.open_lane(1, None, 0.0)
+def test_jobs_asked_to_cancel_go_back_unless_an_executor_holds_them(dispatcher):
+    dispatcher.open_executor(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2), claim(3)], 0.0)
-    [(lane, [held])] = dispatcher.assign(0.0)
+    [(executor, [held])] = dispatcher.assign(0.0)
 
-    assert dispatcher.give_up({"job1", "job2"}) == [(lane, held)]
+    assert dispatcher.give_up({"job1", "job2"}) == [(executor, held)]
 
     assert [entry.outcome for entry in dispatcher.take_outbox()] == [Release("job2", 102)]
 
@@ -69,8 +69,8 @@ def test_claims_that_are_not_allowed_to_start_move_to_the_lane_of_their_task(dis
 def test_jobs_with_a_token_begin_before_others_and_in_their_order(dispatcher):
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.claimed([claim(2, "limited"), claim(3, "limited")], 0.0)
-    for lane_id in (1, 2, 3):
-        dispatcher.open_lane(lane_id, None, 0.0)
+    for executor_id in (1, 2, 3):
+        dispatcher.open_executor(executor_id, None, 0.0)
 
     order = [entry.claim.id for _, frame in dispatcher.assign(0.0) for entry in frame]
 
@@ -79,7 +79,7 @@ def test_jobs_with_a_token_begin_before_others_and_in_their_order(dispatcher):
 
 def test_a_token_that_waited_longer_than_a_refill_is_given_up_with_its_claim(dispatcher):
     dispatcher.claimed([claim(1, "limited")], 0.0)
-    dispatcher.open_lane(1, None, 0.0)
+    dispatcher.open_executor(1, None, 0.0)
 
     assert dispatcher.assign(0.1 + FRESH) == []
 
@@ -87,13 +87,13 @@ def test_a_token_that_waited_longer_than_a_refill_is_given_up_with_its_claim(dis
 
 
 def test_an_outcome_that_the_task_recorded_itself_travels_alone(dispatcher):
-    dispatcher.open_lane(1, None, 0.0)
-    dispatcher.open_lane(2, None, 0.0)
+    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.open_executor(2, None, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
-    for lane, [entry] in dispatcher.assign(0.0):
+    for executor, [entry] in dispatcher.assign(0.0):
         kind = ResultKind.RECORDED if entry.claim.id == "job1" else ResultKind.RETURNED
-        dispatcher.results(lane.id, [result(entry.seq, kind, b"value")], 0.1)
-    batches = Batches(dispatcher)
+        dispatcher.results(executor.id, [result(entry.seq, kind, b"value")], 0.1)
+    batches = Outbox(dispatcher)
 
     together, alone = batches.take()
     apart, is_alone = batches.take()
@@ -107,7 +107,7 @@ def test_an_outcome_that_the_task_recorded_itself_travels_alone(dispatcher):
 def test_a_batch_has_a_bound_and_the_rest_waits(dispatcher):
     dispatcher.drain()
     dispatcher.claimed([claim(n) for n in range(MAX_BATCH + 3)], 0.0)
-    batches = Batches(dispatcher)
+    batches = Outbox(dispatcher)
 
     assert len(batches.take()[0]) == MAX_BATCH
     assert len(batches.take()[0]) == 3

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from taskito.worker.children.backoff import BootBackoff
+from taskito.worker.children.spawner import BootBackoff
 from taskito.worker.dispatch.pace import FLOOR, UNKNOWN, Pace
 from taskito.worker.store.lease import BEAT_INTERVAL, LEASE, PeerWatch
 from taskito.worker.supervisor.shutdown import Phase, Shutdown

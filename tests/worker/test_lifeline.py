@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from taskito.worker.store.liveness import Lifeline, Neighbours, runtime_directory
+from taskito.worker.store.liveness import Lifeline, PeerLifelines, runtime_directory
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +24,10 @@ def selector() -> Iterator[selectors.BaseSelector]:
 
 
 @pytest.fixture
-def neighbours(selector: selectors.BaseSelector) -> Iterator[Neighbours]:
-    neighbours = Neighbours(selector, lambda: None)
-    yield neighbours
-    neighbours.close()
+def peers_here(selector: selectors.BaseSelector) -> Iterator[PeerLifelines]:
+    peers_here = PeerLifelines(selector, lambda: None)
+    yield peers_here
+    peers_here.close()
 
 
 def turn(selector: selectors.BaseSelector) -> None:
@@ -35,29 +35,29 @@ def turn(selector: selectors.BaseSelector) -> None:
         key.data(mask)
 
 
-def test_a_worker_whose_processes_are_gone_is_known_at_once(selector, neighbours):
+def test_a_worker_whose_processes_are_gone_is_known_at_once(selector, peers_here):
     line = Lifeline("peer")
-    assert neighbours.watch({"peer"}) == frozenset()
+    assert peers_here.watch({"peer"}) == frozenset()
 
     line.close()
     turn(selector)
 
-    assert neighbours.watch({"peer"}) == {"peer"}
+    assert peers_here.watch({"peer"}) == {"peer"}
 
 
-def test_an_end_that_is_reported_after_the_peer_was_dropped_is_nothing(selector, neighbours):
+def test_an_end_that_is_reported_after_the_peer_was_dropped_is_nothing(selector, peers_here):
     line = Lifeline("peer")
-    neighbours.watch({"peer"})
+    peers_here.watch({"peer"})
     line.close()
     [(key, mask)] = selector.select(0)
 
-    neighbours.watch(set())  # The store's answer came in the same turn, and was taken in first.
+    peers_here.watch(set())  # The store's answer came in the same turn, and was taken in first.
     key.data(mask)
 
-    assert neighbours.watch(set()) == frozenset()
+    assert peers_here.watch(set()) == frozenset()
 
 
-def test_a_worker_goes_on_when_its_lifeline_was_removed(neighbours):
+def test_a_worker_goes_on_when_its_lifeline_was_removed(peers_here):
     line = Lifeline("slow")
     for left in runtime_directory().iterdir():
         left.unlink()
@@ -67,28 +67,28 @@ def test_a_worker_goes_on_when_its_lifeline_was_removed(neighbours):
     line.close()
 
 
-def test_burying_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, neighbours):
+def test_burying_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, peers_here):
     line = Lifeline("stopped")
-    neighbours.watch({"stopped"})
+    peers_here.watch({"stopped"})
 
-    neighbours.bury("stopped")
+    peers_here.bury("stopped")
     line.rename("anew")
-    assert neighbours.watch({"anew"}) == frozenset()
+    assert peers_here.watch({"anew"}) == frozenset()
     line.close()
     turn(selector)
 
-    assert neighbours.watch({"anew"}) == {"anew"}
+    assert peers_here.watch({"anew"}) == {"anew"}
 
 
-def test_burying_a_worker_that_is_gone_removes_what_it_left(selector, neighbours):
+def test_burying_a_worker_that_is_gone_removes_what_it_left(selector, peers_here):
     line = Lifeline("killed")
-    neighbours.watch({"killed"})
+    peers_here.watch({"killed"})
     path = next(runtime_directory().iterdir())
     os.close(line.fd)  # As the kernel does for a killed process: the name stays.
     turn(selector)
     assert path.exists()
 
-    neighbours.bury("killed")
+    peers_here.bury("killed")
 
     assert not path.exists()
 

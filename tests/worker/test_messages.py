@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import taskito
 import taskito_core
 from taskito.worker.children.child_handle import _of_the_task
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.store.failures import MOST_LINES, log_failures
 from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, ErrorInfo, ErrorKind, Retry
@@ -19,7 +20,7 @@ POLICY = TaskPolicy("work", "default", RetryPolicy(), 0.0)
 
 def entry(outcome, retry_count=0):
     claim = Claim("job1", 7, "work", "default", b"", retry_count, 0, 0, None, None, None, 0, 0)
-    made = Entry(1, claim, POLICY, 0.0, 0.0)
+    made = InFlight(1, claim, POLICY, 0.0, 0.0)
     made.outcome = outcome
     return made
 
@@ -49,7 +50,7 @@ def test_a_flood_of_failures_is_counted(caplog):
 
 
 def test_a_stack_shows_the_tasks_frames_and_not_the_workers():
-    ours = Path(taskito_core.__file__).parent
+    ours, core = Path(taskito.__file__).parent, Path(taskito_core.__file__).parent
     text = f"""Thread 0x1 (most recent call first):
   File "{ours}/worker/child.py", line 1 in _answer
   File "/usr/lib/python3/threading.py", line 9 in run
@@ -59,6 +60,7 @@ Thread 0x2 (most recent call first):
 
 Current thread 0x3 (most recent call first):
   File "/app/tasks.py", line 5 in slow
+  File "{core}/hookspecs.py", line 4 in taskito_run_job
   File "{ours}/worker/run.py", line 2 in run
   File "<frozen runpy>", line 88 in _run_code
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from taskito import Queue
-from taskito.client.load_app import report
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.client.load_app import manifest_of
+from taskito.worker.ipc.app_manifest import AppManifest
 
 
 @pytest.mark.parametrize("plugins", [None, ("sqlite",)])
@@ -17,10 +17,10 @@ def test_a_report_arrives_as_it_was_sent_with_the_plugins_that_the_app_chose(tmp
     @queue.task(retry_delays=[1, 2], timeout=5)
     def work() -> None: ...
 
-    sent = report(queue, "app:queue")
+    sent = manifest_of(queue, "app:queue")
 
     assert sent.plugins == plugins
-    assert AppReport.from_json(sent.to_json()) == sent
+    assert AppManifest.from_json(sent.to_json()) == sent
 
 
 def test_a_periodic_task_arrives_as_it_was_declared(tmp_path):
@@ -38,10 +38,10 @@ def test_a_periodic_task_arrives_as_it_was_declared(tmp_path):
     )
     def bill(data: bytes) -> None: ...
 
-    sent = report(queue, "app:queue")
+    sent = manifest_of(queue, "app:queue")
     [entry] = sent.periodic
 
     assert (entry.name, entry.cron, entry.timezone) == ("billing ✓", "0 3 1 * *", "Europe/Berlin")
     assert (entry.app, entry.catch_up, entry.queue) == ("app:queue", "all", "mail")
     assert (entry.priority, entry.result_ttl) == (-3, 60)
-    assert AppReport.from_json(sent.to_json()).periodic == (entry,)
+    assert AppManifest.from_json(sent.to_json()).periodic == (entry,)

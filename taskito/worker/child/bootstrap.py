@@ -18,14 +18,11 @@ import stat
 import sys
 from collections.abc import Collection, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from taskito.worker.child import output
+from taskito.worker.child.app import App, LoadApp
 from taskito.worker.ipc import platform
-from taskito.worker.ipc.app_manifest import AppReport
-
-if TYPE_CHECKING:
-    from taskito.client.queue import Queue
+from taskito.worker.ipc.app_manifest import AppManifest
 
 log = logging.getLogger("taskito.worker")
 
@@ -65,15 +62,12 @@ def _nothing(signum: int, frame: FrameType | None) -> None:
     pass
 
 
-def load_and_report(app: str) -> tuple[Queue, AppReport]:
+def import_app(name: str, load: LoadApp) -> tuple[App, AppManifest]:
     """Import the app. Raises ConfigError for a wrong name, and whatever the app's own code raises."""
-    from taskito.client.load_app import load_app, report
-
     # Descriptors and options of ours are no business of an app that looks at its command line.
     sys.argv = [sys.argv[0]]
     output.stand_in()
-    queue = load_app(app)
-    return queue, report(queue, app)
+    return load(name)
 
 
 def unshareable_descriptors(known: Collection[int]) -> dict[int, str]:

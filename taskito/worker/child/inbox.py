@@ -16,8 +16,8 @@ import threading
 from collections import deque
 
 from taskito.worker.ipc.wire import (
-    Inbox,
     JobMessage,
+    MessageParser,
     MessageType,
     WireError,
     pack,
@@ -34,17 +34,17 @@ class SupervisorGone(Exception):
     """The other end of the socket is closed: nobody is left to run jobs for."""
 
 
-class Custody:
+class Inbox:
     """One child's end of the data socket. Jobs in, results and handed-back jobs out."""
 
     def __init__(self, data: socket.socket) -> None:
         data.setblocking(True)
         self._data = data
-        self._inbox = Inbox()
+        self._parser = MessageParser()
         self._waiting: deque[JobMessage] = deque()
         self._finished: deque[bytes] = deque()
         #: Bodies of NOTIFY messages, for the main thread.
-        self.notices: deque[bytes] = deque()
+        self.failure_events: deque[bytes] = deque()
         #: No more of them will come.
         self.dismissed = False
         self._reading = threading.Lock()
@@ -172,14 +172,14 @@ class Custody:
             return False
         if not data:
             raise SupervisorGone
-        for kind, body in self._inbox.feed(data):
+        for kind, body in self._parser.feed(data):
             match kind:
                 case MessageType.JOBS:
                     jobs = list(unpack_jobs(body))
                     self.frame_size = len(jobs)
                     self._waiting.extend(jobs)
                 case MessageType.NOTIFY:
-                    self.notices.append(body)
+                    self.failure_events.append(body)
                 case MessageType.DISMISS:
                     self.dismissed = True
                 case _:

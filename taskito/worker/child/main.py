@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Sequence
 from time import monotonic
@@ -28,7 +27,7 @@ from taskito.running_job.job_log import Fields
 from taskito.worker.child import bootstrap
 from taskito.worker.child.exit import as_a_copy, at_once, in_good_order
 from taskito.worker.child.failures import boot_failure
-from taskito.worker.child.inbox import Custody, SupervisorGone
+from taskito.worker.child.inbox import Inbox, SupervisorGone
 from taskito.worker.child.interrupts import Interrupts
 from taskito.worker.child.runner import Runner
 from taskito.worker.ipc import platform
@@ -38,11 +37,12 @@ from taskito.worker.ipc.argv import (
     EXIT_SUPERVISOR_GONE,
     parse_child,
 )
-from taskito.worker.ipc.failure_events import unpack_notice
+from taskito.worker.ipc.child_options import ChildOptions
+from taskito.worker.ipc.failure_events import unpack_failure_event
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
-    Inbox,
     JobMessage,
+    MessageParser,
     MessageType,
     ResultMessage,
     WireError,
@@ -53,7 +53,7 @@ from taskito.worker.ipc.wire import (
 )
 
 if TYPE_CHECKING:
-    from taskito.client.queue import Queue
+    from taskito.worker.child.app import App, LoadApp
 
 log = logging.getLogger("taskito.worker")
 
@@ -73,7 +73,7 @@ _OURS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGALRM, signal.SI
 
 
 class Endpoints(NamedTuple):
-    """What a child is connected to."""
+    """What a child is connected to, and was told."""
 
     slot: int
     data: socket.socket
@@ -81,18 +81,18 @@ class Endpoints(NamedTuple):
     trace: int  #: descriptor that faulthandler writes to
     slots: SlotTable
     lifeline: int
-    title_prefix: str
+    options: ChildOptions
 
 
 class Child:
     """One child process, from its boot to its end."""
 
-    def __init__(self, queue: Queue, ends: Endpoints) -> None:
-        self._queue = queue
+    def __init__(self, app: App, ends: Endpoints) -> None:
+        self._app = app
         self._ends = ends
         self._slots, self._slot = ends.slots, ends.slot
-        self._custody = Custody(ends.data)
-        self._runner = Runner(queue)
+        self._inbox = Inbox(ends.data)
+        self._runner = Runner(app)
         self._interrupts = Interrupts(ends.slots, ends.slot, self._runner.interrupt)
         self._control_writing = threading.Lock()
         self._done = 0
@@ -108,7 +108,7 @@ class Child:
         """Boot, run jobs until told to end, exit. Called with all signals blocked; HELLO was sent."""
         self._stand()
         try:
-            self._queue.plugins.hook.taskito_child_started()
+            self._app.plugins.hook.taskito_child_started()
         except BaseException as exc:
             self.say(MessageType.FAILED, boot_failure(exc))
             at_once(EXIT_BOOT_FAILED)
@@ -119,7 +119,7 @@ class Child:
             at_once(EXIT_SUPERVISOR_GONE)
         except (OSError, WireError) as exc:
             self._break_off(exc)
-        in_good_order(self._queue, self._runner)
+        in_good_order(self._app, self._runner)
 
     def say(self, kind: MessageType, body: bytes = b"") -> None:
         """One message on the control socket."""
@@ -131,7 +131,7 @@ class Child:
     def note(self, seq: int, note: Fields) -> None:
         if self._alien:
             raise RuntimeError("only the process that runs a job can speak for it, not one that it forked")
-        self._custody.say(pack_note(seq, note))
+        self._inbox.say(pack_note(seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
         return self._slots.cancel_seq(self._slot) == seq
@@ -158,7 +158,7 @@ class Child:
         bootstrap.unblock_signals()
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
-        self._custody.drain()
+        self._inbox.drain()
 
     def _before_fork(self) -> None:
         """Keep signals pending across a task's fork: one to the new process must not meet our handlers."""
@@ -183,7 +183,7 @@ class Child:
         faulthandler.unregister(signal.SIGUSR1)
         faulthandler.disable()
         ends = self._ends
-        for fd in (ends.control.fileno(), ends.trace, ends.lifeline, *self._custody.descriptors()):
+        for fd in (ends.control.fileno(), ends.trace, ends.lifeline, *self._inbox.descriptors()):
             with contextlib.suppress(OSError):
                 os.close(fd)
         with contextlib.suppress(OSError):
@@ -193,42 +193,42 @@ class Child:
 
     def _serve(self) -> None:
         """Take a job, run it, and again; with nothing to take, send what is finished and wait."""
-        custody, took = self._custody, self._took
-        while not custody.draining:
-            if custody.notices:
+        inbox, took = self._inbox, self._took
+        while not inbox.draining:
+            if inbox.failure_events:
                 self._run_hooks()
-            job = custody.take()
+            job = inbox.take()
             if job is None:
-                custody.flush()
+                inbox.flush()
                 self._set_title("idle")
-                custody.wait()
+                inbox.wait()
                 continue
             slow = took.get(job.task_name, _SLOW) >= _SLOW
             if slow:
-                custody.flush()
-                if custody.frame_size == 1:
+                inbox.flush()
+                if inbox.frame_size == 1:
                     self._set_title(job.task_name)
             self._run(job, slow or self._done % _SAMPLED == 0)
-        custody.hand_back()
+        inbox.hand_back()
         self._run_hooks()
         if self._runner.hears_failures:
             self._await_dismissal()
 
     def _await_dismissal(self) -> None:
         """Stay for the hooks of failures that are being recorded, which no other child may be left to run."""
-        custody = self._custody
+        inbox = self._inbox
         # A SIGTERM may have been for all processes of the worker, and DRAIN be on its way; or for us alone.
         alone_at = monotonic() + _ALONE
-        while not custody.dismissed and (self._told_to_drain or monotonic() < alone_at):
-            custody.linger(_GLANCE)
+        while not inbox.dismissed and (self._told_to_drain or monotonic() < alone_at):
+            inbox.linger(_GLANCE)
             self._run_hooks()
 
     def _run_hooks(self) -> None:
         """Tell the app's hooks of the failed attempts that this child was chosen to tell."""
-        custody = self._custody
-        custody.flush()  # Results must not wait for what hooks may take.
-        while custody.notices:
-            self._runner.notify(unpack_notice(custody.notices.popleft()))
+        inbox = self._inbox
+        inbox.flush()  # Results must not wait for what hooks may take.
+        while inbox.failure_events:
+            self._runner.notify(unpack_failure_event(inbox.failure_events.popleft()))
             if self._alien:
                 at_once(0)  # A hook forked, and its copy came back here instead of exiting.
 
@@ -251,38 +251,38 @@ class Child:
         self._interrupts.repair()
         self._last = (seq, started)
         self._took[job.task_name] = ran = ended - started
-        custody = self._custody
-        if not custody.unsent:
+        inbox = self._inbox
+        if not inbox.unsent:
             self._oldest = ended
-        custody.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
+        inbox.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
         if ended - self._oldest >= _RESULT_AGE:
-            custody.flush()
+            inbox.flush()
 
     def _set_title(self, what: str) -> None:
         if what != self._title:
             self._title = what
-            setproctitle(f"{self._ends.title_prefix}: child[{self._slot}] {what}")
+            setproctitle(f"taskito: child[{self._slot}] {what}")
 
     # ---- control thread ----
 
     def _answer(self) -> None:
         """Heed the control socket and the alarm until the process ends."""
-        control, custody = self._ends.control, self._custody
-        inbox = Inbox()
+        control, inbox = self._ends.control, self._inbox
+        parser = MessageParser()
         poll = select.poll()
         poll.register(control, select.POLLIN)
-        poll.register(custody.alarm, select.POLLIN)
+        poll.register(inbox.alarm, select.POLLIN)
         try:
             while True:
                 for fd, _ in poll.poll():
-                    if custody.rings(fd):
+                    if inbox.rings(fd):
                         poll.unregister(fd)
-                        custody.hand_back()
+                        inbox.hand_back()
                         continue
                     data = control.recv(4096)
                     if not data:
                         raise SupervisorGone
-                    for kind, _body in inbox.feed(data):
+                    for kind, _body in parser.feed(data):
                         self._heed(kind)
         except SupervisorGone:
             at_once(EXIT_SUPERVISOR_GONE)
@@ -292,10 +292,10 @@ class Child:
     def _heed(self, kind: MessageType) -> None:
         match kind:
             case MessageType.RECALL:
-                self._custody.hand_back()
+                self._inbox.hand_back()
             case MessageType.DRAIN:
                 self._told_to_drain = True
-                self._custody.drain()
+                self._inbox.drain()
             case _:
                 raise WireError(f"an unexpected {kind.name} on the control socket")
 
@@ -306,14 +306,14 @@ class Child:
         if isinstance(exc, OSError) and exc.errno in (errno.EPIPE, errno.ECONNRESET):
             at_once(EXIT_SUPERVISOR_GONE)
         seq, started = self._last
-        if seq and self._custody.unsent and not self._slots.running_seq(self._slot):
+        if seq and self._inbox.unsent and not self._slots.running_seq(self._slot):
             # The last job did it: let it be found as the one this process died of.
             self._slots.end(self._slot, self._done - 1)
             self._slots.begin(self._slot, seq, started)
         at_once(EXIT_CHANNEL_BROKEN, f"taskito: cannot talk to the supervisor any more: {exc!r}\n")
 
 
-def main(argv: Sequence[str]) -> NoReturn:
+def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     """A spawned child: a fresh interpreter, which imports the app itself. Signals are blocked so far."""
     arguments = parse_child(argv)
     for fd in (arguments.data, arguments.control, arguments.trace, arguments.slots, arguments.lifeline):
@@ -329,8 +329,8 @@ def main(argv: Sequence[str]) -> NoReturn:
     control.setblocking(True)
     control.sendall(pack_hello(os.getpid()))
     try:
-        configure(arguments.log_level, arguments.log_format)
-        queue, report = bootstrap.load_and_report(arguments.app)
+        configure(arguments.options.log_level, arguments.options.log_format)
+        app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:
         control.sendall(pack(MessageType.FAILED, boot_failure(exc)))
         at_once(EXIT_BOOT_FAILED)
@@ -343,10 +343,6 @@ def main(argv: Sequence[str]) -> NoReturn:
         trace=arguments.trace,
         slots=SlotTable(arguments.slots, arguments.slot_count),
         lifeline=arguments.lifeline,
-        title_prefix=arguments.title_prefix,
+        options=arguments.options,
     )
-    Child(queue, ends).main(report.to_json())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    Child(app, ends).main(report.to_json())

@@ -14,7 +14,7 @@ import os
 import signal
 from pathlib import Path
 
-from taskito.worker.children.child_handle import Child
+from taskito.worker.children.child_handle import ChildHandle
 from taskito.worker.ipc.slots import SlotTable
 
 log = logging.getLogger("taskito.worker")
@@ -28,7 +28,7 @@ STOP_TIME = 0.1
 class HardKill:
     """The steps, driven by time and by SIGCHLD."""
 
-    def __init__(self, child: Child, slots: SlotTable, seq: int, now: float) -> None:
+    def __init__(self, child: ChildHandle, slots: SlotTable, seq: int, now: float) -> None:
         self._child = child
         self._slots = slots
         self._seq = seq

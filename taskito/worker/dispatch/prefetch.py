@@ -6,22 +6,22 @@ import itertools
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from taskito.worker.dispatch.inflight import NEVER, Entry
+from taskito.worker.dispatch.inflight import NEVER, InFlight
 from taskito.worker.dispatch.pace import Pace
 
 
-class Buffer:
+class PrefetchBuffer:
     """Entries between the store and the children. ``work`` of each is what it is expected to take."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self.entries: deque[Entry] = deque()  #: whoever takes some from the front says so to ``took``
+        self.entries: deque[InFlight] = deque()  #: whoever takes some from the front says so to ``took``
         self.work = 0.0  #: expected seconds of all of them
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def extend(self, entries: Sequence[Entry]) -> None:
+    def extend(self, entries: Sequence[InFlight]) -> None:
         """Behind all others, in this order."""
         expected = self._pace.expected
         for entry in entries:
@@ -29,7 +29,7 @@ class Buffer:
             self.work += entry.work
         self.entries.extend(entries)
 
-    def to_front(self, entries: Sequence[Entry]) -> None:
+    def to_front(self, entries: Sequence[InFlight]) -> None:
         """Before all others, in this order."""
         for entry in reversed(entries):
             entry.work = self._pace.expected(entry.claim.task_name)
@@ -41,7 +41,7 @@ class Buffer:
         # What is added and taken away again leaves a rest in floating point: an empty buffer holds no work.
         self.work = self.work - work if self.entries else 0.0
 
-    def take_older(self, moment: float) -> list[Entry]:
+    def take_older(self, moment: float) -> list[InFlight]:
         """Take out those at the front that were claimed by then."""
         older = list(itertools.takewhile(lambda entry: entry.claimed <= moment, self.entries))
         for _ in older:
@@ -49,7 +49,7 @@ class Buffer:
         self.took(sum(entry.work for entry in older))
         return older
 
-    def remove(self, job_ids: Collection[str]) -> list[Entry]:
+    def remove(self, job_ids: Collection[str]) -> list[InFlight]:
         """Take out the entries of these jobs."""
         removed = [entry for entry in self.entries if entry.claim.id in job_ids]
         for entry in removed:
@@ -57,7 +57,7 @@ class Buffer:
         self.took(sum(entry.work for entry in removed))
         return removed
 
-    def empty(self) -> list[Entry]:
+    def empty(self) -> list[InFlight]:
         """Take out all of them."""
         entries, self.entries = list(self.entries), deque()
         self.work = 0.0

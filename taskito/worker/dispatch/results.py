@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskito.running_job.current_job import CANCEL_ASKED
-from taskito.worker.dispatch.inflight import Death, Entry
+from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, WireError, unpack_delay, unpack_error
 from taskito_core.job import ErrorInfo, ErrorKind
 from taskito_core.retry import Crashed, HandedBack, Lost, Raised, Result, Returned, Snoozed, Stopped
@@ -11,7 +11,7 @@ from taskito_core.retry import Crashed, HandedBack, Lost, Raised, Result, Return
 _UNASKED = ErrorInfo(ErrorKind.RAISED, "WorkerShutdown", "raised by the task: nobody had asked it to stop")
 
 
-def of_message(entry: Entry, message: ResultMessage, stopping: bool) -> Result:
+def of_message(entry: InFlight, message: ResultMessage, stopping: bool) -> Result:
     """How a run ended that its child reported. ``stopping``: running jobs are being interrupted."""
     try:
         match message.kind:
@@ -32,7 +32,7 @@ def of_message(entry: Entry, message: ResultMessage, stopping: bool) -> Result:
         return Crashed(ErrorInfo(ErrorKind.CRASH, "ProtocolError", f"its process sent {exc}"))
 
 
-def of_death(entry: Entry, death: Death) -> Result:
+def of_death(entry: InFlight, death: Exit) -> Result:
     """How the run ended that a child was inside of when it died."""
     if entry.seq == death.timed_out:
         message = f"still running after its timeout of {entry.timeout:g} s; its process was killed"
@@ -41,7 +41,7 @@ def of_death(entry: Entry, death: Death) -> Result:
     return HandedBack() if death.ours else Crashed(death.error)
 
 
-def of_lost_result(death: Death) -> Lost:
+def of_lost_result(death: Exit) -> Lost:
     """A job that ended, and whose result died with its child. Not the job's fault."""
     message = f"the job ended but its result was lost with the process: {death.error.message}"
     return Lost(ErrorInfo(ErrorKind.INTERRUPTED, "ResultLost", message, death.error.traceback))

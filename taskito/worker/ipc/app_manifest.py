@@ -32,7 +32,7 @@ class TaskPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class AppReport:
+class AppManifest:
     """Everything the supervisor needs to know about an app."""
 
     app: str  #: ``module:attribute`` as it was asked for
@@ -53,7 +53,7 @@ class AppReport:
         return json.dumps(dataclasses.asdict(self), default=bytes.hex).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> AppReport:
+    def from_json(cls, text: bytes) -> AppManifest:
         raw = json.loads(text)
         return cls(
             app=raw["app"],

@@ -41,7 +41,7 @@ class MessageType(IntEnum):
     RETURNED = 3  #: seqs of jobs the child has not begun and will not begin
     NOTES = 6  #: what a running job said; see pack_note
     # data socket, supervisor to child
-    NOTIFY = 4  #: tell the app's hooks of a failed attempt, between two jobs; see ``notices``
+    NOTIFY = 4  #: tell the app's hooks of a failed attempt, between two jobs; see ``failure_events``
     DISMISS = 5  #: to a child that drains: no NOTIFY will come any more
     # control socket, supervisor to child
     RECALL = 10  #: write out finished results now and hand back what has not begun
@@ -256,7 +256,7 @@ def unpack_slot_pid(body: bytes) -> tuple[int, int]:
     return slot, pid
 
 
-class Inbox:
+class MessageParser:
     """Bytes in, whole messages out. Keeps the unfinished rest."""
 
     def __init__(self) -> None:

@@ -11,18 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import NEVER, Entry, Lane
-from taskito.worker.ipc.failure_events import Notice, notices_of
-from taskito.worker.store.errands import PRUNE_BATCH, Errands, Visit
-from taskito.worker.store.failures import log_failures
-from taskito.worker.store.identity import TokenMint, new_worker_id
-from taskito.worker.store.job_log import Notebook
-from taskito.worker.store.lease import BEAT_INTERVAL, PeerWatch
-from taskito.worker.store.liveness import Neighbours
-from taskito.worker.store.outbox import Batches
-from taskito.worker.store.rounds import AGAIN_AFTER, Round, Rounds
+from taskito.worker.dispatch.inflight import NEVER, Executor, InFlight
+from taskito.worker.ipc.failure_events import FailureEvent
+from taskito.worker.store.errands import PRUNE_BATCH, Errands, ExchangeResult
+from taskito.worker.store.failures import failure_events_of, log_failures
+from taskito.worker.store.job_log import JobLogBuffer
+from taskito.worker.store.lease import BEAT_INTERVAL, PeerWatch, TokenMint, new_worker_id
+from taskito.worker.store.liveness import PeerLifelines
+from taskito.worker.store.outbox import Outbox
 from taskito.worker.store.thread import Answer, StoreThread
-from taskito.worker.store.timers import Looks
+from taskito.worker.store.timers import AGAIN_AFTER, ClaimTimer, Upkeep, UpkeepTimers
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Complete, Release, Retry
 from taskito_core.storage import Beat, Storage, Want, WorkerInfo
@@ -38,7 +36,7 @@ STRAY_AFTER = BEAT_INTERVAL
 HURRY = 0.1
 
 
-class StoreDesk:
+class StoreClient:
     """The worker's business with the store."""
 
     def __init__(
@@ -49,38 +47,38 @@ class StoreDesk:
         errands: Errands,
         post: Callable[[Answer], None],
         woken: Callable[[], None],
-        neighbours: Neighbours,
-        on_disowned: Callable[[Sequence[int]], None],
-        on_cancelled: Callable[[Lane, Entry, bool], None],
-        on_failed: Callable[[Sequence[Notice]], None],
+        peers_here: PeerLifelines,
+        on_revoked: Callable[[Sequence[int]], None],
+        on_cancelled: Callable[[Executor, InFlight, bool], None],
+        on_failed: Callable[[Sequence[FailureEvent]], None],
         rename: Callable[[str], None],
     ) -> None:
         self.worker = worker
         self._dispatcher = dispatcher
         self._errands = errands
-        self.notebook = Notebook()
-        self._batches = Batches(dispatcher)
-        self._rounds = Rounds()
-        self._errand_of: dict[Round, Callable[[], object]] = {
-            Round.PRUNE: errands.tidy,
-            Round.SWEEP: errands.sweep,
-            Round.FIRE: errands.fire,
+        self.notebook = JobLogBuffer()
+        self._batches = Outbox(dispatcher)
+        self._rounds = UpkeepTimers()
+        self._errand_of: dict[Upkeep, Callable[[], object]] = {
+            Upkeep.PRUNE: errands.tidy,
+            Upkeep.SWEEP: errands.sweep,
+            Upkeep.FIRE: errands.fire,
         }
         self._thread = StoreThread(storage, post, woken, errands.close)
-        self._neighbours = neighbours
-        self._on_disowned = on_disowned
+        self._peers_here = peers_here
+        self._on_revoked = on_revoked
         self._on_cancelled = on_cancelled
         self._on_failed = on_failed  #: attempts that failed and of which the app's hooks are to be told
         self._rename = rename  #: tells the lifeline under which id it is known from now on
         self._tokens = TokenMint()
         self._peers = PeerWatch()
-        self._batch: list[Entry] = []  #: outcomes inside the exchange under way
+        self._batch: list[InFlight] = []  #: outcomes inside the exchange under way
         self._notes: list[Note] = []  #: notes inside the request under way
         self._strays: dict[tuple[str, int], float] = {}
         self._suspects: dict[str, int] = {}
         self._queue_turn = 0
         self._wanted = 0
-        self._looks = Looks()
+        self._looks = ClaimTimer()
         self._beat_at = 0.0
         self._beaten_at = 0.0  #: when the last heartbeat was sent
         self._retry_at = 0.0
@@ -161,7 +159,7 @@ class StoreDesk:
         return max(self._retry_at, due)
 
     def leave(self) -> None:
-        """Nothing is in custody any more: unregister."""
+        """Nothing is in flight any more: unregister."""
         self._leaving = True
 
     def peer_gone(self) -> None:
@@ -235,13 +233,13 @@ class StoreDesk:
             return
         if self.failing_since is not None:
             log.warning("the store answers again after %.1f s", now - self.failing_since)
-            self._rounds.sooner(Round.FIRE, now)  # Slots may have passed meanwhile.
+            self._rounds.sooner(Upkeep.FIRE, now)  # Slots may have passed meanwhile.
         self.failing_since = self.trouble = None
         self._retry_delay = RETRY_FIRST
         match answer.name, answer.value:
             case "register", _:
                 self.registered, self.booting = True, False
-            case "exchange", Visit() as visit:
+            case "exchange", ExchangeResult() as visit:
                 self._visited(visit, now)
                 if unasked and not visit.exchange.claims:
                     self._hurry()  # It rang, and not for a new job.
@@ -249,16 +247,16 @@ class StoreDesk:
                 self._beaten(beat, now)
             case "rescue", list() as rescued:
                 self._rescued(rescued)
-            case Round.PRUNE, int() as pruned:
-                self._rounds.done(Round.PRUNE, now, 0.1 if pruned >= PRUNE_BATCH else None)
-            case Round.SWEEP, Swept() as swept:
+            case Upkeep.PRUNE, int() as pruned:
+                self._rounds.done(Upkeep.PRUNE, now, 0.1 if pruned >= PRUNE_BATCH else None)
+            case Upkeep.SWEEP, Swept() as swept:
                 self._swept(swept, now)
-            case Round.FIRE, float() as pause:
-                self._rounds.done(Round.FIRE, now, pause)
+            case Upkeep.FIRE, float() as pause:
+                self._rounds.done(Upkeep.FIRE, now, pause)
             case "unregister", _:
                 self.left = True
 
-    def _visited(self, visit: Visit, now: float) -> None:
+    def _visited(self, visit: ExchangeResult, now: float) -> None:
         exchange = visit.exchange
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
@@ -267,8 +265,8 @@ class StoreDesk:
         others = [entry for entry in batch if type(entry.outcome) is not Complete]
         if failed := [entry for entry in others if entry.claim.id in exchange.recorded]:
             log_failures(failed)
-            if notices := notices_of(failed, self.worker.id, exchange.now):
-                self._on_failed(notices)
+            if events := failure_events_of(failed, self.worker.id, exchange.now):
+                self._on_failed(events)
         if not exchange.alive and self._wanted:
             self._declared_dead()
             return
@@ -280,29 +278,29 @@ class StoreDesk:
         elif self._wanted or exchange.opened or visit.more:
             self._looks.at_once()  # Also after one that stood by: there may be more, and nobody rings for it.
         if exchange.sweep_at is not None:
-            self._rounds.sooner(Round.SWEEP, now + _until(exchange.sweep_at, exchange.now))
+            self._rounds.sooner(Upkeep.SWEEP, now + _until(exchange.sweep_at, exchange.now))
         self._look_for_returned(others, now)
 
     def _swept(self, swept: Swept, now: float) -> None:
         pause = None if swept.next_at is None else _until(swept.next_at, swept.now)
-        self._rounds.done(Round.SWEEP, now, pause)
+        self._rounds.done(Upkeep.SWEEP, now, pause)
         if swept.opened:
             self._looks.at_once()
 
-    def _look_for_returned(self, batch: list[Entry], now: float) -> None:
+    def _look_for_returned(self, batch: list[InFlight], now: float) -> None:
         """What went back by our own hand rings nobody here, and may fall due before the next look."""
         for entry in batch:
             match entry.outcome:
                 case Retry(delay=delay) | Release(delay=float() as delay):
                     self._looks.by(now + delay)
                     if entry.policy.concurrency:
-                        self._rounds.sooner(Round.SWEEP, now + delay)  # It waits behind a gate for its time.
+                        self._rounds.sooner(Upkeep.SWEEP, now + delay)  # It waits behind a gate for its time.
                 case Release(lane=None):
                     self._looks.at_once()
 
     def _rescued(self, job_ids: list[str]) -> None:
         for worker_id in self._suspects:
-            self._neighbours.bury(worker_id)
+            self._peers_here.bury(worker_id)
         self._suspects = {}
         if job_ids:
             log.warning("rescued %d jobs of dead workers: %s", len(job_ids), ", ".join(job_ids[:20]))
@@ -315,15 +313,15 @@ class StoreDesk:
         self._release_strays(beat.unknown_to_me, now)
         self._cancel(beat.cancels)
         if beat.unknown_to_store:
-            self._disown(beat.unknown_to_store)
+            self._revoke(beat.unknown_to_store)
         here = {peer.worker_id for peer in beat.peers if peer.host == self.worker.host}
-        self._suspects = self._peers.look(beat.peers, now, self._neighbours.watch(here))
+        self._suspects = self._peers.look(beat.peers, now, self._peers_here.watch(here))
         for worker_id in self._suspects:
             log.warning("worker %s is dead; what it ran is rescued", worker_id)
 
     def _cancel(self, asked: Mapping[str, bool]) -> None:
-        for lane, entry in self._dispatcher.give_up(asked):
-            self._on_cancelled(lane, entry, asked[entry.claim.id])
+        for executor, entry in self._dispatcher.give_up(asked):
+            self._on_cancelled(executor, entry, asked[entry.claim.id])
 
     def _release_strays(self, unknown: Sequence[tuple[str, int]], now: float) -> None:
         """A claim whose answer was lost can commit after we reconnected: the store says we run it."""
@@ -338,7 +336,7 @@ class StoreDesk:
     def _declared_dead(self) -> None:
         """Our lease ran out and a peer took what we had: end it here, and begin anew under a new id."""
         log.error("the store holds this worker for dead: what it runs is ended, and it registers anew")
-        self._disown(frozenset(job_id for job_id, _ in self._dispatcher.holding()))
+        self._revoke(frozenset(job_id for job_id, _ in self._dispatcher.holding()))
         self.registered = False
         self._strays.clear()
         self._take_new_id()
@@ -348,9 +346,9 @@ class StoreDesk:
         self.worker = replace(self.worker, id=new_worker_id())
         self._rename(self.worker.id)
 
-    def _disown(self, job_ids: frozenset[str]) -> None:
-        if lanes := self._dispatcher.disown(job_ids):
-            self._on_disowned(lanes)
+    def _revoke(self, job_ids: frozenset[str]) -> None:
+        if executors := self._dispatcher.revoke(job_ids):
+            self._on_revoked(executors)
 
     # ---- trouble ----
 
@@ -383,7 +381,7 @@ class StoreDesk:
         elif answer.name == "rescue":
             self._suspects = {}  # The next beat finds them again.
         elif answer.name in self._errand_of:
-            self._rounds.done(Round(answer.name), now, AGAIN_AFTER)
+            self._rounds.done(Upkeep(answer.name), now, AGAIN_AFTER)
 
 
 def _until(moment: int, now: int) -> float:

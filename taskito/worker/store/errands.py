@@ -9,8 +9,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from taskito.worker.dispatch.inflight import Entry
-from taskito.worker.store.admission import Ending, Gatekeeper
+from taskito.worker.dispatch.inflight import InFlight
+from taskito.worker.store.admission import AdmissionControl, Ending
 from taskito.worker.store.cron import Schedules
 from taskito_core.errors import StorageError, StorageUnavailable
 from taskito_core.job import Outcome
@@ -26,8 +26,8 @@ PRUNE_BATCH = 500
 SWEEP_BATCH = 1000
 
 
-class Visit(NamedTuple):
-    """The answer of one exchange, and what the gatekeeper makes of it."""
+class ExchangeResult(NamedTuple):
+    """The answer of one exchange, and what the admission makes of it."""
 
     exchange: Exchange
     strays: frozenset[str] = frozenset()  #: ids of claims that must go to their task's lane
@@ -39,11 +39,11 @@ class Errands:
     """Calls on the storage, and on what stands beside it. Store thread only, but for construction."""
 
     def __init__(
-        self, storage: Storage, plugins: Plugins, gatekeeper: Gatekeeper, schedules: Schedules
+        self, storage: Storage, plugins: Plugins, admission: AdmissionControl, schedules: Schedules
     ) -> None:
         self._storage = storage
         self._plugins = plugins
-        self._gatekeeper = gatekeeper
+        self._admission = admission
         self._schedules = schedules
         self._farewell_said = False
 
@@ -66,9 +66,9 @@ class Errands:
     def rescue(self, suspects: Mapping[str, int]) -> list[str]:
         return self._storage.rescue(suspects)
 
-    def judged(self, entries: Sequence[Entry]) -> dict[str, list[Ending]]:
+    def judged(self, entries: Sequence[InFlight]) -> dict[str, list[Ending]]:
         """What breakers are to hear of decided entries. On the loop's thread."""
-        return self._gatekeeper.judged(entries)
+        return self._admission.judged(entries)
 
     def visit(
         self,
@@ -77,26 +77,26 @@ class Errands:
         endings: Mapping[str, Sequence[Ending]],
         want: Want | None,
         free: int,
-    ) -> Visit:
+    ) -> ExchangeResult:
         """One exchange; guarded tasks are claimed as far as their limits let them."""
-        passage = None
-        if want is not None and self._gatekeeper.guarded:
-            passage = self._gatekeeper.ask(self._storage, want, free)
-            want = passage.want
+        permit = None
+        if want is not None and self._admission.guarded:
+            permit = self._admission.ask(self._storage, want, free)
+            want = permit.want
         try:
             exchange = self._storage.exchange(worker_id, outcomes, want)
         except Exception:
-            if passage is not None:
-                self._gatekeeper.unclaimed(passage)
+            if permit is not None:
+                self._admission.unclaimed(permit)
             raise
         if finished := [outcome for outcome in outcomes if outcome.job_id in exchange.recorded]:
             self._plugins.observe("taskito_jobs_finished", outcomes=finished)
-        opened = self._gatekeeper.tell(endings)
-        if passage is None:
-            return Visit(exchange, more=opened)
-        strays = self._gatekeeper.claimed(passage, exchange.claims, exchange.now)
-        more = opened or self._gatekeeper.more(passage, exchange.claims)
-        return Visit(exchange, strays, more, passage.retry_after())
+        opened = self._admission.tell(endings)
+        if permit is None:
+            return ExchangeResult(exchange, more=opened)
+        strays = self._admission.claimed(permit, exchange.claims, exchange.now)
+        more = opened or self._admission.more(permit, exchange.claims)
+        return ExchangeResult(exchange, strays, more, permit.retry_after())
 
     def tidy(self) -> int:
         """Rescue what nobody watches, and prune; how many jobs were pruned."""
@@ -123,5 +123,5 @@ class Errands:
 
     def close(self) -> None:
         """Give back every connection. Nothing more is asked afterwards."""
-        self._gatekeeper.close()
+        self._admission.close()
         self._storage.close()

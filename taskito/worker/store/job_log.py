@@ -17,7 +17,7 @@ BATCH = 2_000
 NEVER = float("inf")
 
 
-class Notebook:
+class JobLogBuffer:
     """Collects notes; keeps the newest progress of each job, and every log entry in order."""
 
     def __init__(self) -> None:

@@ -7,6 +7,8 @@ suspended machine means nothing.
 
 from __future__ import annotations
 
+import secrets
+import socket
 from collections.abc import Iterable
 
 from taskito_core.storage import Peer
@@ -41,3 +43,23 @@ class PeerWatch:
             if peer.worker_id in gone or now - since >= LEASE:
                 suspects[peer.worker_id] = peer.beat
         return suspects
+
+
+class TokenMint:
+    """Claim tokens: 31 random bits for this process's life, then a counter, in a signed 64-bit number.
+
+    Not a sequence of the store and not an attempt number: after a claim is lost in a crash of the
+    database, both of those would be issued again.
+    """
+
+    def __init__(self) -> None:
+        self._next = secrets.randbits(31) << 32
+
+    def draw(self) -> int:
+        self._next += 1
+        return self._next
+
+
+def new_worker_id() -> str:
+    """Tells a person where it runs, and is never used twice."""
+    return f"{socket.gethostname()}-{secrets.token_hex(6)}"

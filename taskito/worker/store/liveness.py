@@ -90,7 +90,7 @@ def _held(path: Path) -> bool:
         os.close(fd)
 
 
-class Neighbours:
+class PeerLifelines:
     """The lifelines of the other workers on this host, watched by the loop's selector."""
 
     def __init__(self, selector: selectors.BaseSelector, on_gone: Callable[[], None]) -> None:

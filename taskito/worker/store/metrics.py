@@ -26,7 +26,7 @@ PATIENCE = 300.0
 NEVER = float("inf")
 
 
-class Recorder:
+class MetricsRecorder:
     """Empties ``tallies`` into ``sink``. ``turn`` and the two after it are the loop's to call."""
 
     def __init__(self, sink: Metrics, tallies: Tallies) -> None:

@@ -20,17 +20,17 @@ import taskito_core
 from taskito.running_job import job_log
 from taskito.running_job.job_log import Fields
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Death, Entry, Lane
+from taskito.worker.dispatch.inflight import Executor, Exit, InFlight
 from taskito.worker.dispatch.pool import Pool
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.signals import SignalPipe
 from taskito.worker.ipc.wire import ResultMessage
-from taskito.worker.store.admission import open_gatekeeper
-from taskito.worker.store.client import StoreDesk
+from taskito.worker.store.admission import open_admission_control
+from taskito.worker.store.client import StoreClient
 from taskito.worker.store.cron import Schedules
 from taskito.worker.store.errands import Errands
-from taskito.worker.store.liveness import Neighbours
-from taskito.worker.store.metrics import Recorder
+from taskito.worker.store.liveness import PeerLifelines
+from taskito.worker.store.metrics import MetricsRecorder
 from taskito.worker.store.thread import Answer
 from taskito.worker.supervisor.mailbox import Mailbox
 from taskito.worker.supervisor.shutdown import ExitCode, Phase, Shutdown
@@ -53,8 +53,8 @@ class LoopOptions:
     """What a worker is asked to do; durations in seconds."""
 
     queues: tuple[str, ...] | None = None  #: None: every queue the app names
-    graceful_timeout: float = 25.0
-    boot_timeout: float = 60.0
+    graceful_timeout: float
+    boot_timeout: float
 
 
 class WorkerLoop:
@@ -63,7 +63,7 @@ class WorkerLoop:
     def __init__(
         self,
         options: LoopOptions,
-        plugins_for: Callable[[AppReport], Plugins],
+        plugins_for: Callable[[AppManifest], Plugins],
         selector: selectors.BaseSelector,
         worker_id: str,
         rename: Callable[[str], None],
@@ -82,11 +82,11 @@ class WorkerLoop:
         self._on_terminal = os.isatty(0)
         self._pool: Pool | None = None
         self._dispatcher: Dispatcher | None = None
-        self._desk: StoreDesk | None = None
-        self._recorder: Recorder | None = None  #: None too if no metrics are kept
+        self._desk: StoreClient | None = None
+        self._recorder: MetricsRecorder | None = None  #: None too if no metrics are kept
         self._failure: ExitCode | None = None
         self.failure: TaskitoError | None = None  #: why the worker could not start, or not end well
-        self._neighbours = Neighbours(selector, self._neighbour_gone)
+        self._peers_here = PeerLifelines(selector, self._peer_gone)
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
 
     def run(self, pool: Pool, signals: SignalPipe | None = None) -> int:
@@ -128,26 +128,26 @@ class WorkerLoop:
             self._recorder.turn(now)
 
     def _give_out(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
-        for lane, frame in dispatcher.assign(now):
-            pool.send(lane.id, frame)
-        for lane in dispatcher.worn_out():
-            pool.worn_out(lane.id)
-        for lane in dispatcher.recalls(now):
-            pool.recall(lane.id)
+        for executor, frame in dispatcher.assign(now):
+            pool.send(executor.id, frame)
+        for executor in dispatcher.recycle():
+            pool.recycle(executor.id)
+        for executor in dispatcher.recalls(now):
+            pool.recall(executor.id)
         if dispatcher.next_check() <= now:
             self._stop_overdue(pool, dispatcher, now)
         dispatcher.return_stale(now)
 
     def _stop_overdue(self, pool: Pool, dispatcher: Dispatcher, now: float) -> None:
-        for lane in list(dispatcher.lanes.values()):
-            if lane.check_at > now:
+        for executor in list(dispatcher.executors.values()):
+            if executor.check_at > now:
                 continue
-            seq, started = pool.running(lane.id)
-            if dispatcher.overdue(lane.id, seq, started, now):
-                # By its number: the lane may be inside of the next job already.
-                pool.stop_overdue(lane.id, seq)
+            seq, started = pool.running(executor.id)
+            if dispatcher.overdue(executor.id, seq, started, now):
+                # By its number: the executor may be inside of the next job already.
+                pool.stop_overdue(executor.id, seq)
                 # Should it end in time after all, it must be looked at again.
-                lane.check_at = now + 1.0
+                executor.check_at = now + 1.0
 
     def _until_next(self, pool: Pool) -> float | None:
         """Seconds until something is due; None: until an event."""
@@ -193,20 +193,20 @@ class WorkerLoop:
             else:
                 self._desk.answer(item, now)
 
-    def _cancel(self, lane: Lane, entry: Entry, force: bool) -> None:
-        running, _ = self._the_pool.running(lane.id)
+    def _cancel(self, executor: Executor, entry: InFlight, force: bool) -> None:
+        running, _ = self._the_pool.running(executor.id)
         if running == entry.seq:
-            self._the_pool.cancel(lane.id, entry.seq, force)
+            self._the_pool.cancel(executor.id, entry.seq, force)
         else:
-            self._the_pool.recall(lane.id)  # Not begun: it comes back, and goes back.
+            self._the_pool.recall(executor.id)  # Not begun: it comes back, and goes back.
 
-    def _neighbour_gone(self) -> None:
+    def _peer_gone(self) -> None:
         if self._desk is not None:
             self._desk.peer_gone()
 
     # ---- PoolEvents ----
 
-    def app_ready(self, report: AppReport, lanes: int) -> None:
+    def app_ready(self, report: AppManifest, executors: int) -> None:
         if not report.tasks:
             listed = ", ".join(report.modules) or "no modules of yours"
             message = f"{report.app} has no tasks; importing it brought in: {listed}"
@@ -215,13 +215,13 @@ class WorkerLoop:
         try:
             plugins = self._plugins_for(report)
             storage = plugins.open_storage(report.storage)
-            gatekeeper = open_gatekeeper(report, plugins)
+            admission = open_admission_control(report, plugins)
             sink = plugins.open_metrics(report.metrics, report.storage)
         except ConfigError as exc:
             self._fail(ExitCode.APP_FAILED, exc)
             return
-        schedules = Schedules(report.app, report.periodic, gatekeeper.guarded)
-        errands = Errands(storage, plugins, gatekeeper, schedules)
+        schedules = Schedules(report.app, report.periodic, admission.guarded)
+        errands = Errands(storage, plugins, admission, schedules)
         worker = WorkerInfo(
             id=self._worker_id,
             host=socket.gethostname(),
@@ -229,14 +229,14 @@ class WorkerLoop:
             app=report.app,
             queues=self._options.queues or report.queues,
             tasks=tuple(sorted(report.tasks)),
-            procs=lanes,
+            procs=executors,
             version=taskito_core.__version__,
         )
         log.info(
             "worker %s: app %s, procs %d, queues %s, %s",
             worker.id,
             report.app,
-            lanes,
+            executors,
             ", ".join(worker.queues),
             plugins.describe(report.storage),
         )
@@ -245,45 +245,45 @@ class WorkerLoop:
                 "no task of %s uses the queue %r; only jobs sent there by name will come", report.app, name
             )
         self._dispatcher = Dispatcher(report.tasks, random.random)
-        self._desk = StoreDesk(
+        self._desk = StoreClient(
             storage,
             worker,
             self._dispatcher,
             errands,
             self._mail.post,
             lambda: self._mail.post(None),
-            self._neighbours,
-            self._the_pool.disown,
+            self._peers_here,
+            self._the_pool.revoke,
             self._cancel,
             self._the_pool.notify,
             self._rename,
         )
         self._desk.start()
         if sink is not None:
-            self._recorder = Recorder(sink, self._dispatcher.tallies)
+            self._recorder = MetricsRecorder(sink, self._dispatcher.tallies)
             self._recorder.start()
         self._store_asked = time.monotonic()
 
     def app_failed(self, message: str, traceback: str | None) -> None:
         self._fail(ExitCode.APP_FAILED, ConfigError(f"the app cannot be loaded: {message}"), traceback)
 
-    def lane_opened(self, lane_id: int, limit: int | None) -> None:
+    def executor_opened(self, executor_id: int, limit: int | None) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.open_lane(lane_id, limit, time.monotonic())
+            self._dispatcher.open_executor(executor_id, limit, time.monotonic())
 
-    def lane_results(self, lane_id: int, results: Sequence[ResultMessage]) -> None:
+    def executor_results(self, executor_id: int, results: Sequence[ResultMessage]) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.results(lane_id, results, time.monotonic())
+            self._dispatcher.results(executor_id, results, time.monotonic())
 
-    def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None:
+    def executor_returned(self, executor_id: int, seqs: Sequence[int]) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.returned(lane_id, seqs)
+            self._dispatcher.returned(executor_id, seqs)
 
-    def lane_said(self, lane_id: int, seq: int, note: Fields) -> None:
+    def executor_note(self, executor_id: int, seq: int, note: Fields) -> None:
         if self._dispatcher is None or self._desk is None:
             return
-        lane = self._dispatcher.lanes.get(lane_id)
-        if lane is None or (entry := lane.outstanding.get(seq)) is None:
+        executor = self._dispatcher.executors.get(executor_id)
+        if executor is None or (entry := executor.outstanding.get(seq)) is None:
             return
         claim = entry.claim
         try:
@@ -293,13 +293,13 @@ class WorkerLoop:
         else:
             self._desk.notebook.add(said, time.monotonic())
 
-    def lane_closing(self, lane_id: int) -> None:
+    def executor_closing(self, executor_id: int) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.close_lane(lane_id)
+            self._dispatcher.close_executor(executor_id)
 
-    def lane_lost(self, lane_id: int, death: Death) -> None:
+    def executor_lost(self, executor_id: int, death: Exit) -> None:
         if self._dispatcher is not None:
-            self._dispatcher.lose_lane(lane_id, death, time.monotonic())
+            self._dispatcher.lose_executor(executor_id, death, time.monotonic())
 
     # ---- shutdown ----
 
@@ -330,7 +330,7 @@ class WorkerLoop:
             if self._desk is not None and pool.empty():
                 self._desk.leave()
 
-    def _check_store(self, desk: StoreDesk, now: float) -> None:
+    def _check_store(self, desk: StoreClient, now: float) -> None:
         """Fail if the store will not have us, or does not answer in the time a start may take."""
         if (why := desk.fatal) is not None:
             cls = ConfigError if isinstance(why, ConfigError) else StorageError
@@ -376,7 +376,7 @@ class WorkerLoop:
             # Both end at the same time: a store that was slow has used up the patience for the other.
             if self._recorder is not None and not self._recorder.join(max(0.0, give_up - time.monotonic())):
                 log.warning("the last metrics were not recorded within %g s", patience)
-        self._neighbours.close()
+        self._peers_here.close()
         self._selector.unregister(self._mail)
         self._mail.close()
 

@@ -18,7 +18,8 @@ import setproctitle
 from taskito.worker.children.launch import LaunchOptions
 from taskito.worker.children.process_pool import ProcessPool
 from taskito.worker.ipc import signals
-from taskito.worker.store.identity import new_worker_id
+from taskito.worker.ipc.child_options import ChildOptions
+from taskito.worker.store.lease import new_worker_id
 from taskito.worker.store.liveness import open_lifeline
 from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
 from taskito_core import plugin_manager
@@ -35,14 +36,12 @@ class WorkerOptions:
     """The options of ``taskito worker``; durations in seconds."""
 
     app: str
-    procs: int | None = None  #: None: the app's setting; 0: as many as there are CPUs
-    queues: tuple[str, ...] | None = None
-    graceful_timeout: float = 25.0
-    boot_timeout: float = 60.0
-    start_method: str = "auto"
-    max_jobs_per_child: int | None = None
-    log_level: str = "info"
-    log_format: str = "text"
+    procs: int | None  #: None: the app's setting; 0: as many as there are CPUs
+    queues: tuple[str, ...] | None  #: None: every queue the app names
+    graceful_timeout: float
+    boot_timeout: float
+    start_method: str
+    child: ChildOptions
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -70,16 +69,14 @@ def run_worker(options: WorkerOptions) -> int:
             LaunchOptions(
                 app=options.app,
                 lifeline=lifeline.fd if lifeline else os.open(os.devnull, os.O_RDONLY),
-                log_level=options.log_level,
-                log_format=options.log_format,
                 boot_timeout=options.boot_timeout,
+                child=options.child,
             ),
             options.procs,
             selector,
             loop,
             start_method=options.start_method,
-            max_jobs_per_child=options.max_jobs_per_child,
-            chance=random.random,
+            rng=random.random,
         )
         try:
             return loop.run(pool, pipe)

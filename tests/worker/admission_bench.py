@@ -1,15 +1,15 @@
-"""The gatekeeper of one worker, over a store, a limiter and breakers in memory."""
+"""The admission of one worker, over a store, a limiter and breakers in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 
-from taskito.worker.dispatch.inflight import Entry
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
-from taskito.worker.store.admission import Gatekeeper
+from taskito.worker.store.admission import AdmissionControl
 from taskito.worker.store.cron import Schedules
-from taskito.worker.store.errands import Errands, Visit
+from taskito.worker.store.errands import Errands, ExchangeResult
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import Claim, Outcome, new_id
 from taskito_core.limits import BreakerOptions, BreakerState, Grant, RateLimit, Wants
@@ -71,7 +71,7 @@ class Worker:
             Limiter(config),
             MemoryCircuitBreaker(config),
         )
-        keeper = Gatekeeper(self.tasks, self.limiter, self.breaker)
+        keeper = AdmissionControl(self.tasks, self.limiter, self.breaker)
         self.errands = Errands(self.storage, Plugins(), keeper, Schedules("app:queue", (), keeper.guarded))
         self.id = f"worker-{new_id()}"
         self.storage.register(make_worker(id=self.id, tasks=tuple(self.tasks)))
@@ -82,11 +82,11 @@ class Worker:
         jobs = [make_job(task_name=task_name, lane=lane, scheduled_at=1) for _ in range(count)]
         return [receipt.id for receipt in self.storage.enqueue(jobs)]
 
-    def visit(self, *ended: tuple[Claim, Outcome], free: int = 4) -> Visit:
+    def visit(self, *ended: tuple[Claim, Outcome], free: int = 4) -> ExchangeResult:
         """Settle what ended, and claim for so many free children."""
         entries = []
         for claim, outcome in ended:
-            entry = Entry(1, claim, self.tasks[claim.task_name], 0.0, 0.0)
+            entry = InFlight(1, claim, self.tasks[claim.task_name], 0.0, 0.0)
             entry.outcome = outcome
             entries.append(entry)
         wanted = want(free, tasks=tuple(self.tasks)) if free else None

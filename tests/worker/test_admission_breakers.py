@@ -1,4 +1,4 @@
-"""The gatekeeper of a worker and circuit breakers: who probes, and what it tells them."""
+"""The admission of a worker and circuit breakers: who probes, and what it tells them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from taskito_testing.factories import (
     error_info,
     release,
 )
-from tests.worker.gatekeeping import Worker
+from tests.worker.admission_bench import Worker
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from taskito.worker.child.inbox import Custody, SupervisorGone
+from taskito.worker.child.inbox import Inbox, SupervisorGone
 from taskito.worker.ipc.wire import (
-    Inbox,
     JobMessage,
+    MessageParser,
     MessageType,
     ResultKind,
     ResultMessage,
@@ -35,118 +35,118 @@ def job(seq: int, payload: bytes = b"") -> JobMessage:
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Custody, socket.socket]]:
-    """A custody and the supervisor's end of its socket."""
+def ends() -> Iterator[tuple[Inbox, socket.socket]]:
+    """An inbox and the supervisor's end of its socket."""
     ours, theirs = socket.socketpair()
-    custody = Custody(theirs)
+    inbox = Inbox(theirs)
     ours.settimeout(30)
-    yield custody, ours
+    yield inbox, ours
     ours.close()
-    custody.close()
+    inbox.close()
 
 
-def test_a_job_is_taken_once(ends: tuple[Custody, socket.socket]) -> None:
-    custody, supervisor = ends
+def test_a_job_is_taken_once(ends: tuple[Inbox, socket.socket]) -> None:
+    inbox, supervisor = ends
     supervisor.sendall(pack_jobs([job(1), job(2)]))
 
-    custody.wait()
+    inbox.wait()
 
-    assert [taken.seq for taken in (custody.take(), custody.take()) if taken] == [1, 2]
-    assert custody.take() is None
+    assert [taken.seq for taken in (inbox.take(), inbox.take()) if taken] == [1, 2]
+    assert inbox.take() is None
 
 
-def test_handing_back_includes_frames_that_were_not_read(ends: tuple[Custody, socket.socket]) -> None:
-    custody, supervisor = ends
+def test_handing_back_includes_frames_that_were_not_read(ends: tuple[Inbox, socket.socket]) -> None:
+    inbox, supervisor = ends
     supervisor.sendall(pack_jobs([job(1), job(2)]))
-    custody.wait()
-    taken = custody.take()
+    inbox.wait()
+    taken = inbox.take()
     supervisor.sendall(pack_jobs([job(3)]) + pack_jobs([job(4)]))
 
-    custody.hand_back()
+    inbox.hand_back()
 
     assert taken is not None
     assert taken.seq == 1
     assert read(supervisor) == [(MessageType.RETURNED, [2, 3, 4])]
-    assert custody.take() is None
+    assert inbox.take() is None
 
 
-def test_finished_results_go_before_what_is_handed_back(ends: tuple[Custody, socket.socket]) -> None:
-    custody, supervisor = ends
-    custody.finish(pack_result(ResultMessage(1, ResultKind.RETURNED, 0.0, 0.0, b"value")))
+def test_finished_results_go_before_what_is_handed_back(ends: tuple[Inbox, socket.socket]) -> None:
+    inbox, supervisor = ends
+    inbox.finish(pack_result(ResultMessage(1, ResultKind.RETURNED, 0.0, 0.0, b"value")))
 
-    custody.hand_back()
+    inbox.hand_back()
 
     assert [kind for kind, _ in read(supervisor)] == [MessageType.RESULTS, MessageType.RETURNED]
 
 
 def test_results_of_any_total_size_are_sent_in_messages_of_bounded_size(
-    ends: tuple[Custody, socket.socket],
+    ends: tuple[Inbox, socket.socket],
 ) -> None:
-    custody, supervisor = ends
+    inbox, supervisor = ends
     for seq in range(12):
-        custody.finish(pack_result(ResultMessage(seq, ResultKind.RETURNED, 0.0, 0.0, bytes(8 * 1024 * 1024))))
-    sender = threading.Thread(target=custody.flush)
+        inbox.finish(pack_result(ResultMessage(seq, ResultKind.RETURNED, 0.0, 0.0, bytes(8 * 1024 * 1024))))
+    sender = threading.Thread(target=inbox.flush)
     sender.start()
 
     seqs: list[int] = []
-    inbox = Inbox()
+    parser = MessageParser()
     while len(seqs) < 12:
-        for _, body in inbox.feed(supervisor.recv(1 << 20)):
+        for _, body in parser.feed(supervisor.recv(1 << 20)):
             seqs += [result.seq for result in unpack_results(body)]
     sender.join()
 
     assert seqs == list(range(12))
-    assert not custody.unsent
+    assert not inbox.unsent
 
 
-def test_the_end_of_the_socket_is_noticed(ends: tuple[Custody, socket.socket]) -> None:
-    custody, supervisor = ends
+def test_the_end_of_the_socket_is_noticed(ends: tuple[Inbox, socket.socket]) -> None:
+    inbox, supervisor = ends
     supervisor.close()
 
     with pytest.raises(SupervisorGone):
-        custody.wait()
+        inbox.wait()
 
 
 @pytest.mark.parametrize("garbage", [b"\xff" * 64, pack(MessageType.FORK), pack(MessageType.JOBS, b"short")])
-def test_garbage_is_refused(ends: tuple[Custody, socket.socket], garbage: bytes) -> None:
-    custody, supervisor = ends
+def test_garbage_is_refused(ends: tuple[Inbox, socket.socket], garbage: bytes) -> None:
+    inbox, supervisor = ends
     supervisor.sendall(garbage)
 
     with pytest.raises(WireError):
-        custody.wait()
+        inbox.wait()
 
 
-def test_draining_wakes_who_waits(ends: tuple[Custody, socket.socket]) -> None:
-    custody, _ = ends
-    waiting = threading.Thread(target=custody.wait)
+def test_draining_wakes_who_waits(ends: tuple[Inbox, socket.socket]) -> None:
+    inbox, _ = ends
+    waiting = threading.Thread(target=inbox.wait)
     waiting.start()
 
-    custody.drain()
+    inbox.drain()
     waiting.join(timeout=30)
 
     assert not waiting.is_alive()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_job_is_begun_or_returned_but_never_both(ends: tuple[Custody, socket.socket], seed: int) -> None:
+def test_a_job_is_begun_or_returned_but_never_both(ends: tuple[Inbox, socket.socket], seed: int) -> None:
     # given: one thread that begins jobs, one that recalls at random moments, and a supervisor that sends
-    custody, supervisor = ends
-    chance, begun, total = random.Random(seed), [], 4000
+    inbox, supervisor = ends
+    rng, begun, total = random.Random(seed), [], 4000
     stop = threading.Event()
 
     def run_jobs() -> None:
-        while not custody.draining:
-            taken = custody.take()
+        while not inbox.draining:
+            taken = inbox.take()
             if taken is None:
-                custody.flush()
-                custody.wait()
+                inbox.flush()
+                inbox.wait()
                 continue
             begun.append(taken.seq)
-            custody.finish(pack_result(ResultMessage(taken.seq, ResultKind.RETURNED, 0.0, 0.0, b"")))
+            inbox.finish(pack_result(ResultMessage(taken.seq, ResultKind.RETURNED, 0.0, 0.0, b"")))
 
     def recall() -> None:
-        while not stop.wait(chance.random() * 0.002):
-            custody.hand_back()
+        while not stop.wait(rng.random() * 0.002):
+            inbox.hand_back()
 
     received: list[tuple[MessageType, list[int]]] = []
     reader = threading.Thread(target=lambda: received.extend(read(supervisor, until=total)))
@@ -157,12 +157,12 @@ def test_a_job_is_begun_or_returned_but_never_both(ends: tuple[Custody, socket.s
     # when
     seq = 0
     while seq < total:
-        count = min(chance.randrange(1, 64), total - seq)
-        supervisor.sendall(pack_jobs([job(seq + n, bytes(chance.randrange(200))) for n in range(count)]))
+        count = min(rng.randrange(1, 64), total - seq)
+        supervisor.sendall(pack_jobs([job(seq + n, bytes(rng.randrange(200))) for n in range(count)]))
         seq += count
     reader.join(timeout=60)
     stop.set()
-    custody.drain()
+    inbox.drain()
     for thread in threads:
         thread.join(timeout=30)
 
@@ -178,9 +178,9 @@ def test_a_job_is_begun_or_returned_but_never_both(ends: tuple[Custody, socket.s
 def read(supervisor: socket.socket, until: int = 0) -> list[tuple[MessageType, list[int]]]:
     """What has arrived (or arrives until so many seqs came), in order, as seqs."""
     messages: list[tuple[MessageType, list[int]]] = []
-    inbox = Inbox()
+    parser = MessageParser()
     while not messages or sum(len(seqs) for _, seqs in messages) < until:
-        for kind, body in inbox.feed(supervisor.recv(1 << 16)):
+        for kind, body in parser.feed(supervisor.recv(1 << 16)):
             if kind is MessageType.RESULTS:
                 messages.append((kind, [result.seq for result in unpack_results(body)]))
             else:

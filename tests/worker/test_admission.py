@@ -1,4 +1,4 @@
-"""The gatekeeper of a worker and rate limits: what it asks for, and gives back."""
+"""The admission of a worker and rate limits: what it asks for, and gives back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taskito_kv.store import forget
 from taskito_testing.factories import (
     make_job,
 )
-from tests.worker.gatekeeping import FEW, OPTIONS, Worker, names
+from tests.worker.admission_bench import FEW, OPTIONS, Worker, names
 
 
 @pytest.fixture
