@@ -112,7 +112,7 @@ def open_queue(app: str | None, *, may_create: bool = False) -> Iterator[Queue]:
 
     queue = Queue() if app is None else import_app(app)
     if not may_create:
-        queue.storage_config = dataclasses.replace(queue.storage_config, auto_migrate=False)
+        queue.configured.migrate_nothing()
     try:
         yield queue
     finally:

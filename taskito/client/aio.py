@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import math
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from taskito_core.errors import ConfigError
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -97,3 +101,31 @@ def off_the_loop(function: Callable[[], T]) -> T:
 
     with ThreadPoolExecutor(1, "taskito-aio") as executor:
         return executor.submit(contextvars.copy_context().run, function).result()
+
+
+class Wait:
+    """One wait, from now on. It is over after its timeout, or when another thread sets ``abandoned``.
+
+    ``timeout``: seconds; None: for ever. Raises ConfigError for anything else.
+    """
+
+    __slots__ = ("_deadline", "abandoned", "timeout")
+
+    def __init__(self, timeout: float | None, abandoned: threading.Event | None = None) -> None:
+        self.timeout = timeout
+        self.abandoned = threading.Event() if abandoned is None else abandoned
+        self._deadline = _deadline(timeout)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds, which may be infinite; 0 or less: the wait is over."""
+        return -1.0 if self.abandoned.is_set() else self._deadline - time.monotonic()
+
+
+def _deadline(timeout: float | None) -> float:
+    """On the monotonic clock."""
+    if timeout is None:
+        return math.inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ConfigError(f"timeout must be a number of seconds of 0 or more, or None, got {timeout!r}")
+    return time.monotonic() + timeout

@@ -87,7 +87,7 @@ def test_an_error_arrives_as_itself(queue: Queue, work: Work) -> None:
 
 
 def test_an_abandoned_wait_ends_its_thread(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskito.client.result._GLANCE", 0.05)
+    monkeypatch.setattr("taskito.client.result._CHECK_INTERVAL", 0.05)
     job = queue.enqueue("t")
 
     async def main() -> None:
@@ -109,8 +109,9 @@ def test_async_with_closes_the_queue(backend_url: str) -> None:
     async def main() -> None:
         async with Queue(db_url=backend_url) as queue:
             await queue.aenqueue("t")
-            assert queue._storages
-        assert not queue._storages
+            opened = queue.storage
+        assert queue.storage is not opened
+        queue.close()
 
     asyncio.run(main())
 
