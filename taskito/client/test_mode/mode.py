@@ -131,7 +131,7 @@ def _memory_backends() -> type[MemoryBackends]:
     try:
         from taskito.client.test_mode.memory_backends import MemoryBackends
     except ModuleNotFoundError as exc:
-        if exc.name != "taskito_kv":
+        if (exc.name or "").partition(".")[0] != "taskito_kv":
             raise
         raise ConfigError(
             "test_mode() keeps jobs in memory with taskito-kv, which is not installed: "

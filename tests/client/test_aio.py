@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +130,14 @@ def test_a_thread_of_its_own_sees_the_context_and_outlives_a_closed_loop() -> No
 
     asyncio.run(main())
     go.set()
+
+
+def test_a_twin_says_what_its_method_does_and_follows_one_that_is_overridden(tmp_path: Path) -> None:
+    class Mine(Queue):
+        def paused_queues(self) -> list[str]:
+            return ["mine"]
+
+    assert Queue.aenqueue.__name__ == "aenqueue"
+    assert Queue.aenqueue.__qualname__ == "Enqueue.aenqueue"
+    assert "Store one job of a task" in (Queue.aenqueue.__doc__ or "")
+    assert asyncio.run(Mine(tmp_path / "x.db").apaused_queues()) == ["mine"]

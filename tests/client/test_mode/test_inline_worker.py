@@ -157,7 +157,7 @@ def test_an_error_ends_a_job_as_it_does_in_production(queue: Queue) -> None:
         assert type(caught.value) is TaskFailedError
         assert caught.value.type_name == "ValueError"
         assert caught.value.remote_traceback is not None
-        assert caught.value.remote_traceback.splitlines()[1].count("test_running.py")
+        assert caught.value.remote_traceback.splitlines()[1].count("test_inline_worker.py")
         assert (job.status, job.error) == ("dead", "ValueError: as asked")
         assert [(error.attempt, error.kind) for error in job.errors] == [(1, ErrorKind.RAISED)]
 

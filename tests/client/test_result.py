@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -24,7 +25,7 @@ from taskito import (
     TaskTimeoutError,
     current_job,
 )
-from taskito_core.job import DeadReason, ErrorKind
+from taskito_core.job import DeadReason, ErrorKind, Job
 from taskito_testing import claim, dead, error_info, make_worker
 
 Work = Callable[..., Any]
@@ -238,6 +239,18 @@ def test_to_dict_is_ready_for_json(queue: Queue, work: Work) -> None:
     )
     assert shown["created_at"] <= shown["completed_at"]
     assert "payload" not in shown
+
+
+def test_to_dict_has_every_column_that_a_person_can_read(queue: Queue) -> None:
+    shown = queue.enqueue("t").to_dict()
+
+    fields = {field.name for field in dataclasses.fields(Job)} - {
+        "payload",
+        "result",
+        "token",
+        "cancel_asked",
+    }
+    assert shown.keys() == fields - {"gate"} | {"waits_behind"}
 
 
 def test_a_finished_job_is_read_only_once(queue: Queue, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

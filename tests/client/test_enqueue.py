@@ -17,7 +17,7 @@ from taskito.client.backends import ConfiguredBackends
 from taskito.serialization.serializers import DEFAULT, load_call
 from taskito_core.hookspecs import hookimpl
 from taskito_core.job import Job, NewJob, Receipt
-from tests.producer.conftest import Work
+from tests.client.conftest import Work
 
 Add = Task[..., int]
 
