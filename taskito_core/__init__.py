@@ -5,7 +5,9 @@ Users import ``taskito``; nobody imports the submodules of either.
 
 from __future__ import annotations
 
+from taskito_core import columns, messages
 from taskito_core.circuit_breaker import Breaker, BreakerStep, KeptBreaker, StoredBreaker
+from taskito_core.directories import runtime_directory
 from taskito_core.errors import (
     ConfigError,
     JobCancelled,
@@ -22,6 +24,7 @@ from taskito_core.errors import (
     TaskTimeoutError,
     WorkerShutdown,
 )
+from taskito_core.external import driver_connection
 from taskito_core.hookspecs import Offer, OfferKind, Returned, RunningJob, hookimpl
 from taskito_core.job import (
     FINISHED,
@@ -61,38 +64,36 @@ from taskito_core.limits import (
 )
 from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally, TaskMetrics
 from taskito_core.redact import mask_url
-from taskito_core.storage import (
+from taskito_core.storage import Capability, Storage, StorageConfig, StorageInfo
+from taskito_core.storage_client import (
     COUNT_CAP,
-    Beat,
-    Capability,
     CountReport,
     Counts,
     DeadPage,
-    Exchange,
+    Edge,
+    Facts,
+    Gate,
     JobFilter,
+    LogFilter,
     Page,
+    Replay,
+    StorageClient,
+)
+from taskito_core.storage_worker import (
+    Beat,
+    Exchange,
+    LogEntry,
+    Note,
     Peer,
-    Storage,
-    StorageConfig,
-    StorageInfo,
+    PeriodicEntry,
+    PeriodicState,
+    Progress,
+    StorageWorker,
+    Swept,
     Wakeups,
     Want,
     WorkerInfo,
     WorkerStatus,
-)
-from taskito_core.storage_client import (
-    Edge,
-    Facts,
-    Gate,
-    LogEntry,
-    LogFilter,
-    Managing,
-    Note,
-    PeriodicEntry,
-    PeriodicState,
-    Progress,
-    Replay,
-    Swept,
 )
 from taskito_core.token_bucket import CLOCK_PATIENCE, Bucket
 
@@ -141,7 +142,6 @@ __all__ = [
     "KeptBreaker",
     "LogEntry",
     "LogFilter",
-    "Managing",
     "MaxRetriesExceededError",
     "Metrics",
     "Move",
@@ -168,10 +168,12 @@ __all__ = [
     "Sketch",
     "SoftTimeoutError",
     "Storage",
+    "StorageClient",
     "StorageConfig",
     "StorageError",
     "StorageInfo",
     "StorageUnavailable",
+    "StorageWorker",
     "StoredBreaker",
     "Swept",
     "Tallies",
@@ -190,9 +192,13 @@ __all__ = [
     "WorkerStatus",
     "__version__",
     "clean_text",
+    "columns",
+    "driver_connection",
     "hookimpl",
     "mask_url",
+    "messages",
     "new_id",
+    "runtime_directory",
 ]
 
 

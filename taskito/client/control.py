@@ -14,7 +14,7 @@ from taskito.client.result import JobResult
 from taskito.running_job import job_log
 from taskito_core.errors import TaskitoError, not_found
 from taskito_core.job import Job, JobStatus, new_id
-from taskito_core.storage_client import Progress
+from taskito_core.storage_worker import Progress
 
 #: Jobs deleted by one transaction of ``purge_completed`` and ``purge_dead``.
 PURGE_BATCH = 500

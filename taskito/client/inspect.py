@@ -17,8 +17,9 @@ from taskito_core.errors import StorageUnavailable, not_found
 from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
 from taskito_core.limits import BreakerRecord
 from taskito_core.metrics import TaskMetrics, summarise
-from taskito_core.storage import Counts, Storage, WorkerInfo
-from taskito_core.storage_client import LogEntry, LogFilter, Replay
+from taskito_core.storage import Storage
+from taskito_core.storage_client import Counts, LogFilter, Replay
+from taskito_core.storage_worker import LogEntry, WorkerInfo
 
 T = TypeVar("T")
 

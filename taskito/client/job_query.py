@@ -9,7 +9,7 @@ from typing import NamedTuple, TypedDict
 from taskito.client import options
 from taskito_core.errors import ConfigError
 from taskito_core.job import JobStatus
-from taskito_core.storage import JobFilter
+from taskito_core.storage_client import JobFilter
 
 #: Entries of one page of any list.
 MOST_PER_PAGE = 1000

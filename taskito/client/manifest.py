@@ -12,7 +12,7 @@ from typing import Protocol
 from taskito.worker.child.app import App
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito_core.storage import StorageConfig
-from taskito_core.storage_client import PeriodicEntry
+from taskito_core.storage_worker import PeriodicEntry
 
 
 class DeclaredApp(App, Protocol):

@@ -14,7 +14,7 @@ from taskito.cron.schedule import CATCH_UP, Schedule
 from taskito.serialization.serializers import dump_call
 from taskito_core.errors import JobNotFoundError
 from taskito_core.job import NewJob, new_id
-from taskito_core.storage_client import PeriodicEntry, PeriodicState
+from taskito_core.storage_worker import PeriodicEntry, PeriodicState
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -23,7 +23,8 @@ from taskito_core.errors import (
 )
 from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
 from taskito_core.storage import Storage
-from taskito_core.storage_client import Edge, LogEntry, LogFilter
+from taskito_core.storage_client import Edge, LogFilter
+from taskito_core.storage_worker import LogEntry
 
 R_co = TypeVar("R_co", covariant=True)
 

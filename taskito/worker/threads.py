@@ -27,14 +27,16 @@ from taskito.worker.ipc.failure_events import MAX_WAITING, FailureEvent, log_los
 from taskito.worker.ipc.signals import SignalPipe
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
 from taskito.worker.store.lease import new_worker_id
-from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
+from taskito.worker.supervisor.booting import LoopOptions, WorkerIdentity
+from taskito.worker.supervisor.loop import WorkerLoop
 from taskito.worker.supervisor.mailbox import Mailbox
+from taskito_core import messages
 from taskito_core.errors import ConfigError
 from taskito_core.job import ErrorInfo, ErrorKind
 
 log = logging.getLogger("taskito.worker")
 
-_STOPPED_BY_US = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", "the worker could not wait for it")
+_STOPPED_BY_US = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", messages.NOT_WAITED_FOR)
 #: Seconds ``close`` waits for each thread whose executor has ended: it is at its last instructions.
 _JOIN_TIMEOUT = 5.0
 
@@ -120,7 +122,7 @@ def run_in_thread(runner: Runner, entry: InFlight, host: Host | None = None) -> 
     kind, body = runner.run(entry.message(), host=host)
     ran = time.monotonic() - started
     if entry.timeout and ran > entry.timeout:
-        message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
+        message = messages.RAN_TOO_LONG.format(ran=ran, timeout=entry.timeout)
         error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
         kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
     return ResultMessage(entry.seq, kind, started, ran, body)
@@ -181,13 +183,13 @@ class ThreadPool:
         self._events.app_ready(self._manifest, len(self._executors))
         for executor_id, executor in self._executors.items():
             executor.thread.start()
-            self._events.executor_opened(executor_id, None)
+            self._events.executors.opened(executor_id, None)
 
     def send(self, executor_id: int, entries: Sequence[InFlight]) -> None:
         self._executors[executor_id].give(entries)
 
     def recall(self, executor_id: int) -> None:
-        self._events.executor_returned(executor_id, self._executors[executor_id].take_back())
+        self._events.executors.returned(executor_id, self._executors[executor_id].take_back())
 
     def running(self, executor_id: int) -> tuple[int, float]:
         return self._executors[executor_id].running
@@ -212,7 +214,7 @@ class ThreadPool:
 
     def drain(self) -> None:
         for executor_id, executor in self._executors.items():
-            self._events.executor_closing(executor_id)
+            self._events.executors.closing(executor_id)
             self.recall(executor_id)
             executor.drain()
 
@@ -262,17 +264,17 @@ class ThreadPool:
                 case _Ended(executor_id):
                     ended.append(executor_id)
                 case _Note(executor_id, seq, note):
-                    self._events.executor_note(executor_id, seq, note)
+                    self._events.executors.note(executor_id, seq, note)
                 case executor_id, result:
                     results.setdefault(executor_id, []).append(result)
         for executor_id, batch in results.items():
-            self._events.executor_results(executor_id, batch)
+            self._events.executors.results(executor_id, batch)
         for executor_id in ended:
             self._lose(executor_id, Exit(_STOPPED_BY_US, 0, 0, ours=True))
 
-    def _lose(self, executor_id: int, death: Exit) -> None:
+    def _lose(self, executor_id: int, exit_: Exit) -> None:
         if self._executors.pop(executor_id, None) is not None:
-            self._events.executor_lost(executor_id, death)
+            self._events.executors.lost(executor_id, exit_)
 
 
 class ThreadWorker:
@@ -296,10 +298,14 @@ class ThreadWorker:
         options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
         self._selector = selectors.DefaultSelector()
         # No lifeline: this process may live on when its worker has ended, so "gone" would say nothing.
+        identity = WorkerIdentity(id=new_worker_id(), rename=lambda _: None)
         self._loop = WorkerLoop(
-            options, lambda _: app.plugins, self._selector, new_worker_id(), lambda _: None
+            options,
+            lambda _: app.plugins,
+            self._selector,
+            identity,
+            lambda events: ThreadPool(app, manifest, threads, self._selector, events),
         )
-        self._pool = ThreadPool(app, manifest, threads, self._selector, self._loop)
 
     def request_shutdown(self) -> None:
         """Begin to drain, or if ``run`` is still to come, do so at its beginning. From any thread."""
@@ -320,6 +326,6 @@ class ThreadWorker:
     def _run_loop(self) -> None:
         if threading.current_thread() is threading.main_thread():
             with SignalPipe((signal.SIGINT, signal.SIGTERM)) as pipe:
-                self._loop.run(self._pool, pipe)
+                self._loop.run(pipe)
         else:
-            self._loop.run(self._pool)
+            self._loop.run()

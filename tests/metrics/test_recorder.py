@@ -59,9 +59,9 @@ class Scene:
         self.tallies.of(task, "default").add(True, 0.1, 0.0, 0)
 
     def hand_over(self, now: float) -> None:
-        """A turn in which attempts are seen, and the one in which they are due."""
-        self.recorder.turn(now)
-        self.recorder.turn(now + INTERVAL)
+        """A step in which attempts are seen, and the one in which they are due."""
+        self.recorder.step(now)
+        self.recorder.step(now + INTERVAL)
 
     def end(self) -> None:
         self.sink.flows.set()
@@ -79,13 +79,13 @@ def scene() -> Iterator[Scene]:
 
 def test_attempts_of_one_second_are_recorded_as_one_batch(scene: Scene, wait_until: WaitUntil) -> None:
     scene.attempt()
-    scene.recorder.turn(100.0)
+    scene.recorder.step(100.0)
     scene.attempt()
-    scene.recorder.turn(100.0 + INTERVAL / 2)
+    scene.recorder.step(100.0 + INTERVAL / 2)
     assert scene.recorder.next_deadline() == 100.0 + INTERVAL
     scene.attempt("other")
 
-    scene.recorder.turn(100.0 + INTERVAL)
+    scene.recorder.step(100.0 + INTERVAL)
 
     wait_until(lambda: scene.sink.batches)
     [batch] = scene.sink.batches
@@ -94,7 +94,7 @@ def test_attempts_of_one_second_are_recorded_as_one_batch(scene: Scene, wait_unt
 
 def test_a_worker_that_runs_nothing_records_nothing_and_is_not_woken(scene: Scene) -> None:
     for second in range(5):
-        scene.recorder.turn(100.0 + second)
+        scene.recorder.step(100.0 + second)
 
     assert scene.recorder.next_deadline() == float("inf")
     scene.end()

@@ -9,13 +9,15 @@ from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.store.admission import AdmissionControl
 from taskito.worker.store.cron import Schedules
-from taskito.worker.store.errands import Errands, ExchangeResult
+from taskito.worker.store.requests import ExchangeJobs, ExchangeResult
+from taskito.worker.store.thread import StoreCalls
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import Claim, Outcome, new_id
 from taskito_core.limits import BreakerOptions, BreakerState, Grant, RateLimit, Wants
 from taskito_core.plugin_manager import Plugins
 from taskito_core.retry import RetryPolicy
-from taskito_core.storage import Exchange, StorageConfig, Want
+from taskito_core.storage import StorageConfig
+from taskito_core.storage_worker import Exchange, Want
 from taskito_kv.limits import MemoryCircuitBreaker, MemoryRateLimiter
 from taskito_kv.storage import MemoryStorage
 from taskito_testing.factories import (
@@ -71,8 +73,9 @@ class Worker:
             Limiter(config),
             MemoryCircuitBreaker(config),
         )
-        keeper = AdmissionControl(self.tasks, self.limiter, self.breaker)
-        self.errands = Errands(self.storage, Plugins(), keeper, Schedules("app:queue", (), keeper.guarded))
+        self.admission = AdmissionControl(self.tasks, self.limiter, self.breaker)
+        schedules = Schedules("app:queue", (), self.admission.guarded)
+        self.calls = StoreCalls(self.storage, Plugins(), self.admission, schedules)
         self.id = f"worker-{new_id()}"
         self.storage.register(make_worker(id=self.id, tasks=tuple(self.tasks)))
 
@@ -82,7 +85,7 @@ class Worker:
         jobs = [make_job(task_name=task_name, lane=lane, scheduled_at=1) for _ in range(count)]
         return [receipt.id for receipt in self.storage.enqueue(jobs)]
 
-    def visit(self, *ended: tuple[Claim, Outcome], free: int = 4) -> ExchangeResult:
+    def exchange(self, *ended: tuple[Claim, Outcome], free: int = 4) -> ExchangeResult:
         """Settle what ended, and claim for so many free children."""
         entries = []
         for claim, outcome in ended:
@@ -91,10 +94,13 @@ class Worker:
             entries.append(entry)
         wanted = want(free, tasks=tuple(self.tasks)) if free else None
         outcomes = [outcome for _, outcome in ended]
-        return self.errands.visit(self.id, outcomes, self.errands.judged(entries), wanted, free)
+        endings = self.admission.endings_of(entries)
+        result = self.calls.perform(ExchangeJobs(self.id, outcomes, endings, wanted, free))
+        assert isinstance(result, ExchangeResult)
+        return result
 
     def claim(self, *ended: tuple[Claim, Outcome], free: int = 4) -> list[Claim]:
-        return self.visit(*ended, free=free).exchange.claims
+        return self.exchange(*ended, free=free).exchange.claims
 
     def start_probe(self) -> Claim:
         """Take a breaker that is open through its cooldown, and one job as its probe."""

@@ -62,14 +62,14 @@ def test_a_job_that_is_refused_stays_pending_and_is_charged_nothing(worker: Work
 def test_a_lane_that_must_wait_is_not_asked_for_until_its_time(worker: Worker, task_name: str) -> None:
     worker.breaker.record({"both": ((False, False), OPTIONS)})
     worker.enqueue(task_name, 10)
-    worker.visit()
+    worker.exchange()
     asked = worker.limiter.asked
 
-    visits = [worker.visit() for _ in range(20)]
+    results = [worker.exchange() for _ in range(20)]
 
     assert worker.limiter.asked == asked
-    assert all(0 < (visit.retry_after or 0) <= admission.LONGEST_HOLD for visit in visits)
-    assert not any(visit.more for visit in visits)
+    assert all(0 < (result.retry_after or 0) <= admission.LONGEST_HOLD for result in results)
+    assert not any(result.more for result in results)
 
 
 def test_tokens_for_which_there_is_no_job_are_given_back_at_once(worker: Worker) -> None:

@@ -65,10 +65,10 @@ def test_while_the_probe_runs_no_worker_starts_another(worker: Worker, url: str)
 def test_the_probe_decides(worker: Worker, succeeded: bool) -> None:
     probe = worker.start_probe()
 
-    visit = worker.visit((probe, complete(probe) if succeeded else dead(probe)))
+    result = worker.exchange((probe, complete(probe) if succeeded else dead(probe)))
 
     assert worker.state() is (BreakerState.CLOSED if succeeded else BreakerState.OPEN)
-    assert visit.more is succeeded
+    assert result.more is succeeded
     assert len(worker.claim()) == (2 if succeeded else 0)
 
 
@@ -78,9 +78,9 @@ def test_an_attempt_that_is_older_than_the_probe_does_not_decide_it(
 ) -> None:
     probe = worker.start_probe()
 
-    worker.visit((older, complete(older) if succeeded else dead(older)))
+    worker.exchange((older, complete(older) if succeeded else dead(older)))
     assert worker.state() is BreakerState.HALF_OPEN
-    worker.visit((probe, dead(probe) if succeeded else complete(probe)))
+    worker.exchange((probe, dead(probe) if succeeded else complete(probe)))
 
     assert worker.state() is (BreakerState.OPEN if succeeded else BreakerState.CLOSED)
 
@@ -92,7 +92,7 @@ def test_of_a_probe_and_an_older_attempt_that_end_together_the_probe_decides(
     probe = worker.start_probe()
 
     of_older = dead(older) if succeeded else complete(older)
-    worker.visit((older, of_older), (probe, complete(probe) if succeeded else dead(probe)))
+    worker.exchange((older, of_older), (probe, complete(probe) if succeeded else dead(probe)))
 
     assert worker.state() is (BreakerState.CLOSED if succeeded else BreakerState.OPEN)
 
@@ -101,9 +101,9 @@ def test_an_attempt_that_ends_after_the_probe_closed_the_breaker_counts_as_ever(
     worker: Worker, older: Claim
 ) -> None:
     probe = worker.start_probe()
-    worker.visit((probe, complete(probe)), free=0)
+    worker.exchange((probe, complete(probe)), free=0)
 
-    worker.visit((older, dead(older)), free=0)
+    worker.exchange((older, dead(older)), free=0)
 
     [record] = worker.breaker.read()
     assert (record.state, record.failures) == (BreakerState.CLOSED, 1)
@@ -122,9 +122,9 @@ def test_a_probe_that_ends_without_success_or_failure_leaves_its_place_at_once(
         "interrupted": Retry(probe.id, probe.token, 0.0, Charge.INTERRUPTION, error_info(), None),
     }
 
-    visit = worker.visit((probe, outcomes[how]), free=0)
+    result = worker.exchange((probe, outcomes[how]), free=0)
 
-    assert visit.more
+    assert result.more
     assert len(worker.claim()) == 1
 
 
@@ -157,9 +157,9 @@ def test_a_late_word_of_a_lost_probe_does_not_decide_for_the_next(worker: Worker
     lost = worker.start_probe()
     probe = worker.start_probe()
 
-    worker.visit((lost, dead(lost)))
+    worker.exchange((lost, dead(lost)))
     assert worker.state() is BreakerState.HALF_OPEN
-    worker.visit((probe, complete(probe)))
+    worker.exchange((probe, complete(probe)))
 
     assert worker.state() is BreakerState.CLOSED
 
@@ -183,7 +183,7 @@ def test_after_a_reset_by_hand_what_the_probe_and_others_do_counts_as_ever(
     worker.breaker.reset("fragile")
     worker.claim()
 
-    worker.visit((older, dead(older)), (probe, dead(probe)))
+    worker.exchange((older, dead(older)), (probe, dead(probe)))
 
     assert worker.state() is BreakerState.OPEN
 

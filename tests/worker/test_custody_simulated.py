@@ -86,7 +86,7 @@ class World:
         self.children[self.next_child] = []
         self.unheard[self.next_child] = []
         self.done[self.next_child] = 0
-        self.dispatcher.open_executor(self.next_child, self.random.choice([None, None, 7]), self.now)
+        self.dispatcher.executors.open(self.next_child, self.random.choice([None, None, 7]), self.now)
         self.next_child += 1
 
     def run_some(self, child: int) -> None:
@@ -132,10 +132,10 @@ class World:
             self.start_child()
         for executor, frame in self.dispatcher.assign(self.now):
             self.children[executor.id].extend(frame)
-        for executor in self.dispatcher.recycle():
+        for executor in self.dispatcher.executors.recycle():
             self.start_child()
-            self.dispatcher.close_executor(executor.id)
-        for executor in self.dispatcher.recalls(self.now):
+            self.dispatcher.executors.close(executor.id)
+        for executor in self.dispatcher.executors.recalls(self.now):
             self.hand_back(executor.id)
         self.dispatcher.return_stale(self.now)
         for child in list(self.children):

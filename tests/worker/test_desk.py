@@ -1,4 +1,4 @@
-"""The worker's desk at the store: what it asks for next when the store is away or busy."""
+"""The store client: what the worker asks of the store next, when that is away or busy too."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import InFlight
+from taskito.worker.dispatch.inflight import Executor, InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.ipc.wire import ResultKind, ResultMessage
 from taskito.worker.store.admission import AdmissionControl
-from taskito.worker.store.client import RETRY_LAST, StoreClient
+from taskito.worker.store.client import StoreClient
 from taskito.worker.store.cron import Schedules
-from taskito.worker.store.errands import Errands
 from taskito.worker.store.lease import BEAT_INTERVAL
 from taskito.worker.store.liveness import PeerLifelines
-from taskito.worker.store.thread import Answer
+from taskito.worker.store.outage import RETRY_LAST
+from taskito.worker.store.requests import ExchangeResult, Reply, Request, Wakeup
+from taskito.worker.store.thread import StoreCalls, StoreThread
 from taskito.worker.store.timers import INTERVALS, Upkeep
 from taskito_core import hookimpl
 from taskito_core.errors import StorageUnavailable
 from taskito_core.job import JobStatus, Outcome
 from taskito_core.plugin_manager import Plugins
 from taskito_core.retry import RetryPolicy
-from taskito_core.storage import Exchange, StorageConfig, Wakeups, Want, WorkerInfo
+from taskito_core.storage import StorageConfig
+from taskito_core.storage_worker import Exchange, Wakeups, Want, WorkerInfo
 from taskito_kv.storage import MemoryStorage
 from taskito_testing.factories import make_job, make_worker
 
@@ -36,7 +39,7 @@ class Unsteady(MemoryStorage):
     """A store that loses its answer to some calls, after it has done what was asked."""
 
     def __init__(self) -> None:
-        super().__init__(StorageConfig(backend="memory", db_url=f"memory://desk-{random.random()}"))
+        super().__init__(StorageConfig(backend="memory", db_url=f"memory://client-{random.random()}"))
         self.losing: list[str] = []
 
     def register(self, worker: WorkerInfo) -> None:
@@ -64,56 +67,93 @@ class Unsteady(MemoryStorage):
 
 
 class Listener:
-    """A plugin that writes down what it hears, and on which thread."""
+    """A plugin that writes down what it is told, and on which thread."""
 
-    def __init__(self, heard: list[tuple[str, str]]) -> None:
-        self._heard = heard
+    def __init__(self, told: list[tuple[str, str]]) -> None:
+        self._told = told
 
     @hookimpl
     def taskito_worker_started(self) -> None:
-        self._heard.append(("started", threading.current_thread().name))
+        self._told.append(("started", threading.current_thread().name))
 
     @hookimpl
     def taskito_jobs_finished(self, outcomes: Sequence[Outcome]) -> None:
-        self._heard.append((f"finished {len(outcomes)}", threading.current_thread().name))
+        self._told.append((f"finished {len(outcomes)}", threading.current_thread().name))
 
     @hookimpl
     def taskito_worker_stopping(self) -> None:
-        self._heard.append(("stopping", threading.current_thread().name))
+        self._told.append(("stopping", threading.current_thread().name))
+
+
+class RestOfTheWorker:
+    """StoreEvents, of which only the ids are kept."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def jobs_revoked(self, executor_ids: Sequence[int]) -> None: ...
+
+    def cancel_asked(self, executor: Executor, entry: InFlight, force: bool) -> None: ...
+
+    def attempts_failed(self, events: Sequence[FailureEvent]) -> None: ...
+
+    def renamed(self, worker_id: str) -> None:
+        self.names.append(worker_id)
+
+
+class Watched(StoreCalls):
+    """Keeps the names of the requests, in order."""
+
+    names: list[str]
+
+    def perform(self, request: Request) -> Reply:
+        self.names.append(request.name)
+        return super().perform(request)
 
 
 class Scene:
-    """A desk, its store, and a clock that only the test moves."""
+    """A store client, its store, and a clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.storage = Unsteady()
         tasks = {"work": TaskPolicy("work", "default", RetryPolicy(), 0.0)}
         self.dispatcher = Dispatcher(tasks, lambda: 0.0)
-        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.replies: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         self.selector = selectors.DefaultSelector()
         worker = make_worker(tasks=("work",))
         self.names = [worker.id]
-        self.heard: list[tuple[str, str]] = []
+        self.told: list[tuple[str, str]] = []
         plugins = Plugins()
-        plugins.register(Listener(self.heard), "listener")
+        plugins.register(Listener(self.told), "listener")
         admission = AdmissionControl(tasks, None, None)
-        errands = Errands(self.storage, plugins, admission, Schedules("app:queue", (), admission.guarded))
-        self.desk = StoreClient(
-            self.storage, worker, self.dispatcher, errands, self.answers.put, lambda: None,
-            PeerLifelines(self.selector, lambda: None), lambda executors: None,
-            lambda executor, entry, force: None, lambda events: None, self.names.append,
-        )  # fmt: skip
-        self.desk.start()
+        schedules = Schedules("app:queue", (), admission.guarded)
+        self.calls = Watched(self.storage, plugins, admission, schedules)
+        self.calls.names = []
+        self.client = StoreClient(
+            StoreThread(self.calls, self.post),
+            admission,
+            worker,
+            self.dispatcher,
+            PeerLifelines(self.selector, lambda: None),
+            RestOfTheWorker(self.names),
+        )
+        self.client.start()
 
-    def turn(self) -> str:
-        """One request and its answer; the request's name, '' if none was due."""
-        self.desk.turn(self.now)
-        if self.desk.left or self.desk.next_deadline() != float("inf"):
+    def step(self) -> str:
+        """One request and its reply; the request's name, '' if none was due."""
+        self.client.step(self.now)
+        if self.client.left or self.client.next_deadline() != float("inf"):
             return ""
-        answer = self.answers.get(timeout=20)
-        self.desk.answer(answer, self.now)
-        return answer.name
+        self.take_reply()
+        return self.calls.names[-1]
+
+    def post(self, message: Reply | Wakeup) -> None:
+        if not isinstance(message, Wakeup):
+            self.replies.put(message)
+
+    def take_reply(self) -> None:
+        self.client.take(self.replies.get(timeout=20), self.now)
 
     def end(self, entries: Sequence[InFlight]) -> None:
         """The only executor reports that these jobs returned."""
@@ -123,9 +163,9 @@ class Scene:
     def settle(self) -> list[str]:
         """Every request that is due now."""
         names = []
-        while name := self.turn():
+        while name := self.step():
             names.append(name)
-            assert len(names) < 50, f"the desk does not come to rest: {names}"
+            assert len(names) < 50, f"the client does not come to rest: {names}"
         return names
 
 
@@ -133,27 +173,27 @@ class Scene:
 def scene() -> Iterator[Scene]:
     scene = Scene()
     yield scene
-    assert scene.desk.stop(20)
+    assert scene.client.stop(20)
     scene.selector.close()
 
 
 def test_a_worker_at_rest_asks_for_nothing_until_its_next_beat(scene):
-    scene.dispatcher.open_executor(1, None, scene.now)
+    scene.dispatcher.executors.open(1, None, scene.now)
 
-    assert scene.settle() == ["register", "heartbeat", *Upkeep, "exchange"]
-    assert scene.desk.next_deadline() == scene.now + min(BEAT_INTERVAL, *INTERVALS.values())
+    assert scene.settle() == ["register", "listen", "heartbeat", *Upkeep, "exchange"]
+    assert scene.client.next_deadline() == scene.now + min(BEAT_INTERVAL, *INTERVALS.values())
 
 
 def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_beat(scene):
-    scene.dispatcher.open_executor(1, None, scene.now)
+    scene.dispatcher.executors.open(1, None, scene.now)
     scene.settle()
     scene.now += 1.0
     scene.storage.losing.append("exchange")
-    scene.desk.woken(scene.now)
+    scene.client.woken()
 
     assert scene.settle() == ["exchange"]
-    assert scene.now < scene.desk.next_deadline() <= scene.now + RETRY_LAST
-    scene.now = scene.desk.next_deadline()
+    assert scene.now < scene.client.next_deadline() <= scene.now + RETRY_LAST
+    scene.now = scene.client.next_deadline()
     # And slots may have passed while the store was away.
     assert scene.settle() == ["exchange", Upkeep.FIRE]
 
@@ -163,28 +203,28 @@ def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, nam
     scene.storage.losing.append(name)
 
     scene.settle()
-    assert scene.desk.booting
-    scene.now = scene.desk.next_deadline()
+    assert scene.client.booting
+    scene.now = scene.client.next_deadline()
     scene.settle()
 
-    assert scene.desk.fatal is None
-    assert scene.desk.registered
-    assert scene.desk.worker.id == scene.names[-1]
+    assert scene.client.fatal is None
+    assert scene.client.registered
+    assert scene.client.worker.id == scene.names[-1]
 
 
 def test_upkeep_goes_on_under_load_too(scene):
-    scene.dispatcher.open_executor(1, None, scene.now)
+    scene.dispatcher.executors.open(1, None, scene.now)
     scene.settle()
     scene.now += INTERVALS[Upkeep.PRUNE]
     scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
-    scene.desk.woken(scene.now)
+    scene.client.woken()
 
-    first, *rounds, last = [scene.turn() for _ in range(5)]
-    assert (first, sorted(rounds), last) == ("heartbeat", sorted(Upkeep), "exchange")
+    first, *upkeep, last = [scene.step() for _ in range(5)]
+    assert (first, sorted(upkeep), last) == ("heartbeat", sorted(Upkeep), "exchange")
 
 
 def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop(scene):
-    scene.dispatcher.open_executor(1, None, scene.now)
+    scene.dispatcher.executors.open(1, None, scene.now)
     scene.storage.enqueue([make_job(task_name="work")])
     scene.settle()
     [(_, entries)] = scene.dispatcher.assign(scene.now)
@@ -192,32 +232,32 @@ def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop
     scene.settle()
 
     scene.storage.losing.append("unregister")
-    scene.desk.leave()
+    scene.client.leave()
     scene.settle()
-    scene.now = scene.desk.next_deadline()
+    scene.now = scene.client.next_deadline()
     scene.settle()
 
-    assert scene.desk.left
-    assert scene.heard == [(what, "taskito-store") for what in ("started", "finished 1", "stopping")]
+    assert scene.client.left
+    assert scene.told == [(what, "taskito-store") for what in ("started", "finished 1", "stopping")]
 
 
 def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
-    scene.dispatcher.open_executor(1, None, scene.now)
+    scene.dispatcher.executors.open(1, None, scene.now)
     scene.settle()
 
     [job] = scene.storage.enqueue([make_job(task_name="work")])
-    scene.desk.answer(scene.answers.get(timeout=20), scene.now)
+    scene.take_reply()
 
     [(_, [entry])] = scene.dispatcher.assign(scene.now)
     assert entry.claim.id == job.id
 
 
 def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene):
-    scene.dispatcher.open_executor(1, None, scene.now)
+    scene.dispatcher.executors.open(1, None, scene.now)
     scene.settle()
     more = scene.dispatcher.want() + 1
     jobs = scene.storage.enqueue([make_job(task_name="work") for _ in range(more)])
-    scene.desk.answer(scene.answers.get(timeout=20), scene.now)
+    scene.take_reply()
 
     while entries := [entry for _, given in scene.dispatcher.assign(scene.now) for entry in given]:
         scene.end(entries)
@@ -227,19 +267,20 @@ def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene
 
 
 def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):
-    scene.dispatcher.open_executor(1, None, scene.now)
+    scene.dispatcher.executors.open(1, None, scene.now)
     scene.settle()
     [job] = scene.storage.enqueue([make_job(task_name="work")])
-    answer = scene.answers.get(timeout=20)
+    reply = scene.replies.get(timeout=20)
 
     scene.dispatcher.drain()
-    scene.desk.leave()
-    scene.desk.turn(scene.now)
-    assert scene.desk.next_deadline() == float("inf")
-    assert scene.answers.empty()
-    scene.desk.answer(answer, scene.now)
+    scene.client.leave()
+    scene.client.step(scene.now)
+    assert scene.client.next_deadline() == float("inf")
+    assert scene.replies.empty()
+    assert isinstance(reply, ExchangeResult)
+    scene.client.take(reply, scene.now)
 
     assert scene.settle() == ["exchange", "unregister"]
-    assert scene.desk.left
+    assert scene.client.left
     [back] = scene.storage.get([job.id])
     assert back.status is JobStatus.PENDING

@@ -7,10 +7,9 @@ import pytest
 from taskito.worker.dispatch.dispatcher import (
     BUFFER_PATIENCE,
     MAX_FRAME,
-    RECALL_AFTER,
-    SILENT_AFTER,
     Dispatcher,
 )
+from taskito.worker.dispatch.executors import RECALL_AFTER, SILENT_AFTER
 from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
@@ -71,8 +70,8 @@ def test_without_an_executor_nothing_is_claimed(dispatcher):
 
 
 def test_jobs_of_an_unknown_pace_travel_alone(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
-    dispatcher.open_executor(2, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(2, None, 0.0)
     dispatcher.claimed([claim(n) for n in range(6)], 0.0)
 
     assert sorted(len(seqs) for seqs in sent(dispatcher).values()) == [1, 1]
@@ -80,8 +79,8 @@ def test_jobs_of_an_unknown_pace_travel_alone(dispatcher):
 
 def test_short_jobs_travel_together_and_are_shared_out(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.open_executor(1, None, 0.0)
-    dispatcher.open_executor(2, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(2, None, 0.0)
     dispatcher.claimed([claim(n) for n in range(40)], 0.0)
 
     assert [len(seqs) for seqs in sent(dispatcher).values()] == [20, 20]
@@ -89,7 +88,7 @@ def test_short_jobs_travel_together_and_are_shared_out(dispatcher):
 
 def test_a_frame_is_never_longer_than_its_bound(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(n) for n in range(400)], 0.0)
 
     assert len(sent(dispatcher)[1]) == MAX_FRAME
@@ -98,7 +97,7 @@ def test_a_frame_is_never_longer_than_its_bound(dispatcher):
 def test_a_slow_job_is_never_put_behind_others(dispatcher):
     learn_fast(dispatcher)
     dispatcher.pace.learn("slow", 1.0)
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2), claim(3, "slow")], 0.0)
 
     assert sent(dispatcher) == {1: [1, 2]}
@@ -107,7 +106,7 @@ def test_a_slow_job_is_never_put_behind_others(dispatcher):
 def test_no_look_ahead_while_slow_jobs_are_buffered(dispatcher):
     learn_fast(dispatcher)
     dispatcher.pace.learn("slow", 10.0)
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, "slow"), claim(2, "slow")], 0.0)
     dispatcher.assign(0.0)
 
@@ -115,7 +114,7 @@ def test_no_look_ahead_while_slow_jobs_are_buffered(dispatcher):
 
 
 def test_a_result_becomes_a_completed_job_with_its_real_start(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1)], 50.0)
     dispatcher.assign(50.0)
 
@@ -125,7 +124,7 @@ def test_a_result_becomes_a_completed_job_with_its_real_start(dispatcher):
 
 
 def test_a_failure_is_retried_until_the_retries_are_used_up(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, retry_count=2)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [raised(1)], 0.0)
@@ -141,7 +140,7 @@ def test_a_failure_is_retried_until_the_retries_are_used_up(dispatcher):
 
 
 def test_an_error_that_is_not_retryable_is_dead_at_once(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [raised(1, retryable=False)], 0.0)
@@ -152,7 +151,7 @@ def test_an_error_that_is_not_retryable_is_dead_at_once(dispatcher):
 
 
 def test_the_jobs_own_max_retries_beats_the_tasks(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, max_retries=0)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [raised(1)], 0.0)
@@ -161,7 +160,7 @@ def test_the_jobs_own_max_retries_beats_the_tasks(dispatcher):
 
 
 def test_a_task_we_do_not_know_goes_to_its_own_lane_unrun(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, "elsewhere")], 0.0)
 
     assert sent(dispatcher) == {}
@@ -169,7 +168,7 @@ def test_a_task_we_do_not_know_goes_to_its_own_lane_unrun(dispatcher):
 
 
 def test_a_job_interrupted_too_often_is_dead_without_running(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, interruptions=10)], 0.0)
 
     [dead] = outcomes(dispatcher)
@@ -179,7 +178,7 @@ def test_a_job_interrupted_too_often_is_dead_without_running(dispatcher):
 
 def give_five(dispatcher: Dispatcher) -> None:
     learn_fast(dispatcher)
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(n) for n in range(1, 6)], 0.0)
     dispatcher.assign(0.0)
 
@@ -189,7 +188,7 @@ def test_a_crash_charges_the_running_job_and_hands_the_rest_on(dispatcher):
     dispatcher.results(1, [returned(1)], 0.0)
 
     dispatcher.lose_executor(1, Exit(KILLED, running=2, done=1), 0.0)
-    dispatcher.open_executor(2, None, 0.0)
+    dispatcher.executors.open(2, None, 0.0)
 
     [complete, crash] = outcomes(dispatcher)
     assert isinstance(complete, Complete)
@@ -208,7 +207,7 @@ def test_a_job_that_ended_unheard_is_an_interruption_and_not_a_crash(dispatcher)
 
 
 def test_the_third_crash_is_the_last(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, crashes=2)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0), 0.0)
@@ -219,7 +218,7 @@ def test_the_third_crash_is_the_last(dispatcher):
 
 
 def test_a_hard_timeout_is_a_failed_attempt(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, "slow")], 0.0)
     dispatcher.assign(0.0)
     dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0, timed_out=1), 6.0)
@@ -230,7 +229,7 @@ def test_a_hard_timeout_is_a_failed_attempt(dispatcher):
 
 
 def test_what_a_shutdown_kills_is_handed_back_uncharged(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.drain()
@@ -241,7 +240,7 @@ def test_what_a_shutdown_kills_is_handed_back_uncharged(dispatcher):
 
 
 def test_draining_hands_back_the_buffer_and_all_that_comes_after(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     dispatcher.assign(0.0)
 
@@ -255,18 +254,18 @@ def test_draining_hands_back_the_buffer_and_all_that_comes_after(dispatcher):
 def test_a_child_stuck_in_one_job_is_asked_for_the_others_once(dispatcher):
     give_five(dispatcher)
 
-    assert dispatcher.recalls(RECALL_AFTER / 2) == []
-    assert [executor.id for executor in dispatcher.recalls(RECALL_AFTER)] == [1]
-    assert dispatcher.recalls(RECALL_AFTER * 2) == []
+    assert dispatcher.executors.recalls(RECALL_AFTER / 2) == []
+    assert [executor.id for executor in dispatcher.executors.recalls(RECALL_AFTER)] == [1]
+    assert dispatcher.executors.recalls(RECALL_AFTER * 2) == []
 
     dispatcher.returned(1, [2, 3, 4, 5])
     assert sent(dispatcher, RECALL_AFTER * 2) == {}, "nothing is put behind the stuck job again"
-    dispatcher.open_executor(2, None, 0.0)
+    dispatcher.executors.open(2, None, 0.0)
     assert sent(dispatcher, RECALL_AFTER * 2) == {2: [2, 3, 4, 5]}
 
 
 def test_a_claim_that_no_child_takes_goes_back(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     dispatcher.assign(0.0)
 
@@ -302,47 +301,49 @@ def test_custody_ends_only_when_the_store_has_answered(dispatcher):
 
 
 def test_the_hard_limit_is_looked_at_when_it_can_have_passed_and_not_before(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, "slow")], 0.0)
     dispatcher.assign(0.0)
-    assert dispatcher.next_check() == 5.0
+    assert dispatcher.executors.next_check() == 5.0
 
-    assert not dispatcher.overdue(1, running=1, started=2.0, now=5.0)
-    assert dispatcher.next_check() == 7.0
-    assert dispatcher.overdue(1, running=1, started=2.0, now=7.0)
+    assert not dispatcher.executors.overdue(1, running=1, started=2.0, now=5.0)
+    assert dispatcher.executors.next_check() == 7.0
+    assert dispatcher.executors.overdue(1, running=1, started=2.0, now=7.0)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0])
 def test_a_timeout_of_zero_is_no_limit(dispatcher, timeout):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1, "slow", timeout=timeout)], 0.0)
     dispatcher.assign(0.0)
 
-    assert not dispatcher.overdue(1, running=1, started=0.0, now=1e6)
+    assert not dispatcher.executors.overdue(1, running=1, started=0.0, now=1e6)
 
 
 def test_a_child_that_holds_jobs_and_begins_none_is_ended_after_a_while(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
 
-    assert not dispatcher.overdue(1, running=0, started=0.0, now=60.0), "seen quiet for the first time"
-    assert not dispatcher.overdue(1, running=0, started=0.0, now=100.0)
-    assert dispatcher.overdue(1, running=0, started=0.0, now=60.0 + SILENT_AFTER)
+    assert not dispatcher.executors.overdue(1, running=0, started=0.0, now=60.0), (
+        "seen quiet for the first time"
+    )
+    assert not dispatcher.executors.overdue(1, running=0, started=0.0, now=100.0)
+    assert dispatcher.executors.overdue(1, running=0, started=0.0, now=60.0 + SILENT_AFTER)
 
 
 def test_a_child_inside_of_a_long_job_is_not_silent(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
 
     for now in range(0, 600, 30):
-        assert not dispatcher.overdue(1, running=1, started=0.0, now=float(now))
-    assert not dispatcher.overdue(1, running=0, started=0.0, now=600.0), "its result is on the way"
+        assert not dispatcher.executors.overdue(1, running=1, started=0.0, now=float(now))
+    assert not dispatcher.executors.overdue(1, running=0, started=0.0, now=600.0), "its result is on the way"
 
 
 def test_a_task_that_raises_worker_shutdown_by_itself_has_failed(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [ResultMessage(1, ResultKind.INTERRUPTED, 0.0, 0.1, b"")], 0.0)
@@ -354,7 +355,7 @@ def test_a_task_that_raises_worker_shutdown_by_itself_has_failed(dispatcher):
 
 def test_large_payloads_are_not_hoarded(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     small = dispatcher.want()
     dispatcher.claimed([claim(n, payload=b"x" * 4_000_000) for n in range(20)], 0.0)
     while sent(dispatcher):
@@ -367,17 +368,17 @@ def test_large_payloads_are_not_hoarded(dispatcher):
 
 def test_an_executor_gets_no_more_jobs_than_its_limit(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.open_executor(1, 3, 0.0)
+    dispatcher.executors.open(1, 3, 0.0)
     dispatcher.claimed([claim(n) for n in range(1, 6)], 0.0)
 
     assert sent(dispatcher) == {1: [1, 2, 3]}
     dispatcher.results(1, [returned(1), returned(2), returned(3)], 0.0)
-    assert [executor.id for executor in dispatcher.recycle()] == [1]
-    assert dispatcher.recycle() == []
+    assert [executor.id for executor in dispatcher.executors.recycle()] == [1]
+    assert dispatcher.executors.recycle() == []
 
 
 def test_a_garbled_error_is_a_crash_and_loses_nothing(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [ResultMessage(1, ResultKind.RAISED, 0.0, 0.0, b"\xff")], 0.0)
@@ -388,7 +389,7 @@ def test_a_garbled_error_is_a_crash_and_loses_nothing(dispatcher):
 
 
 def test_a_revoked_job_names_the_child_that_runs_it_and_leaves_the_buffer(dispatcher):
-    dispatcher.open_executor(1, None, 0.0)
+    dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     dispatcher.assign(0.0)
 
@@ -397,6 +398,6 @@ def test_a_revoked_job_names_the_child_that_runs_it_and_leaves_the_buffer(dispat
 
 
 def test_a_stray_claim_is_handed_back(dispatcher):
-    dispatcher.release_stray("job9", 9)
+    dispatcher.release_orphan("job9", 9)
 
     assert outcomes(dispatcher) == [Release("job9", 9)]

@@ -7,10 +7,10 @@ import signal
 import pytest
 
 from taskito.worker.children.spawner import BootBackoff
-from taskito.worker.dispatch.pace import FLOOR, UNKNOWN, Pace
+from taskito.worker.dispatch.prefetch import FLOOR, UNKNOWN, Pace
 from taskito.worker.store.lease import BEAT_INTERVAL, LEASE, PeerWatch
 from taskito.worker.supervisor.shutdown import Phase, Shutdown
-from taskito_core.storage import Peer
+from taskito_core.storage_worker import Peer
 
 INT, TERM, QUIT = signal.SIGINT, signal.SIGTERM, signal.SIGQUIT
 
@@ -65,16 +65,16 @@ def test_the_exit_code_says_how_it_ended(third, interrupted, unrecorded, code):
 def beats(watch: PeerWatch, start: float, seconds: float, beat: int | None) -> dict[str, int]:
     """Look every few seconds; ``beat`` None: the peer goes on beating."""
     suspects: dict[str, int] = {}
-    for turn in range(int(seconds / BEAT_INTERVAL) + 1):
-        peer = Peer("other", turn if beat is None else beat, "host")
-        suspects = watch.look([peer], start + turn * BEAT_INTERVAL)
+    for number in range(int(seconds / BEAT_INTERVAL) + 1):
+        peer = Peer("other", number if beat is None else beat, "host")
+        suspects = watch.observe([peer], start + number * BEAT_INTERVAL)
     return suspects
 
 
 def test_a_peer_that_stands_still_for_a_whole_lease_is_suspect():
     watch = PeerWatch()
     assert beats(watch, 0.0, LEASE - BEAT_INTERVAL, beat=4) == {}
-    assert watch.look([Peer("other", 4, "host")], LEASE) == {"other": 4}
+    assert watch.observe([Peer("other", 4, "host")], LEASE) == {"other": 4}
 
 
 def test_a_peer_that_beats_is_never_suspect():
@@ -85,12 +85,12 @@ def test_after_an_outage_everybody_is_watched_anew():
     watch = PeerWatch()
     beats(watch, 0.0, 20.0, beat=4)
 
-    assert watch.look([Peer("other", 4, "host")], 90.0) == {}
-    assert watch.look([Peer("other", 4, "host")], 95.0) == {}
+    assert watch.observe([Peer("other", 4, "host")], 90.0) == {}
+    assert watch.observe([Peer("other", 4, "host")], 95.0) == {}
 
 
 def test_a_peer_whose_processes_are_gone_needs_no_lease():
-    assert PeerWatch().look([Peer("other", 4, "host")], 0.0, frozenset({"other"})) == {"other": 4}
+    assert PeerWatch().observe([Peer("other", 4, "host")], 0.0, frozenset({"other"})) == {"other": 4}
 
 
 def test_boot_failures_are_tried_again_ever_more_slowly():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from taskito.worker.store.liveness import Lifeline, PeerLifelines, runtime_directory
+from taskito.worker.store.liveness import Lifeline, PeerLifelines
+from taskito_core import runtime_directory
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def test_an_end_that_is_reported_after_the_peer_was_dropped_is_nothing(selector,
     line.close()
     [(key, mask)] = selector.select(0)
 
-    peers_here.watch(set())  # The store's answer came in the same turn, and was taken in first.
+    peers_here.watch(set())  # The store's answer came in the same step, and was taken in first.
     key.data(mask)
 
     assert peers_here.watch(set()) == frozenset()
@@ -59,7 +60,7 @@ def test_an_end_that_is_reported_after_the_peer_was_dropped_is_nothing(selector,
 
 def test_a_worker_goes_on_when_its_lifeline_was_removed(peers_here):
     line = Lifeline("slow")
-    for left in runtime_directory().iterdir():
+    for left in _lifelines().iterdir():
         left.unlink()
 
     line.rename("anew")
@@ -67,11 +68,11 @@ def test_a_worker_goes_on_when_its_lifeline_was_removed(peers_here):
     line.close()
 
 
-def test_burying_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, peers_here):
+def test_forgetting_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, peers_here):
     line = Lifeline("stopped")
     peers_here.watch({"stopped"})
 
-    peers_here.bury("stopped")
+    peers_here.forget("stopped")
     line.rename("anew")
     assert peers_here.watch({"anew"}) == frozenset()
     line.close()
@@ -80,15 +81,15 @@ def test_burying_a_worker_that_still_lives_leaves_its_lifeline_alone(selector, p
     assert peers_here.watch({"anew"}) == {"anew"}
 
 
-def test_burying_a_worker_that_is_gone_removes_what_it_left(selector, peers_here):
+def test_forgetting_a_worker_that_is_gone_removes_what_it_left(selector, peers_here):
     line = Lifeline("killed")
     peers_here.watch({"killed"})
-    path = next(runtime_directory().iterdir())
+    path = next(_lifelines().iterdir())
     os.close(line.fd)  # As the kernel does for a killed process: the name stays.
     turn(selector)
     assert path.exists()
 
-    peers_here.bury("killed")
+    peers_here.forget("killed")
 
     assert not path.exists()
 
@@ -98,11 +99,17 @@ def test_what_dead_workers_left_long_ago_is_swept_and_what_is_held_stays():
     dead.close(held_for_alive=True)
     recent.close(held_for_alive=True)
     for name in ("dead", "living"):
-        os.utime(runtime_directory() / f"{name}.alive", (0, 0))
+        os.utime(_lifelines() / f"{name}.alive", (0, 0))
 
     newcomer = Lifeline("newcomer")
 
-    left = {path.stem for path in runtime_directory().iterdir()}
+    left = {path.stem for path in _lifelines().iterdir()}
     assert left == {"living", "recent", "newcomer"}
     living.close()
     newcomer.close()
+
+
+def _lifelines() -> Path:
+    directory = runtime_directory("lifelines")
+    assert directory is not None
+    return directory

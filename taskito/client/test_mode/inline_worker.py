@@ -24,7 +24,8 @@ from taskito.worker.store.lease import TokenMint, new_worker_id
 from taskito.worker.threads import run_in_thread
 from taskito_core.job import Claim, Dead, Job, JobStatus, NewJob, Outcome, Receipt, Release, Retry
 from taskito_core.retry import decide
-from taskito_core.storage import Storage, Want, WorkerInfo
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Want, WorkerInfo
 
 #: Jobs in a row, each enqueued by the one before: a longer chain is taken for one without end.
 LONGEST_CHAIN = 500

@@ -10,10 +10,10 @@ import signal
 from collections.abc import Callable
 from types import CodeType, FrameType
 
-from taskito.running_job.current_job import CANCEL_ASKED
 from taskito.worker.child.bootstrap import handler_of
 from taskito.worker.ipc.slots import SlotTable
 from taskito_core.errors import JobCancelled, SoftTimeoutError, WorkerShutdown
+from taskito_core.messages import CANCELLED_ON_REQUEST
 
 #: A task that ignores its soft limit is reminded this often, in seconds.
 REPEAT = 1.0
@@ -88,7 +88,11 @@ class Interrupts:
     def _on_user_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._seq and self._slots.interrupt_seq(self._slot) == self._seq:
             cancelled = self._slots.cancel_seq(self._slot) == self._seq
-            exc = JobCancelled(CANCEL_ASKED) if cancelled else WorkerShutdown("the worker is shutting down")
+            exc = (
+                JobCancelled(CANCELLED_ON_REQUEST)
+                if cancelled
+                else WorkerShutdown("the worker is shutting down")
+            )
             self._deliver(exc, frame)
 
     def _deliver(self, exc: BaseException, frame: FrameType | None) -> None:

@@ -6,22 +6,21 @@ so its true exit status is ours to read. Jobs are only bytes and numbers here.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import selectors
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from taskito.config.cpus import available_cpus
+from taskito.worker.children import reaper
 from taskito.worker.children.child_handle import ChildHandle, ChildState
-from taskito.worker.children.hard_timeout import HardKill
+from taskito.worker.children.hard_timeout import HardTimeouts
 from taskito.worker.children.launch import LaunchOptions, read_failure
 from taskito.worker.children.spawner import Spawner
-from taskito.worker.dispatch.inflight import Exit, InFlight
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.dispatch.pool import PoolEvents
-from taskito.worker.ipc import platform, signals
+from taskito.worker.ipc import platform
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.failure_events import FailureEvent, FailureEventQueue
 from taskito.worker.ipc.slots import SlotTable
@@ -36,7 +35,6 @@ from taskito.worker.ipc.wire import (
     unpack_results,
     unpack_seqs,
 )
-from taskito_core.job import ErrorInfo, ErrorKind
 
 log = logging.getLogger("taskito.worker")
 
@@ -83,7 +81,7 @@ class ProcessPool:
             on_app_failed=events.app_failed,
         )
         self._children = self._spawner.children
-        self._kills: dict[int, HardKill] = {}
+        self._hard_timeouts = HardTimeouts(self._slots)
         self._stacks_at = _NEVER
         self._failure_events = FailureEventQueue()
 
@@ -103,10 +101,7 @@ class ProcessPool:
         return record.seq, record.started
 
     def stop_overdue(self, executor_id: int, seq: int) -> None:
-        if executor_id not in self._kills:
-            self._kills[executor_id] = HardKill(
-                self._children[executor_id], self._slots, seq, time.monotonic()
-            )
+        self._hard_timeouts.begin(self._children[executor_id], seq, time.monotonic())
 
     def revoke(self, executor_ids: Iterable[int]) -> None:
         for executor_id in executor_ids:
@@ -161,12 +156,12 @@ class ProcessPool:
 
     def child_event(self) -> None:
         now = time.monotonic()
-        self._advance_kills(now)
-        while (found := _next_dead()) is not None:
-            self._bury(*found, now)
+        self._hard_timeouts.advance(now)
+        while (found := reaper.next_dead()) is not None:
+            self._process_died(*found, now)
 
     def tick(self, now: float) -> None:
-        self._advance_kills(now)
+        self._hard_timeouts.advance(now)
         for child, status in self._spawner.stillborn():
             self._child_died(child, status)
         for child in self._spawner.overdue(now):
@@ -179,9 +174,9 @@ class ProcessPool:
         self._spawner.fill_up(now)
 
     def next_deadline(self) -> float:
-        times = [kill.at for kill in self._kills.values()]
-        times += [child.doomed_at for child in self._children.values()]
-        return min(self._stacks_at, self._spawner.next_deadline(), *times)
+        doomed = min((child.doomed_at for child in self._children.values()), default=_NEVER)
+        own = min(self._stacks_at, doomed)
+        return min(own, self._hard_timeouts.next_deadline(), self._spawner.next_deadline())
 
     def empty(self) -> bool:
         return not any(child.pid for child in self._children.values())
@@ -191,12 +186,11 @@ class ProcessPool:
         self._spawner.close()
         zygote = self._spawner.zygote
         if zygote is not None and zygote.pid:
-            os.waitpid(zygote.pid, 0)
+            reaper.reap(zygote.pid)
             zygote.gone()
         for child in list(self._children.values()):
             if child.pid:
-                with contextlib.suppress(ChildProcessError):  # One that died before its pid was known.
-                    os.waitpid(child.pid, 0)
+                reaper.reap(child.pid)  # Perhaps in vain: one that died before its pid was known.
                 self._spawner.launcher.reaped(child.pid)
             self._spawner.forget(child)
         self._slots.close()
@@ -210,11 +204,11 @@ class ProcessPool:
                 results = unpack_results(body)
                 child.ended_jobs += len(results)
                 self._spawner.backoff.healthy()
-                self._events.executor_results(child.executor_id, results)
+                self._events.executors.results(child.executor_id, results)
             case MessageType.NOTES:
-                self._events.executor_note(child.executor_id, *unpack_note(body))
+                self._events.executors.note(child.executor_id, *unpack_note(body))
             case MessageType.RETURNED:
-                self._events.executor_returned(child.executor_id, unpack_seqs(body))
+                self._events.executors.returned(child.executor_id, unpack_seqs(body))
             case MessageType.HELLO:
                 version, pid = unpack_hello(body)
                 if version != PROTOCOL_VERSION:
@@ -256,7 +250,7 @@ class ProcessPool:
             # It holds the slot that the next replacement needs.
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
         limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._rng())))
-        self._events.executor_opened(child.executor_id, limit)
+        self._events.executors.opened(child.executor_id, limit)
         self._hand_out_failure_events()
 
     def _hand_out_failure_events(self) -> None:
@@ -282,7 +276,7 @@ class ProcessPool:
 
     def _close_child(self, child: ChildHandle) -> None:
         child.state = ChildState.CLOSING
-        self._events.executor_closing(child.executor_id)
+        self._events.executors.closing(child.executor_id)
         child.control.write(pack(MessageType.DRAIN))
 
     def _kill_child(self, child: ChildHandle) -> None:
@@ -303,12 +297,7 @@ class ProcessPool:
         child.doomed_at = now + SILENT_GRACE  # Once more then, unless it is reaped.
         child.kill_group()
 
-    def _advance_kills(self, now: float) -> None:
-        for executor_id, kill in list(self._kills.items()):
-            if kill.advance(now):
-                del self._kills[executor_id]
-
-    def _bury(self, pid: int, status: int, now: float) -> None:
+    def _process_died(self, pid: int, status: int, now: float) -> None:
         """One dead process, not reaped yet: its pid and group cannot be anybody else's."""
         child = next((child for child in self._children.values() if child.pid == pid), None)
         zygote = self._spawner.zygote
@@ -316,15 +305,13 @@ class ProcessPool:
             child.kill_group()
         elif zygote is not None and pid == zygote.pid:
             zygote.read_everything()
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
+        if not reaper.reap(pid):
             return  # A program that another thread started, a plugin's say, and has waited for meanwhile.
         self._spawner.launcher.reaped(pid)
         if child is not None:
             self._child_died(child, status)
         elif zygote is not None and pid == zygote.pid:
-            self._spawner.zygote_died(_cause(status), now)
+            self._spawner.zygote_died(reaper.cause_of(status), now)
         else:
             self._spawner.unknown_died(pid, status)
 
@@ -333,54 +320,24 @@ class ProcessPool:
         child.reaped = True
         child.read_everything()
         now = time.monotonic()
-        record = self._slots.read(child.slot)
-        error = _death_error(child, status)
-        death = Exit(error, record.seq, record.done, child.timed_out, child.killed, record.started)
+        exit_ = reaper.exit_of(child, status, self._slots.read(child.slot))
         asked = child.killed or child.state is ChildState.CLOSING or bool(child.timed_out)
-        useful = child.opened and (child.ended_jobs or record.seq or now - child.opened > USEFUL_AGE)
+        useful = child.opened and (child.ended_jobs or exit_.running or now - child.opened > USEFUL_AGE)
         if self._stacks_at != _NEVER:
             _log_stack(child)
-        self._kills.pop(child.executor_id, None)
+        self._hard_timeouts.forget(child)
         self._spawner.forget(child)
         if child.opened:
-            self._events.executor_lost(child.executor_id, death)
+            self._events.executors.lost(child.executor_id, exit_)
         if not self._spawner.app_known and not self._spawner.closed:
-            self._events.app_failed(f"the child that imports it died of {_cause(status)}", None)
+            self._events.app_failed(f"the child that imports it died of {reaper.cause_of(status)}", None)
         elif not asked:
             delay = 0.0 if useful else self._spawner.backoff.failed(now)
-            stack = f"\n{error.traceback}" if error.traceback and not child.opened else ""
+            stack = f"\n{exit_.error.traceback}" if exit_.error.traceback and not child.opened else ""
             when = f"in {delay:.1f} s" if delay else "at once"
-            log.warning("child %d died: %s; replaced %s%s", child.pid, error.message, when, stack)
+            log.warning("child %d died: %s; replaced %s%s", child.pid, exit_.error.message, when, stack)
 
 
 def _log_stack(child: ChildHandle) -> None:
     stack = child.trace_text() or "none: it has not booted yet"
     log.warning("stack of child %d (slot %d):\n%s", child.pid, child.slot, stack)
-
-
-def _cause(status: int) -> str:
-    """``SIGKILL`` or ``exit code 3``."""
-    if os.WIFSIGNALED(status):
-        return signals.name(os.WTERMSIG(status))
-    return f"exit code {os.waitstatus_to_exitcode(status)}"
-
-
-def _death_error(child: ChildHandle, status: int) -> ErrorInfo:
-    cause, trace = _cause(status), child.trace_text()
-    if child.fault is not None:
-        return ErrorInfo(ErrorKind.CRASH, "ProtocolError", child.fault, trace)
-    how = "was killed by" if os.WIFSIGNALED(status) else "ended with"
-    return ErrorInfo(ErrorKind.CRASH, cause, f"the process running the job {how} {cause}", trace)
-
-
-def _next_dead() -> tuple[int, int] | None:
-    """(pid, wait status) of some child that has died and is not reaped yet."""
-    try:
-        info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    if info is None:
-        return None
-    if info.si_code == os.CLD_EXITED:
-        return info.si_pid, info.si_status << 8
-    return info.si_pid, info.si_status | (0x80 if info.si_code == os.CLD_DUMPED else 0)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from taskito.worker.dispatch import results
-from taskito.worker.dispatch.inflight import NEVER, Executor, Exit, InFlight
-from taskito.worker.dispatch.measuring import FINISHED, measure
-from taskito.worker.dispatch.pace import Pace
-from taskito.worker.dispatch.prefetch import PrefetchBuffer
+from taskito.worker.dispatch.executors import SILENT_AFTER, Executors
+from taskito.worker.dispatch.inflight import Executor, Exit, InFlight
+from taskito.worker.dispatch.prefetch import Pace, PrefetchBuffer
+from taskito.worker.dispatch.results import FINISHED, measure
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage
 from taskito_core.job import Claim, Complete, Outcome, Release
@@ -32,10 +32,6 @@ LOOK_AHEAD = 0.05
 MAX_BUFFERED_SIZE = 64 * 1024 * 1024
 #: Jobs claimed by one exchange, at most.
 MAX_CLAIM = 500
-#: A child that holds several jobs and ended none for so long is asked for those it has not begun.
-RECALL_AFTER = 0.02
-#: A child that holds jobs and is inside of none of them for so long is ended; the jobs go elsewhere.
-SILENT_AFTER = 60.0
 #: A job with a token of a rate limit that could not begin for one refill, or for so long, gives it up.
 FRESH = 0.01
 #: A claim that waited so long for a child is handed back: another worker may have one free.
@@ -51,41 +47,34 @@ class Dispatcher:
         self._next_seq = 1
         self._outbox: list[InFlight] = []
         self._in_flight: dict[int, InFlight] = {}
-        self.executors: dict[int, Executor] = {}
+        self.executors = Executors()
         self.pace = Pace()
-        self.tallies = Tallies()  #: of the attempts that ended; whoever records them takes them out
+        self.tallies = Tallies()  #: of the attempts that ended; what records them takes them out
         self._buffer = PrefetchBuffer(self.pace)
         self._mean_size = 1.0  #: bytes of a payload, a moving average
         self._stalled = False  #: a claim went back for want of a child, and no job has ended since
         self.draining = False
-        self.fenced = 0  #: outcomes that the store had given to somebody else
+        self.fenced = 0  #: outcomes of jobs that the store had given to another worker
         self.interrupted = 0  #: jobs that were broken off by a shutdown
 
     # ---- executors ----
 
-    def open_executor(self, executor_id: int, limit: int | None, now: float) -> None:
-        self.executors[executor_id] = Executor(executor_id, limit, now)
-
-    def close_executor(self, executor_id: int) -> None:
-        """Give this executor nothing more; what it holds it may end or hand back."""
-        self.executors[executor_id].closing = True
-
-    def lose_executor(self, executor_id: int, death: Exit, now: float) -> None:
+    def lose_executor(self, executor_id: int, how: Exit, now: float) -> None:
         """The child is gone and everything it wrote was read: account for all it held."""
-        executor = self.executors.pop(executor_id, None)
+        executor = self.executors.remove(executor_id)
         if executor is None:
             return
-        unheard = death.done - executor.received
+        unreported = how.done - executor.received
         back: list[InFlight] = []
         for entry in executor.outstanding.values():
-            if unheard > 0:
-                unheard -= 1
-                self._decide(entry, results.of_lost_result(death), None)
-            elif entry.seq in (death.running, death.timed_out):
-                result = results.of_death(entry, death)
+            if unreported > 0:
+                unreported -= 1
+                self._decide(entry, results.of_lost_result(how), None)
+            elif entry.seq in (how.running, how.timed_out):
+                result = results.of_exit(entry, how)
                 if isinstance(result, FINISHED):
-                    started = entry.store_time(death.started)
-                    measure(self.tallies, entry.claim, False, started, now - death.started, 0)
+                    started = entry.store_time(how.started)
+                    measure(self.tallies, entry.claim, False, started, now - how.started, 0)
                 self._decide(entry, result, None)
             else:
                 back.append(entry)
@@ -98,7 +87,7 @@ class Dispatcher:
         if self.draining or not self.executors:
             return 0
         open_executors = [
-            executor for executor in self.executors.values() if executor.room() > 0 or executor.outstanding
+            executor for executor in self.executors if executor.room() > 0 or executor.outstanding
         ]
         if not open_executors:
             return 0
@@ -108,14 +97,8 @@ class Dispatcher:
         ahead = min(ahead, int(MAX_BUFFERED_SIZE / self._mean_size))
         return max(0, min(MAX_CLAIM - len(self._buffer), free + ahead - len(self._buffer)))
 
-    def free(self) -> int:
-        """How many executors could begin a job at once."""
-        return sum(
-            1 for executor in self.executors.values() if not executor.outstanding and executor.room() > 0
-        )
-
-    def claimed(self, claims: Iterable[Claim], now: float, strays: Collection[str] = ()) -> None:
-        """These claims are ours from now on; ``strays`` (ids) must go to the lane of their task."""
+    def claimed(self, claims: Iterable[Claim], now: float, unguarded: Collection[str] = ()) -> None:
+        """These claims are ours from now on; ``unguarded`` (ids) must go to the lane of their task."""
         fresh: list[InFlight] = []
         limited: list[InFlight] = []
         tasks, in_flight = self._tasks, self._in_flight
@@ -125,7 +108,7 @@ class Dispatcher:
             self._next_seq += 1
             in_flight[seq] = entry = InFlight(seq, claim, policy or _STRANGER, now, 0.0)
             self._mean_size += 0.2 * (len(claim.payload) - self._mean_size)
-            if policy is None or claim.id in strays:
+            if policy is None or claim.id in unguarded:
                 # Some other app's, or another version's: off to a lane we do not serve.
                 self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
             elif claim.interruptions and (refusal := refuse(claim)) is not None:
@@ -147,7 +130,7 @@ class Dispatcher:
         return batch
 
     def settled(self, batch: Sequence[InFlight], recorded: frozenset[str]) -> list[InFlight]:
-        """This batch reached the store; returns the entries it had given to somebody else."""
+        """This batch reached the store; returns the entries whose jobs it had given to another worker."""
         in_flight = self._in_flight
         fenced = [entry for entry in batch if entry.claim.id not in recorded]
         for entry in batch:
@@ -179,7 +162,7 @@ class Dispatcher:
         """Bind buffered jobs to the executors that are free now: (executor, jobs of one frame)."""
         if not self._buffer:
             return []
-        ready = [executor for executor in self.executors.values() if self._accepts(executor)]
+        ready = [executor for executor in self.executors if self._accepts(executor)]
         ready.sort(key=lambda executor: executor.work)
         frames = []
         for position, executor in enumerate(ready):
@@ -228,17 +211,6 @@ class Dispatcher:
         executor.recalled = bool(executor.outstanding)
         self._back_to_buffer(back)
 
-    def recalls(self, now: float) -> list[Executor]:
-        """Lanes whose unbegun jobs should be asked back now; each is named once."""
-        stuck = [executor for executor in self.executors.values() if self._recall_at(executor) <= now]
-        for executor in stuck:
-            executor.recalled = True
-        return stuck
-
-    def next_recall(self) -> float:
-        """When ``recalls`` may name an executor next; infinity: never as things stand."""
-        return min((self._recall_at(executor) for executor in self.executors.values()), default=NEVER)
-
     def return_stale(self, now: float) -> None:
         """Hand back what has waited in the buffer for too long."""
         for entry in self._buffer.take_older(now - BUFFER_PATIENCE):
@@ -249,42 +221,15 @@ class Dispatcher:
         """When ``return_stale`` has something to do next; infinity: never as things stand."""
         return self._buffer.waits_since() + BUFFER_PATIENCE
 
-    def next_check(self) -> float:
-        """When some executor has to be looked at with ``overdue`` next; infinity: never as things stand."""
-        return min((executor.check_at for executor in self.executors.values()), default=NEVER)
-
-    def overdue(self, executor_id: int, running: int, started: float, now: float) -> bool:
-        """Has the job this child is inside of (``running`` since ``started``) passed its hard limit?
-
-        Or does it hold jobs and begins none (``running`` 0): then it is stopped, or stuck between them.
-        If neither, the executor's next look is set to the earliest moment at which that may change.
-        """
-        executor = self.executors[executor_id]
-        executor.check_at = NEVER
-        if executor.outstanding:
-            if running or executor.quiet <= executor.progress:
-                executor.quiet = now
-            elif now - executor.quiet >= SILENT_AFTER:
-                return True
-            executor.check_at = executor.quiet + SILENT_AFTER
-        for entry in executor.outstanding.values():
-            if not entry.timeout:
-                continue
-            deadline = (started if entry.seq == running else now) + entry.timeout
-            if deadline <= now:
-                return True
-            executor.check_at = min(executor.check_at, deadline)
-        return False
-
     # ---- endings ----
 
     def drain(self) -> list[Executor]:
         """Claim and begin nothing more; the executors whose unbegun jobs should be asked back."""
         self.draining = True
         self._back_to_buffer([])
-        for executor in self.executors.values():
+        for executor in self.executors:
             executor.recalled = True
-        return [executor for executor in self.executors.values() if executor.outstanding]
+        return [executor for executor in self.executors if executor.outstanding]
 
     def give_up(self, job_ids: Collection[str]) -> list[tuple[Executor, InFlight]]:
         """Hand back those of these jobs that no executor holds; the others, each with its executor."""
@@ -292,18 +237,18 @@ class Dispatcher:
             self._outcome(entry, Release(entry.claim.id, entry.claim.token))
         return [
             (executor, entry)
-            for executor in self.executors.values()
+            for executor in self.executors
             for entry in executor.outstanding.values()
             if entry.claim.id in job_ids
         ]
 
     def revoke(self, job_ids: Iterable[str]) -> list[int]:
-        """The store gave these jobs to somebody else; the executors that still run one of them."""
+        """The store gave these jobs to another worker; the executors that still run one of them."""
         gone = set(job_ids)
         for entry in self._buffer.remove(gone):
             self._in_flight.pop(entry.seq, None)
         executors = []
-        for executor in self.executors.values():
+        for executor in self.executors:
             held = [entry for entry in executor.outstanding.values() if entry.claim.id in gone]
             for entry in held:
                 entry.revoked = True
@@ -311,30 +256,13 @@ class Dispatcher:
                 executors.append(executor.id)
         return executors
 
-    def release_stray(self, job_id: str, token: int) -> None:
+    def release_orphan(self, job_id: str, token: int) -> None:
         """Hand back a claim that the store says is ours and that never reached us."""
         claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0, 0)
         entry = InFlight(self._next_seq, claim, _STRANGER, 0.0, 0.0)
         self._next_seq += 1
         self._in_flight[entry.seq] = entry
         self._outcome(entry, Release(job_id, token))
-
-    def recycle(self) -> list[Executor]:
-        """Lanes that have ended all the jobs they may have; each is named once.
-
-        Not earlier: a replacement beside one that still runs its last job would be a job too many at once.
-        """
-        worn = [
-            executor
-            for executor in self.executors.values()
-            if executor.limit is not None
-            and executor.sent >= executor.limit
-            and not executor.outstanding
-            and not executor.recycled
-        ]
-        for executor in worn:
-            executor.recycled = True
-        return worn
 
     # ---- inside ----
 
@@ -370,15 +298,10 @@ class Dispatcher:
         executor.sent += len(frame)
         return frame
 
-    def _recall_at(self, executor: Executor) -> float:
-        if executor.recalled or len(executor.outstanding) < 2:
-            return NEVER
-        return executor.progress + RECALL_AFTER
-
     def _back_to_buffer(self, entries: list[InFlight]) -> None:
         """To the front, in their old order; while draining the whole buffer goes back to the store.
 
-        What was revoked meanwhile is forgotten: whoever has it now runs it.
+        What was revoked meanwhile is forgotten: another worker runs it.
         """
         for entry in reversed(entries):
             if entry.revoked:

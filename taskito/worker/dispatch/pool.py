@@ -1,25 +1,48 @@
-"""The seam between the loop and whatever runs the jobs: child processes or threads.
+"""What the loop and a pool ask of each other; a pool runs jobs in child processes or in threads.
 
-A pool offers *executors* that run one job at a time each; it reports through PoolEvents, always on
-the loop's thread. Nothing in it blocks. Times are ``time.monotonic()`` seconds.
+A pool offers *executors* that run one job at a time each. It reports always on the loop's thread. Nothing in
+it blocks. Times are ``time.monotonic()`` seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from taskito.running_job.job_log import Fields
 from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.ipc.wire import ResultMessage
 
 
+class ExecutorEvents(Protocol):
+    """What a pool tells of its executors, each by the id that it was opened with."""
+
+    def opened(self, executor_id: int, limit: int | None) -> None:
+        """A new executor takes jobs, ``limit`` of them in all (None: without bound)."""
+        ...
+
+    def results(self, executor_id: int, results: Sequence[ResultMessage]) -> None: ...
+
+    def returned(self, executor_id: int, seqs: Sequence[int]) -> None: ...
+
+    def note(self, executor_id: int, seq: int, fields: list[Any]) -> None:
+        """Progress or a log entry of a job that the executor is inside of, or was; its result comes later."""
+        ...
+
+    def closing(self, executor_id: int) -> None:
+        """Give this executor nothing more; it ends by itself."""
+        ...
+
+    def lost(self, executor_id: int, how: Exit) -> None:
+        """The executor is gone, and everything it had to report was reported before."""
+        ...
+
+
 class PoolEvents(Protocol):
     """What a pool tells the loop."""
 
-    def app_ready(self, report: AppManifest, executors: int) -> None:
+    def app_ready(self, manifest: AppManifest, executors: int) -> None:
         """The app is imported, and so many executors will open. Comes once, before the first of them."""
         ...
 
@@ -27,24 +50,9 @@ class PoolEvents(Protocol):
         """The app cannot be imported; nothing will run."""
         ...
 
-    def executor_opened(self, executor_id: int, limit: int | None) -> None:
-        """A new executor takes jobs, ``limit`` of them in all (None: without bound)."""
-        ...
-
-    def executor_results(self, executor_id: int, results: Sequence[ResultMessage]) -> None: ...
-
-    def executor_returned(self, executor_id: int, seqs: Sequence[int]) -> None: ...
-
-    def executor_note(self, executor_id: int, seq: int, note: Fields) -> None:
-        """A job that this executor is inside of, or was, said something; its result comes later."""
-        ...
-
-    def executor_closing(self, executor_id: int) -> None:
-        """Give this executor nothing more; it ends by itself."""
-        ...
-
-    def executor_lost(self, executor_id: int, death: Exit) -> None:
-        """The executor is gone, and everything it had to say was reported before."""
+    @property
+    def executors(self) -> ExecutorEvents:
+        """To be asked for anew with each event: another one answers once the app is ready."""
         ...
 
 
@@ -60,7 +68,7 @@ class Pool(Protocol):
         ...
 
     def recall(self, executor_id: int) -> None:
-        """Ask an executor for what it has not begun; ``executor_returned`` answers."""
+        """Ask an executor for what it has not begun; ``ExecutorEvents.returned`` answers."""
         ...
 
     def running(self, executor_id: int) -> tuple[int, float]:
@@ -68,7 +76,7 @@ class Pool(Protocol):
         ...
 
     def stop_overdue(self, executor_id: int, seq: int) -> None:
-        """End this job, whose limit has passed. ``executor_lost`` follows unless it ended in time."""
+        """End this job, whose limit has passed. ``lost`` follows unless it ended in time."""
         ...
 
     def revoke(self, executor_ids: Iterable[int]) -> None:
@@ -76,7 +84,7 @@ class Pool(Protocol):
         ...
 
     def cancel(self, executor_id: int, seq: int, force: bool) -> None:
-        """Let this job know that it was asked to cancel; ``force``: raise JobCancelled in it, if possible."""
+        """Tell this job that it was asked to cancel; ``force``: raise JobCancelled in it, if possible."""
         ...
 
     def interrupt(self) -> None:
@@ -104,7 +112,7 @@ class Pool(Protocol):
         ...
 
     def notify(self, events: Sequence[FailureEvent]) -> None:
-        """Have the app's hooks told of these failures where its code may run, each at most once."""
+        """Have the app's hooks told of these failures where the app's code may run, each at most once."""
         ...
 
     def child_event(self) -> None:

@@ -1,8 +1,8 @@
 """Asks limiter and breaker before jobs of guarded tasks are claimed. Used on the store thread only.
 
-Jobs of a guarded task wait in a lane of their own. Tokens come first, then at most so many claims from that
-lane; what was granted and not used goes back. So a limit is never exceeded, nothing is claimed in vain,
-and a lane that must wait is simply not asked for, while the others go on.
+Jobs of a guarded task wait in a lane of their own. First tokens are taken, then at most so many jobs are
+claimed from that lane, and what was granted and not used is given back. So a limit is never exceeded, nothing
+is claimed in vain, and a lane that must wait is not asked for while the others go on.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import AppManifest, TaskPolicy
+from taskito.worker.store.requests import AttemptEnding
 from taskito_core.errors import StorageError
 from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, Outcome, Retry
 from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker, RateLimit, RateLimiter, Wants
 from taskito_core.plugin_manager import Plugins
-from taskito_core.storage import Storage, Want
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Want
 
 log = logging.getLogger("taskito.worker")
 
 #: Seconds a lane waits after its limiter or breaker could not be asked.
 TROUBLE_PAUSE = 1.0
-#: Seconds after which a lane is asked for again, whatever was said: somebody may have reset its breaker, or
-#: given tokens back.
+#: Seconds after which a lane is asked for again in any case: meanwhile its breaker may have been reset, or
+#: tokens given back.
 LONGEST_HOLD = 5.0
 #: What a breaker counts as a failure: the task's own, not what happened to its worker.
 _FAILURES = (DeadReason.RETRIES, DeadReason.NOT_RETRYABLE, DeadReason.CRASHES)
@@ -49,24 +50,17 @@ class Permit:
         return None if self.again_at is None else max(0.0, self.again_at - time.monotonic())
 
 
-class Ending(NamedTuple):
-    """How an attempt of a task with a breaker ended."""
-
-    claim: tuple[str, int]  #: job id and token
-    succeeded: bool | None  #: None: it tells nothing about the task, as when it never began
-
-
-def open_admission_control(report: AppManifest, plugins: Plugins) -> AdmissionControl:
-    """The admission of an app, with a limiter and a breaker if its tasks need them. Raises ConfigError."""
-    limits = any(policy.rate_limit is not None for policy in report.tasks.values())
-    breaks = any(policy.breaker is not None for policy in report.tasks.values())
-    limiter = plugins.open_limiter(report.limiter, report.storage) if limits else None
-    breaker = plugins.open_breaker(report.breaker, report.storage) if breaks else None
-    return AdmissionControl(report.tasks, limiter, breaker)
+def open_admission_control(manifest: AppManifest, plugins: Plugins) -> AdmissionControl:
+    """With a limiter and a breaker, if tasks of the app need them. Raises ConfigError."""
+    limits = any(policy.rate_limit is not None for policy in manifest.tasks.values())
+    breaks = any(policy.breaker is not None for policy in manifest.tasks.values())
+    limiter = plugins.open_limiter(manifest.limiter, manifest.storage) if limits else None
+    breaker = plugins.open_breaker(manifest.breaker, manifest.storage) if breaks else None
+    return AdmissionControl(manifest.tasks, limiter, breaker)
 
 
 class AdmissionControl:
-    """The guarded tasks of one app."""
+    """Decides how many jobs of each guarded task of one app may start now."""
 
     def __init__(
         self, tasks: Mapping[str, TaskPolicy], limiter: RateLimiter | None, breaker: CircuitBreaker | None
@@ -86,7 +80,7 @@ class AdmissionControl:
         self._probing: dict[str, tuple[str, int] | None] = {}
         self._clock: tuple[int, float] | None = None  #: the store's clock, and ours at that moment
         self._trouble = False
-        self._turn = 0  #: which limited lane is the first one next time
+        self._first = 0  #: which limited lane comes first next time
 
     # ---- before a claim ----
 
@@ -132,9 +126,9 @@ class AdmissionControl:
         limited = [lane for lane in caps if lane in self._limits]
         if not limited or self._limiter is None:
             return
-        # As many tokens as there are free children, in turn: a token that waits for a child grows old.
-        self._turn = (self._turn + 1) % len(limited)
-        chosen = (limited[self._turn :] + limited[: self._turn])[: permit.asked]
+        # As many tokens as there are free children, and each lane is first in rotation: a waiting token ages.
+        self._first = (self._first + 1) % len(limited)
+        chosen = (limited[self._first :] + limited[: self._first])[: permit.asked]
         for lane in set(limited).difference(chosen):
             caps[lane] = 0
             permit.skipped = True
@@ -178,16 +172,16 @@ class AdmissionControl:
     def claimed(self, permit: Permit, claims: Sequence[Claim], store_now: int) -> frozenset[str]:
         """Give back what was not used; the ids of claims that must go to their task's lane and wait there.
 
-        Those were found elsewhere: enqueued by somebody who did not know that the task is guarded.
+        Those were found elsewhere: their producer did not know that the task is guarded.
         """
         self._clock = (store_now, time.monotonic())
         seen: Counter[str] = Counter()
-        strays = set()
+        unguarded = set()
         for claim in claims:
             if (task := claim.task_name) in self.guarded:
                 seen[task] += 1
                 if seen[task] > self._allowed(permit, task):
-                    strays.add(claim.id)
+                    unguarded.add(claim.id)
                 elif task in permit.probes:
                     self._probing[task] = (claim.id, claim.token)
         unused = {
@@ -197,7 +191,7 @@ class AdmissionControl:
         }
         self._give_back(unused, permit)
         self._withdraw([task for task in permit.probes if not seen[task]])
-        return frozenset(strays)
+        return frozenset(unguarded)
 
     def _give_back(self, unused: Wants, permit: Permit) -> None:
         if not unused or self._limiter is None:
@@ -241,48 +235,48 @@ class AdmissionControl:
 
     # ---- outcomes ----
 
-    def judged(self, entries: Iterable[InFlight]) -> dict[str, list[Ending]]:
-        """What ``tell`` is to hear of these decided entries, by task, in order. On any thread."""
-        endings: dict[str, list[Ending]] = {}
+    def endings_of(self, entries: Iterable[InFlight]) -> dict[str, list[AttemptEnding]]:
+        """What ``record`` is to be given of these decided entries, by task, in order. On any thread."""
+        endings: dict[str, list[AttemptEnding]] = {}
         for entry in entries if self._breakers else ():
             claim = entry.claim
             if claim.task_name in self._breakers:
-                ending = Ending((claim.id, claim.token), _verdict(entry.outcome))
+                ending = AttemptEnding((claim.id, claim.token), _succeeded(entry.outcome))
                 endings.setdefault(claim.task_name, []).append(ending)
         return endings
 
-    def tell(self, endings: Mapping[str, Sequence[Ending]]) -> bool:
-        """Let the breakers know; True: a probe of ours ended well, or did not begin, so more may start.
+    def record(self, endings: Mapping[str, Sequence[AttemptEnding]]) -> bool:
+        """Tell the breakers; True: a probe of ours ended well, or did not begin, so more may start.
 
         A failure here loses their counting of this batch, nothing else.
         """
         if not endings or self._breaker is None:
             return False
-        heard: dict[str, tuple[Sequence[bool], BreakerOptions]] = {}
+        counts: dict[str, tuple[Sequence[bool], BreakerOptions]] = {}
         unbegun: list[str] = []
         for task, ended in endings.items():
             counted = [one for one in ended if task not in self._probing or one.claim == self._probing[task]]
-            verdicts = [one.succeeded for one in counted if one.succeeded is not None]
-            if verdicts:
-                heard[task] = verdicts, self._breakers[task]
+            successes = [one.succeeded for one in counted if one.succeeded is not None]
+            if successes:
+                counts[task] = successes, self._breakers[task]
             elif counted and task in self._probing:
                 unbegun.append(task)
         self._withdraw(unbegun)
         for task in unbegun:
             self._held_until.pop(task, None)  # Refused because of the probe that did not begin.
-        return self._record(heard) or bool(unbegun)
+        return self._record(counts) or bool(unbegun)
 
-    def _record(self, heard: Mapping[str, tuple[Sequence[bool], BreakerOptions]]) -> bool:
+    def _record(self, counts: Mapping[str, tuple[Sequence[bool], BreakerOptions]]) -> bool:
         """Tell the breakers; True: a probe of ours closed one."""
-        if not heard or self._breaker is None:
+        if not counts or self._breaker is None:
             return False
         try:
-            states = self._breaker.record(heard)
+            states = self._breaker.record(counts)
         except StorageError as exc:
-            lost = sum(len(verdicts) for verdicts, _ in heard.values())
+            lost = sum(len(successes) for successes, _ in counts.values())
             log.warning("%d outcomes were not counted by their breakers: %s", lost, exc)
             return False
-        probed = [task for task in heard if task in self._probing]
+        probed = [task for task in counts if task in self._probing]
         for task in probed:
             del self._probing[task]
             # Refused while the probe ran; if it failed, the breaker says so once more.
@@ -290,12 +284,12 @@ class AdmissionControl:
         return any(states[task] is BreakerState.CLOSED for task in probed)
 
     def close(self) -> None:
-        for keeper in (self._limiter, self._breaker):
-            if keeper is not None:
-                keeper.close()
+        for opened in (self._limiter, self._breaker):
+            if opened is not None:
+                opened.close()
 
 
-def _verdict(outcome: Outcome | None) -> bool | None:
+def _succeeded(outcome: Outcome | None) -> bool | None:
     match outcome:
         case Complete():
             return True

@@ -6,7 +6,8 @@ import logging
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.inflight import InFlight
-from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind
+from taskito_core.job import Dead, DeadReason
+from taskito_core.messages import rejected
 
 log = logging.getLogger("taskito.worker")
 
@@ -15,7 +16,7 @@ MAX_BATCH = 1000
 
 
 class Outbox:
-    """The outbox of the dispatcher, cut into what one exchange takes."""
+    """The decided outcomes of the dispatcher, cut into what one exchange takes."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -41,7 +42,7 @@ class Outbox:
         return batch, False
 
     def refused(self, batch: list[InFlight], error: Exception) -> None:
-        """One outcome of this batch cannot be stored as it is: find it by halving, so that the rest can."""
+        """The store refused this batch for an outcome in it: find that by halving, the rest is stored."""
         if len(batch) > 1:
             half = len(batch) // 2
             self._alone[:0] = [batch[:half], batch[half:]]
@@ -53,8 +54,5 @@ class Outbox:
             self._dispatcher.settled(batch, frozenset({claim.id}))
             return
         log.error("the outcome of job %s cannot be stored: %s", claim.id, error)
-        info = ErrorInfo(
-            ErrorKind.REJECTED, type(error).__name__, f"its outcome could not be stored: {error}"
-        )
-        entry.outcome = Dead(claim.id, claim.token, DeadReason.REJECTED, None, info, None)
+        entry.outcome = rejected(claim.id, claim.token, error)
         self._alone.insert(0, batch)

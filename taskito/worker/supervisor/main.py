@@ -21,7 +21,8 @@ from taskito.worker.ipc import signals
 from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.store.lease import new_worker_id
 from taskito.worker.store.liveness import open_lifeline
-from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
+from taskito.worker.supervisor.booting import LoopOptions, WorkerIdentity
+from taskito.worker.supervisor.loop import WorkerLoop
 from taskito_core import plugin_manager
 
 log = logging.getLogger("taskito.worker")
@@ -51,6 +52,12 @@ def run_worker(options: WorkerOptions) -> int:
     setproctitle.setproctitle(f"taskito: supervisor {options.app}")
     worker_id = new_worker_id()
     lifeline, rename = open_lifeline(worker_id)
+    launch = LaunchOptions(
+        app=options.app,
+        lifeline=lifeline.fd if lifeline else os.open(os.devnull, os.O_RDONLY),
+        boot_timeout=options.boot_timeout,
+        child=options.child,
+    )
     pipe = signals.SignalPipe(signals.HEEDED, signals.IGNORED, last=True)
     with selectors.DefaultSelector() as selector, pipe:
         signals.unblock()
@@ -60,26 +67,20 @@ def run_worker(options: WorkerOptions) -> int:
                 graceful_timeout=options.graceful_timeout,
                 boot_timeout=options.boot_timeout,
             ),
-            lambda report: plugin_manager.load(report.plugins),
+            lambda manifest: plugin_manager.load(manifest.plugins),
             selector,
-            worker_id,
-            rename,
-        )
-        pool = ProcessPool(
-            LaunchOptions(
-                app=options.app,
-                lifeline=lifeline.fd if lifeline else os.open(os.devnull, os.O_RDONLY),
-                boot_timeout=options.boot_timeout,
-                child=options.child,
+            WorkerIdentity(id=worker_id, rename=rename),
+            lambda events: ProcessPool(
+                launch,
+                options.procs,
+                selector,
+                events,
+                start_method=options.start_method,
+                rng=random.random,
             ),
-            options.procs,
-            selector,
-            loop,
-            start_method=options.start_method,
-            rng=random.random,
         )
         try:
-            return loop.run(pool, pipe)
+            return loop.run(pipe)
         finally:
             if lifeline is not None:
                 lifeline.close(held_for_alive=loop.held_for_alive)
