@@ -49,9 +49,9 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 async def in_own_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a call that may wait for long in a thread of its own.
 
-    The event loop's own threads are few, and a hundred waiting for results would let nobody else
-    enqueue. The thread is a daemon: a program that ends does not wait for it. Cancelling
-    the coroutine leaves the call running; whoever calls this tells it to stop.
+    The event loop's own threads are few: a hundred that wait for results would leave none to enqueue.
+    The thread is a daemon: a program that ends does not wait for it. Cancelling the coroutine leaves
+    the call running; the caller has to tell it to stop.
     """
     import asyncio
 
@@ -76,7 +76,7 @@ async def in_own_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.
             error = exc
         try:
             loop.call_soon_threadsafe(deliver, value, error)
-        except RuntimeError:  # the loop is closed: nobody is there to be told
+        except RuntimeError:  # the loop is closed, and the coroutine gone with it
             pass
 
     threading.Thread(target=run, name=f"taskito-aio-{function.__name__}", daemon=True).start()

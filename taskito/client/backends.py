@@ -24,7 +24,7 @@ class ConfiguredBackends:
     def __init__(self, plugins: Plugins, settings: Settings) -> None:
         self._plugins = plugins
         self._settings = settings
-        #: with the backend's own name; what a worker is told
+        #: with the backend's own name; a worker opens the storage by it
         self.storage_config = plugins.normalise(settings.storage)
         for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
             # Checked here, or a wrong name is found out in a worker.
@@ -35,7 +35,7 @@ class ConfiguredBackends:
         self._sinks: dict[int, Metrics] = {}
 
     def migrate_nothing(self) -> None:
-        """From now on a schema that is not up to date is a ConfigError, whatever ``auto_migrate`` says."""
+        """From now on an outdated schema is a ConfigError, also if ``auto_migrate`` is on."""
         self.storage_config = dataclasses.replace(self.storage_config, auto_migrate=False)
 
     @property

@@ -12,14 +12,13 @@ from taskito.client.base import QueueBase
 from taskito.client.options import Seconds
 from taskito.client.result import JobResult
 from taskito.running_job import job_log
+from taskito_core import messages
 from taskito_core.errors import TaskitoError, not_found
 from taskito_core.job import Job, JobStatus, new_id
 from taskito_core.storage_worker import Progress
 
 #: Jobs deleted by one transaction of ``purge_completed`` and ``purge_dead``.
 PURGE_BATCH = 500
-#: The ``error`` of a job that was cancelled before it began.
-CANCELLED = "cancelled: somebody asked for it before it began"
 
 
 class Control(QueueBase):
@@ -32,7 +31,7 @@ class Control(QueueBase):
 
         Raises JobNotFoundError if there is no such job.
         """
-        if self.storage.cancel([options.name("job_id", job_id)], CANCELLED):
+        if self.storage.cancel([options.name("job_id", job_id)], messages.CANCELLED_BEFORE_START):
             return True
         self._existing(job_id)
         return False
@@ -78,7 +77,7 @@ class Control(QueueBase):
     def purge_completed(self, older_than: Seconds) -> int:
         """Delete completed jobs that ended longer ago than this, with all that belongs to them; how many.
 
-        In short transactions, so a worker at full load hardly notices. Parents of live jobs are kept.
+        In short transactions, so a worker at full load goes on. Parents of live jobs are kept.
         """
         return self._purge(JobStatus.COMPLETE, older_than)
 

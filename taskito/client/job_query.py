@@ -1,4 +1,4 @@
-"""What ``list_jobs`` can look for, as users say it and as a store is asked."""
+"""The conditions of ``list_jobs``: as a caller gives them, and as a store is asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_PER_PAGE = 1000
 
 
 class JobQuery(TypedDict, total=False):
-    """What ``list_jobs`` can look for; a job is listed if all of it is true."""
+    """Conditions on jobs; a job is listed if all of them hold."""
 
     status: JobStatus | str | Iterable[JobStatus | str] | None
     queue: str | None

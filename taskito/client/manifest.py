@@ -1,4 +1,4 @@
-"""What the supervisor is told of an app: its manifest, made where the app was imported."""
+"""The manifest of an app: what the supervisor has to know of it, made in the process that imported it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class DeclaredApp(App, Protocol):
 
 
 def manifest_of(queue: DeclaredApp, app: str) -> AppManifest:
-    """What the supervisor is told of an app that was just loaded."""
+    """The manifest of an app that was just loaded; ``app``: the name by which it was found."""
     policies = {
-        name: dataclasses.replace(task.policy, notify=queue.callbacks.chain(name, task).hears_failures)
+        name: dataclasses.replace(task.policy, notify=queue.callbacks.chain(name, task).observes_failures)
         for name, task in queue.tasks.items()
     }
     ours = threading.current_thread(), threading.main_thread()

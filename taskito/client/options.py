@@ -82,7 +82,7 @@ def job_fields(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
     refuse_unknown(where, options, JobOptions.__annotations__)
     fields: dict[str, Any] = {}
     for name, value in options.items():
-        # A wrapper that passes its own defaults on says None; only for these two it means something.
+        # A wrapper that passes its own defaults on gives None, which has a meaning for these two only.
         if value is not None or name in ("timeout", "result_ttl"):
             field, read = _FIELDS[name]
             if name == "expires" and isinstance(value, datetime):

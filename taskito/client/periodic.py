@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class PeriodicOptions(TaskOptions, total=False):
-    """What ``@queue.periodic(...)`` can be told beside its cron expression; and all that a task can be."""
+    """The options of ``@queue.periodic(...)``: those of a task, and its own."""
 
     args: Sequence[Any]  #: with which every run is called
     kwargs: Mapping[str, Any] | None
@@ -36,7 +36,7 @@ class Periodic(QueueBase):
     """Declaring periodic tasks, and pausing, resuming and running those that workers have registered."""
 
     _registry: TaskRegistry
-    periodic_entries: dict[str, PeriodicEntry]  #: what this process declared, by task name; workers are told
+    periodic_entries: dict[str, PeriodicEntry]  #: declared in this process, by task name
 
     def periodic(self, cron: str, **given: Unpack[PeriodicOptions]) -> Callable[[Callable[P, R]], Task[P, R]]:
         """Register a function as a task that also runs by itself: ``@queue.periodic("0 7 * * mon-fri")``.

@@ -109,7 +109,7 @@ class Producer:
             return []
         storage = self.reader.storage
         if connection is not None:
-            # The caller's transaction decides whether the jobs will ever exist: plugins are not told.
+            # The caller's transaction decides whether the jobs will ever exist: plugins are not called.
             return [JobResult(self.reader, receipt.id) for receipt in storage.enqueue(jobs, connection)]
         try:
             receipts = storage.enqueue(jobs)

@@ -118,7 +118,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
 
     @property
     def storage_config(self) -> StorageConfig:
-        """What a worker is told of the storage."""
+        """What a worker opens the storage by."""
         return self.configured.storage_config
 
     @property

@@ -201,7 +201,7 @@ def _is_redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
 
 
 def _interactive(function: Callable[..., Any]) -> bool:
-    """Was it typed into a session or a notebook, where defining a name again is everyday?"""
+    """True for a function typed into a session or a Jupyter cell, where names are often defined again."""
     return module_name(function.__module__) == "__main__"
 
 

@@ -1,4 +1,4 @@
-"""The options of a task: which there are, and what a worker and its jobs are told of them."""
+"""The options of a task: which there are, and the policy and job defaults that they make."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 
 class TaskOptions(TypedDict, total=False):
-    """What ``@queue.task(...)`` can be told."""
+    """The options of ``@queue.task(...)``."""
 
     name: str  #: default: the function's module and qualified name
     max_retries: int  #: default: the queue's ``default_retry``
@@ -41,7 +41,7 @@ class TaskOptions(TypedDict, total=False):
     circuit_breaker: Mapping[str, Any] | None  #: ``{"threshold": 5, "window": 60, "cooldown": 300}``
     concurrency: int | None  #: how many of its jobs, or of those of one key, may run at once
     concurrency_key: str | None  #: ``"user:{user_id}"``: filled from the call's arguments
-    on_excess: Literal["wait", "drop"]  #: what becomes of a job enqueued while every place is taken
+    on_excess: Literal["wait", "drop"]  #: a job over the limit waits, or is cancelled at once
 
 
 TaskOptions.__module__ = "taskito"

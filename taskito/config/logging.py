@@ -102,7 +102,7 @@ class _Handler(logging.StreamHandler[IO[str]]):
 def configure(level: str = "info", format: str = "text", stream: IO[str] | None = None) -> None:  # noqa: A002
     """Show records of ``level`` and above on ``stream`` (stderr).
 
-    If nobody configured the root logger, its records are shown too: what tasks log. If an app did, its
+    If the root logger is not configured, its records are shown too: what tasks log. If an app did that, its
     own configuration stands and only taskito's records are ours. May be called again. Raises ConfigError.
     """
     threshold = _level(level)

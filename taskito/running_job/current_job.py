@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from taskito.running_job import job_context, job_log
 from taskito.running_job.job_context import JobContext
 from taskito.serialization.serializers import DEFAULT
+from taskito_core import messages
 from taskito_core.coerce import duration
 from taskito_core.errors import ConfigError, JobCancelled, SoftTimeoutError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CANCEL_ASKED = "cancelled: somebody asked for it while it ran"
 #: Seconds between two reports of ``track``.
 TRACK_INTERVAL = 0.5
 
@@ -104,13 +104,13 @@ class CurrentJob:
         self.context.controls.note(job_log.log(message, level, extra))
 
     def publish(self, data: Any) -> None:
-        """Send a partial result to whoever iterates over ``job.stream()``; any value a result may be."""
+        """Send a partial result to those who iterate over ``job.stream()``; any value a result may be."""
         self.context.controls.note(job_log.published(DEFAULT.dumps(data)))
 
     def check_cancelled(self) -> None:
         """Raise JobCancelled if the job was asked to cancel; to be let through."""
         if self.context.controls.cancel_asked():
-            raise JobCancelled(CANCEL_ASKED)
+            raise JobCancelled(messages.CANCELLED_ON_REQUEST)
 
     def check_timeout(self) -> None:
         """Raise SoftTimeoutError if the soft limit has passed; for threads, where nothing else raises it."""

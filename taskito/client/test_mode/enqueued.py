@@ -1,4 +1,4 @@
-"""What was enqueued in ``test_mode``, and what an assertion says of it."""
+"""The jobs that were enqueued in ``test_mode``, and what an assertion asks of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EnqueuedJob(NamedTuple):
     task_name: str
     args: tuple[Any, ...]  #: as the task gets them
     kwargs: dict[str, Any]
-    options: dict[str, Any]  #: its queue, and what else was said of it, in the words of ``JobOptions``
+    options: dict[str, Any]  #: its queue, and every JobOptions key that it was given
 
     def __str__(self) -> str:
         return f"{_call(self.task_name, self.args, self.kwargs)} with {_words(self.options)}"

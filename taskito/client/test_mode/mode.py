@@ -45,7 +45,7 @@ class InTestMode(QueueBase):
         """Inside, jobs live in memory and run at once, in the thread that enqueues; no database is opened.
 
         Everything else is real: arguments and results go through the serializer, failed attempts are
-        retried as the task's policy says (without the waiting, as for ``delay`` and ``eta``), middleware
+        retried by the task's policy (without the waiting, as for ``delay`` and ``eta``), middleware
         and hooks are called, and a job's ``result()`` raises what it would raise. What a job
         enqueues runs after it, before the outermost call returns. ``timeout`` and ``soft_timeout`` are as in
         ``run_worker()``. With ``run=False`` jobs only wait until ``drain()``.
