@@ -1,4 +1,4 @@
-"""``taskito worker``: the door to the supervisor."""
+"""``taskito worker``: becomes the supervisor of an app's worker."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def load(name: str) -> tuple[App, AppManifest]:
-    """Import the app ``module:attribute``; it, and what the supervisor is told of it."""
+    """Import the app ``module:attribute``; the app, and its manifest for the supervisor."""
     # Imported late: until the process's signals and descriptors are set up, nothing else may take time.
-    from taskito.client.load_app import load_app, manifest_of
+    from taskito.client.load_app import load_app
+    from taskito.client.manifest import manifest_of
 
     queue = load_app(name)
     return queue, manifest_of(queue, name)

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import WaitUntil
 from taskito import AttemptError, ErrorKind, JobContext, MaxRetriesExceededError, Queue, TaskitoError
-from taskito.client.load_app import manifest_of
+from taskito.client.manifest import manifest_of
 from taskito.worker.ipc.app_manifest import AppManifest
 from tests.faults.harness import Worker
 

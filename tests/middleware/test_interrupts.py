@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito.worker.ipc import platform
 from taskito.worker.ipc.failure_events import FailureEvent, pack_failure_event
 from taskito.worker.ipc.wire import MessageType, ResultKind, pack

@@ -153,7 +153,7 @@ def test_a_worker_that_is_cancelled_before_it_runs_never_does(queue: Queue, wait
     asyncio.run(main())
 
     wait_until(lambda: not any(thread.name.startswith("taskito-aio") for thread in threading.enumerate()))
-    assert queue._running == ()
+    assert len(queue.running) == 0
 
 
 PROGRAM = """

@@ -171,7 +171,7 @@ class Child:
             self._run(job, slow or self._done % _SAMPLED == 0)
         inbox.hand_back()
         self._run_hooks()
-        if self._runner.hears_failures:
+        if self._runner.observes_failures:
             self._await_dismissal()
 
     def _await_dismissal(self) -> None:

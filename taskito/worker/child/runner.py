@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
-from taskito.running_job.current_job import NO_CONTROLS, JobContext, enter
+from taskito.running_job.job_context import NO_CONTROLS, JobContext, enter
 from taskito.serialization.serializers import Inputs, load_call
 from taskito.serialization.typed_json import UnfitValue
 from taskito.worker.child import inputs as child_inputs
@@ -148,9 +148,9 @@ class Runner:
         return kind, body
 
     @property
-    def hears_failures(self) -> bool:
+    def observes_failures(self) -> bool:
         """Has the app hooks that are told of failed attempts?"""
-        return any(self._hooks.chain(name, task).hears_failures for name, task in self._tasks.items())
+        return any(self._hooks.chain(name, task).observes_failures for name, task in self._tasks.items())
 
     def notify(self, event: FailureEvent) -> None:
         """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito.worker.ipc.wire import MessageType, WireError, pack
 from taskito_core.job import AttemptError, ErrorKind
 

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterable
 
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.failure_events import FailureEvent
 from taskito_core.job import AttemptError, Charge, Dead, ErrorInfo, Retry

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from taskito import Queue
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito_core import hookimpl
 from taskito_core.hookspecs import Returned
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskito import Queue
-from taskito.client.load_app import manifest_of
+from taskito.client.manifest import manifest_of
 from taskito.worker.ipc.app_manifest import AppManifest
 
 

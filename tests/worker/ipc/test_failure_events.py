@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.failure_events import (

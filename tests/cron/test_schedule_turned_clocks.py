@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from taskito import ConfigError
 from taskito.cron.schedule import Schedule
-from tests.periodic.clocks import ZONES, turns
+from tests.cron.clocks import ZONES, turns
 
 MINUTE = timedelta(minutes=1)
 DAY_MS = 24 * 60 * 60 * 1000

@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_an_error_arrives_as_itself(queue: Queue, work: Work) -> None:
 
 
 def test_an_abandoned_wait_ends_its_thread(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskito.client.result._GLANCE", 0.05)
+    monkeypatch.setattr("taskito.client.result._CHECK_INTERVAL", 0.05)
     job = queue.enqueue("t")
 
     async def main() -> None:
@@ -109,8 +110,9 @@ def test_async_with_closes_the_queue(backend_url: str) -> None:
     async def main() -> None:
         async with Queue(db_url=backend_url) as queue:
             await queue.aenqueue("t")
-            assert queue._storages
-        assert not queue._storages
+            opened = queue.storage
+        assert queue.storage is not opened
+        queue.close()
 
     asyncio.run(main())
 
@@ -128,3 +130,14 @@ def test_a_thread_of_its_own_sees_the_context_and_outlives_a_closed_loop() -> No
 
     asyncio.run(main())
     go.set()
+
+
+def test_a_twin_says_what_its_method_does_and_follows_one_that_is_overridden(tmp_path: Path) -> None:
+    class Mine(Queue):
+        def paused_queues(self) -> list[str]:
+            return ["mine"]
+
+    assert Queue.aenqueue.__name__ == "aenqueue"
+    assert Queue.aenqueue.__qualname__ == "Enqueue.aenqueue"
+    assert "Store one job of a task" in (Queue.aenqueue.__doc__ or "")
+    assert asyncio.run(Mine(tmp_path / "x.db").apaused_queues()) == ["mine"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -18,7 +20,7 @@ def test_no_database_is_opened_inside_and_the_real_one_is_back_outside(queue: Qu
 
     with queue.test_mode():
         assert task.delay().result() == "ran"
-        assert [job.task_name for job in (one.refresh()._known() for one in queue.list_jobs())] == ["t"]
+        assert [job.to_dict()["task_name"] for job in queue.list_jobs()] == ["t"]
         queue.close()
         assert queue.stats()["complete"] == 1, "closing the queue closes the real store only"
 
@@ -140,3 +142,21 @@ def test_nothing_is_kept_of_a_block_that_was_left(queue: Queue) -> None:
 def test_run_is_a_yes_or_a_no(queue: Queue) -> None:
     with pytest.raises(ConfigError, match="run must be True or False"), queue.test_mode(run="no"):  # type: ignore[arg-type]
         pass
+
+
+def test_without_the_storage_in_memory_one_line_says_what_to_install() -> None:
+    program = """
+import sys
+sys.modules["taskito_kv"] = None
+import taskito
+try:
+    with taskito.Queue().test_mode():
+        pass
+except taskito.ConfigError as exc:
+    print(exc)
+"""
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert len(done.stdout.splitlines()) == 1
+    assert "pip install taskito-core[testing]" in done.stdout

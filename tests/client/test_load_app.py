@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from taskito.client.load_app import AppLoadError, load_app, manifest_of
+from taskito.client.load_app import AppLoadError, load_app
+from taskito.client.manifest import manifest_of
 from taskito.worker.ipc.app_manifest import AppManifest
 
 APP = """

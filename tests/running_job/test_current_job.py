@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from taskito import JobContext, current_job
-from taskito.running_job.current_job import CurrentJob, entered
+from taskito.running_job.current_job import CurrentJob
+from taskito.running_job.job_context import entered
 
 FIELDS = ("id", "task_name", "queue_name", "retry_count", "token", "metadata")
 

@@ -25,7 +25,7 @@ from taskito import (
     WorkerShutdown,
     current_job,
 )
-from taskito.client.inline import LONGEST_CHAIN
+from taskito.client.test_mode.inline_worker import LONGEST_CHAIN
 from taskito_core import hookimpl
 from taskito_core.job import DeadReason, NewJob, Outcome
 from taskito_core.plugin_manager import Plugins
@@ -62,19 +62,17 @@ async def gather(*calls: Any) -> list[Any]:
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
 @pytest.mark.parametrize("way", WAYS)
 def test_by_every_door_a_job_has_run_when_its_handle_is_there(queue: Queue, way: str, kind: str) -> None:
-    @queue.task(name="double")
-    def double(x: int) -> int:
-        return 2 * x
-
-    if kind == "coroutine":
-        del queue._tasks["double"]
-        double = queue.task(name="double")(async_double)
+    double = queue.task(name="double")(async_double if kind == "coroutine" else plain_double)
 
     with queue.test_mode():
         jobs: list[JobResult[int]] = WAYS[way](queue, double)
         assert [job.status for job in jobs] == ["complete"] * 2
         assert [job.result() for job in jobs] == [2, 4]
         assert queue.stats()["complete"] == 2
+
+
+def plain_double(x: int) -> int:
+    return 2 * x
 
 
 async def async_double(x: int) -> int:
@@ -159,7 +157,7 @@ def test_an_error_ends_a_job_as_it_does_in_production(queue: Queue) -> None:
         assert type(caught.value) is TaskFailedError
         assert caught.value.type_name == "ValueError"
         assert caught.value.remote_traceback is not None
-        assert caught.value.remote_traceback.splitlines()[1].count("test_running.py")
+        assert caught.value.remote_traceback.splitlines()[1].count("test_inline_worker.py")
         assert (job.status, job.error) == ("dead", "ValueError: as asked")
         assert [(error.attempt, error.kind) for error in job.errors] == [(1, ErrorKind.RAISED)]
 

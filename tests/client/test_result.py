@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -24,7 +25,7 @@ from taskito import (
     TaskTimeoutError,
     current_job,
 )
-from taskito_core.job import DeadReason, ErrorKind
+from taskito_core.job import DeadReason, ErrorKind, Job
 from taskito_testing import claim, dead, error_info, make_worker
 
 Work = Callable[..., Any]
@@ -240,18 +241,29 @@ def test_to_dict_is_ready_for_json(queue: Queue, work: Work) -> None:
     assert "payload" not in shown
 
 
-def test_a_finished_job_is_read_only_once(queue: Queue, work: Work) -> None:
+def test_to_dict_has_every_column_that_a_person_can_read(queue: Queue) -> None:
+    shown = queue.enqueue("t").to_dict()
+
+    fields = {field.name for field in dataclasses.fields(Job)} - {
+        "payload",
+        "result",
+        "token",
+        "cancel_asked",
+    }
+    assert shown.keys() == fields - {"gate"} | {"waits_behind"}
+
+
+def test_a_finished_job_is_read_only_once(queue: Queue, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     job = queue.task(lambda: 1).delay()
     work()
     assert job.status is JobStatus.COMPLETE
 
-    queue.storage.close()
-    opened_again = queue._storages.copy()
-    queue._storages.clear()
+    def refuse(self: object, ids: object) -> None:
+        raise AssertionError("it is read again")
+
+    monkeypatch.setattr(type(queue.storage), "get", refuse)
 
     assert (job.result(), job.status, job.metadata) == (1, JobStatus.COMPLETE, {})
-    assert queue._storages == {}
-    queue._storages.update(opened_again)
 
 
 def test_handles_of_one_job_are_equal(queue: Queue) -> None:

@@ -15,7 +15,7 @@ from taskito import ConfigError, JobNotFoundError, JobStatus, Queue, Task, TaskC
 from taskito.client.concurrency import LONGEST_KEY
 from taskito_core.hookspecs import hookimpl
 from taskito_core.job import Job, NewJob
-from tests.producer.conftest import Work
+from tests.client.conftest import Work
 
 HOUR = 3600
 

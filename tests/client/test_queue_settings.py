@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from taskito import ConfigError, Queue
-from taskito.client.load_app import load_app, manifest_of
+from taskito.client.load_app import load_app
+from taskito.client.manifest import manifest_of
 from taskito.config.settings import available_cpus
 
 BACKENDS = {
@@ -269,7 +270,8 @@ def test_s92_an_app_in_the_current_directory_is_found_and_every_queue_it_names_r
         "@queue.task(queue='reports')\ndef three(): ...\n"
     )
     program = """
-from taskito.client.load_app import load_app, manifest_of
+from taskito.client.load_app import load_app
+from taskito.client.manifest import manifest_of
 print(manifest_of(load_app("an_app:queue"), "an_app:queue").queues)
 """
 

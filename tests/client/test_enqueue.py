@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from taskito import ConfigError, JobSpec, PayloadTooLarge, Queue, SerializationError, StorageUnavailable, Task
+from taskito.client.backends import ConfiguredBackends
 from taskito.serialization.serializers import DEFAULT, load_call
 from taskito_core.hookspecs import hookimpl
 from taskito_core.job import Job, NewJob, Receipt
-from tests.producer.conftest import Work
+from tests.client.conftest import Work
 
 Add = Task[..., int]
 
@@ -360,14 +361,15 @@ class LostAnswer:
         self.storage.close()
 
 
-def test_a_commit_whose_answer_was_lost_stores_the_job_once(queue: Queue, add: Add, watcher: Watcher) -> None:
+def test_a_commit_whose_answer_was_lost_stores_the_job_once(
+    queue: Queue, add: Add, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lossy = LostAnswer(queue)
-    [pid] = queue._storages
-    queue._storages[pid] = lossy  # type: ignore[assignment]
+    monkeypatch.setattr(ConfiguredBackends, "storage", lossy)
 
     result = add.delay(1)
 
-    queue._storages[pid] = lossy.storage
+    monkeypatch.undo()
     assert lossy.calls == 2
     assert queue.stats()["pending"] == 1
     assert stored(queue, result.id).task_name == "add"

@@ -39,7 +39,7 @@ def running(queue: Queue, wait_until: Any, **options: Any) -> Iterator[threading
     thread = threading.Thread(target=queue.run_worker, kwargs=options)
     thread.start()
     try:
-        wait_until(lambda: queue._running)
+        wait_until(lambda: len(queue.running))
         yield thread
     finally:
         queue.request_shutdown()
@@ -100,8 +100,8 @@ def test_every_worker_of_the_queue_is_asked_to_stop(tmp_path: Path) -> None:
 
     queue = Queue(tmp_path / "x.db")
     one = Worker(queue.request_shutdown)
-    two = Worker(lambda: queue._run_attached(one), queue.request_shutdown)
-    queue._run_attached(two)
+    two = Worker(lambda: queue.running.run(one), queue.request_shutdown)
+    queue.running.run(two)
     queue.request_shutdown()
 
     assert (one.asked, two.asked) == (1, 2)
@@ -150,7 +150,7 @@ def test_prefork_runs_the_tasks_in_another_process(app: Path, wait_until: Any) -
     with Queue(app / "jobs.db") as queue:
         with running(queue, wait_until, pool="prefork", app="prefork_app:queue", procs=1):
             assert queue.enqueue("prefork_app.where").result(60) != os.getpid()
-        assert queue._running == ()
+        assert len(queue.running) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -127,7 +127,7 @@ def test_two_functions_cannot_have_one_name(queue: Queue) -> None:
     @queue.task(name="same")
     def one() -> None: ...
 
-    with pytest.raises(ConfigError, match=r"two functions want to be task 'same': .*one.*test_tasks.py"):
+    with pytest.raises(ConfigError, match=r"two functions want to be task 'same': .*one.*test_task.py"):
 
         @queue.task(name="same")
         def two() -> None: ...

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from taskito.config.logging import configure
-from taskito.running_job.current_job import JobContext, entered
+from taskito.running_job.job_context import JobContext, entered
 from taskito_core.errors import ConfigError
 
 Bare = Callable[[], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskito.cron.schedule import Schedule
-from tests.periodic.clocks import moment, shown
+from tests.cron.clocks import moment, shown
 
 NEW_YORK = "America/New_York"
 DAY = 24 * 60 * 60 * 1000

@@ -6,7 +6,7 @@ import pytest
 
 from taskito.cron.schedule import CATCH_UP, MAX_CATCH_UP, Schedule, due, slot_id
 from taskito_core.job import new_id
-from tests.periodic.clocks import moment, shown
+from tests.cron.clocks import moment, shown
 
 HOURLY, MINUTELY, SECONDLY = Schedule("@hourly"), Schedule("* * * * *"), Schedule("* * * * * *")
 NOON = moment("2026-05-01T12:00:00")
