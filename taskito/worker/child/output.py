@@ -75,12 +75,12 @@ class _StandIn:
 
     def __init__(self, stream: str, original: TextIO) -> None:
         self._stream = stream
-        self._original = original
+        self.original = original
 
     def write(self, text: str) -> int:
         capture = _capture.get(None)
         if capture is None or not capture.write(self._stream, text):
-            return self._original.write(text)
+            return self.original.write(text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -88,7 +88,7 @@ class _StandIn:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
+        return getattr(self.original, name)
 
 
 def captured(
@@ -125,4 +125,4 @@ def _stand_down() -> None:
         for stream in ("stdout", "stderr"):
             found = getattr(sys, stream)
             if not _users and isinstance(found, _StandIn):
-                setattr(sys, stream, found._original)
+                setattr(sys, stream, found.original)
