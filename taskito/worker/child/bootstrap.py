@@ -40,8 +40,8 @@ def unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 
-def reset_signals(deaf_to: Collection[signal.Signals]) -> None:
-    """Every disposition as in a fresh process; those of ``deaf_to`` are caught and do nothing.
+def reset_signals(caught: Collection[signal.Signals]) -> None:
+    """Every disposition as in a fresh process; those of ``caught`` are caught and do nothing.
 
     Caught and not ignored: an ignored signal would stay ignored in every program that a task starts.
     """
@@ -50,7 +50,7 @@ def reset_signals(deaf_to: Collection[signal.Signals]) -> None:
         if signum in _LEFT_ALONE:
             continue
         with contextlib.suppress(OSError, ValueError):
-            signal.signal(signum, _nothing if signum in deaf_to else signal.SIG_DFL)
+            signal.signal(signum, _nothing if signum in caught else signal.SIG_DFL)
 
 
 def handler_of(signum: signal.Signals) -> object:

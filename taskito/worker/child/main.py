@@ -132,7 +132,7 @@ class Child:
         # First given up: if the app had them, faulthandler would not register again what the reset removes.
         faulthandler.disable()
         faulthandler.unregister(signal.SIGUSR1)
-        bootstrap.reset_signals(deaf_to=(signal.SIGINT, signal.SIGHUP))
+        bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGHUP))
         signal.signal(signal.SIGTERM, self._on_term)
         self._interrupts.install()
         self._forks.install()
@@ -243,7 +243,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     for fd in (arguments.data, arguments.control, arguments.trace, arguments.slots, arguments.lifeline):
         os.set_inheritable(fd, False)
     # While the app is imported there is nothing to hand back: SIGTERM may simply end it.
-    bootstrap.reset_signals(deaf_to=(signal.SIGINT, signal.SIGHUP))
+    bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGHUP))
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()

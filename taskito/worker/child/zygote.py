@@ -196,7 +196,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     known = (arguments.channel, arguments.slots, arguments.lifeline)
     for fd in known:
         os.set_inheritable(fd, False)
-    bootstrap.reset_signals(deaf_to=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()
