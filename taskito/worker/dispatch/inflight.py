@@ -17,18 +17,16 @@ class InFlight:
     """One claim, from the answer that brought it until its outcome is recorded."""
 
     __slots__ = (
-        *(
-            "apart",
-            "claim",
-            "claimed",
-            "revoked",
-            "fresh_until",
-            "outcome",
-            "policy",
-            "seq",
-            "timeout",
-            "work",
-        ),
+        "apart",
+        "claim",
+        "claimed",
+        "fresh_until",
+        "outcome",
+        "policy",
+        "revoked",
+        "seq",
+        "timeout",
+        "work",
     )
 
     def __init__(self, seq: int, claim: Claim, policy: TaskPolicy, claimed: float, work: float) -> None:

@@ -122,7 +122,7 @@ class StoreClient:
 
     def peer_gone(self) -> None:
         """A peer on this host is gone: read at once what the store knows of it."""
-        self._lease.beat_at = 0.0
+        self._lease.beat_at_once()
 
     def leave(self) -> None:
         """Nothing is in flight any more: unregister."""
@@ -186,7 +186,8 @@ class StoreClient:
         return due <= now or (due != NEVER and self._outbox.waiting)
 
     def _exchange(self, now: float) -> requests.ExchangeJobs:
-        self._batch, alone = batch, _ = self._outbox.take()
+        batch, alone = self._outbox.take()
+        self._batch = batch
         want = self._claiming.want(0 if alone else self._claiming.limit(now))
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
         endings = self._admission.endings_of(batch)
@@ -330,7 +331,7 @@ class StoreClient:
             case requests.Register():
                 self._lease.enrolment_failed()
             case requests.SendHeartbeat():
-                self._lease.beat_at = now
+                self._lease.beat_at_once()
             case requests.RescueJobs():
                 self._suspects = {}  # The next beat finds them again.
             case requests.DoUpkeep(kind):

@@ -65,6 +65,10 @@ class Lease:
         """A heartbeat is sent."""
         self.beat_at, self._beaten_at = now + BEAT_INTERVAL, now
 
+    def beat_at_once(self) -> None:
+        """The last heartbeat failed, or its answer is needed now."""
+        self.beat_at = 0.0
+
     def beat_early(self) -> None:
         """Beat soon: the store may have word that a job is to be cancelled."""
         self.beat_at = min(self.beat_at, self._beaten_at + EARLY_BEAT)
