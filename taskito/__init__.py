@@ -40,16 +40,18 @@ from taskito_core import (
 
 if TYPE_CHECKING:
     from taskito.client.canvas import Signature, chain, chord, chunks, group, starmap
-    from taskito.client.control import ReplayRecord
     from taskito.client.explain import Blocker, BlockerKind, JobExplanation
-    from taskito.client.group_result import FailedMember, GroupResult
-    from taskito.client.inspect import ListPage, Stats
-    from taskito.client.options import JobOptions, JobSpec, TaskOptions
+    from taskito.client.group_result import GroupResult
+    from taskito.client.inspect import ListPage, ReplayRecord, Stats
+    from taskito.client.options import JobOptions, JobSpec
     from taskito.client.queue import Queue
     from taskito.client.result import JobResult
     from taskito.client.task import AsyncTask, Call, Task
-    from taskito.client.test_mode import EnqueuedJob
-    from taskito.running_job.current_job import JobContext, current_job
+    from taskito.client.task_options import TaskOptions
+    from taskito.client.test_mode.enqueued import EnqueuedJob
+    from taskito.running_job.current_job import current_job
+    from taskito.running_job.group_shape import FailedMember
+    from taskito.running_job.job_context import JobContext
     from taskito.running_job.middleware import TaskMiddleware
     from taskito.serialization.serializers import JsonSerializer, PickleSerializer, Serializer
 else:
@@ -59,10 +61,10 @@ else:
         "Blocker": "taskito.client.explain",
         "BlockerKind": "taskito.client.explain",
         "Call": "taskito.client.task",
-        "EnqueuedJob": "taskito.client.test_mode",
-        "FailedMember": "taskito.client.group_result",
+        "EnqueuedJob": "taskito.client.test_mode.enqueued",
+        "FailedMember": "taskito.running_job.group_shape",
         "GroupResult": "taskito.client.group_result",
-        "JobContext": "taskito.running_job.current_job",
+        "JobContext": "taskito.running_job.job_context",
         "JobExplanation": "taskito.client.explain",
         "JobOptions": "taskito.client.options",
         "JobResult": "taskito.client.result",
@@ -71,13 +73,13 @@ else:
         "ListPage": "taskito.client.inspect",
         "PickleSerializer": "taskito.serialization.serializers",
         "Queue": "taskito.client.queue",
-        "ReplayRecord": "taskito.client.control",
+        "ReplayRecord": "taskito.client.inspect",
         "Serializer": "taskito.serialization.serializers",
         "Signature": "taskito.client.canvas",
         "Stats": "taskito.client.inspect",
         "Task": "taskito.client.task",
         "TaskMiddleware": "taskito.running_job.middleware",
-        "TaskOptions": "taskito.client.options",
+        "TaskOptions": "taskito.client.task_options",
         "chain": "taskito.client.canvas",
         "chord": "taskito.client.canvas",
         "chunks": "taskito.client.canvas",

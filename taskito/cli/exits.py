@@ -28,7 +28,7 @@ def exit_for(exc: TaskitoError) -> Refusal:
     if isinstance(exc, StorageUnavailable):
         return Refusal(str(exc), STORE)
     if isinstance(exc, ConfigError):
-        # Looked up and not imported: without the module nobody can have raised its error.
+        # Found in sys.modules and not imported: its error cannot have been raised without the module.
         app = sys.modules.get("taskito.client.load_app")
         return Refusal(str(exc), APP if app and isinstance(exc, app.AppLoadError) else USAGE)
     return Refusal(str(exc), INTERNAL)

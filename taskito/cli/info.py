@@ -1,4 +1,4 @@
-"""``taskito info``: what is in the store and who works on it. Looks only: starts and migrates nothing."""
+"""``taskito info``: what is in the store, and its workers. Only reads: starts and migrates nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def snapshot(target: Target, exact: bool) -> dict[str, Any]:
     store = storage.info()
     found: dict[str, Any] = {"store": store._asdict() | {"location": target.location}}
     if store.schema_version < store.newest_version:
-        # Counting would need the tables; creating them is not for a command that only looks.
+        # Counting would need the tables; creating them is not for a command that only reads.
         return found
     report = storage.counts(exact)
     now = storage.now()

@@ -177,7 +177,7 @@ def _act(
     yes: bool,
     json: bool,
 ) -> None:
-    """Do something to jobs given by id, or selected after a look and a question."""
+    """Do something to jobs given by id, or to selected ones once the user has agreed."""
     if job_ids and selection.given:
         raise click.UsageError("give ids or options that select jobs, not both")
     if not job_ids and not selection.given:

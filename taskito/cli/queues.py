@@ -16,7 +16,7 @@ COLUMNS = ("pending", "running", "failed", "dead")
 def queues() -> None:
     """List queues, and stop or start claiming from them.
 
-    A paused queue takes new jobs, and nobody runs them. The pause is in the store: it holds for every worker,
+    A paused queue takes new jobs, and they wait. The pause is in the store: it holds for every worker,
     and survives restarts.
     """
 

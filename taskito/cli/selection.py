@@ -15,7 +15,7 @@ from taskito_core.errors import ConfigError
 from taskito_core.job import JobStatus
 
 if TYPE_CHECKING:
-    from taskito.client.inspect import JobQuery
+    from taskito.client.job_query import JobQuery
     from taskito.client.queue import Queue
     from taskito.client.result import JobResult
 

@@ -105,14 +105,14 @@ def open_target(app: str | None) -> Iterator[Target]:
 def open_queue(app: str | None, *, may_create: bool = False) -> Iterator[Queue]:
     """The queue of an app, or without one of the environment and pyproject.toml.
 
-    It migrates nothing, because a command that looks must not create what it looks for; ``may_create``: as
+    It migrates nothing, because a command that only reads must not create a database; ``may_create``: as
     the settings say.
     """
     from taskito.client.queue import Queue
 
     queue = Queue() if app is None else import_app(app)
     if not may_create:
-        queue.storage_config = dataclasses.replace(queue.storage_config, auto_migrate=False)
+        queue.configured.migrate_nothing()
     try:
         yield queue
     finally:

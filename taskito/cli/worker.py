@@ -1,4 +1,4 @@
-"""``taskito worker``: the door to the supervisor."""
+"""``taskito worker``: becomes the supervisor of an app's worker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from taskito.cli.target import app_option
 from taskito.config.logging import FORMATS, LEVELS
+from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
 
 
 def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -35,7 +36,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--graceful-timeout",
     type=click.FloatRange(min=0),
-    default=25.0,
+    default=GRACEFUL_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
     help="How long running jobs may go on after the first SIGINT or SIGTERM before they are interrupted.",
@@ -43,7 +44,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--boot-timeout",
     type=click.FloatRange(min=0),
-    default=60.0,
+    default=BOOT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
     help="How long to wait for a database that is still starting, and for a child to be ready.",
@@ -91,6 +92,7 @@ def worker(
             "no app: say --app module:queue, such as --app myapp:queue, or set TASKITO_APP"
         )
     from taskito.config.logging import configure
+    from taskito.worker.ipc.child_options import ChildOptions
     from taskito.worker.supervisor.main import WorkerOptions, run_worker
 
     configure(log_level, log_format)
@@ -102,9 +104,11 @@ def worker(
             graceful_timeout=graceful_timeout,
             boot_timeout=boot_timeout,
             start_method=start_method,
-            max_jobs_per_child=max_jobs_per_child,
-            log_level=log_level,
-            log_format=log_format,
+            child=ChildOptions(
+                log_level=log_level,
+                log_format=log_format,
+                max_jobs=max_jobs_per_child,
+            ),
         )
     )
     raise click.exceptions.Exit(code)

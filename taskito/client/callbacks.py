@@ -1,23 +1,20 @@
-"""Where a queue's hooks are registered, and which of them concern a task.
+"""Where a queue's callbacks and middleware are registered, and which of them concern a task.
 
-What concerns a task is put together when it is first needed, so hooks and tasks may be registered in
-any order; a worker looks when it starts.
+A task's chain is put together when it is first needed, so callbacks and tasks may be registered in
+any order, until a worker starts.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from taskito.running_job.current_job import JobContext
+from taskito.client.options import JobOptions
+from taskito.running_job.job_context import JobContext
 from taskito.running_job.middleware import Chain, Function, Layer, TaskMiddleware, name_of
 from taskito_core.errors import ConfigError
 from taskito_core.job import AttemptError
-
-if TYPE_CHECKING:
-    from taskito.client.options import JobOptions
-    from taskito.client.task import Task
 
 F = TypeVar("F", bound=Callable[..., object])
 Before = TypeVar("Before", bound=Callable[[JobContext], object])
@@ -26,7 +23,7 @@ Success = TypeVar("Success", bound=Callable[[JobContext, Any], object])
 Failure = TypeVar("Failure", bound=Callable[[JobContext, AttemptError], object])
 Retry = TypeVar("Retry", bound=Callable[[JobContext, AttemptError, int], object])
 
-#: What each hook is called with.
+#: The arguments that each callback is called with.
 _ARGUMENTS = {
     "before": ("ctx",),
     "before_task": ("ctx",),
@@ -40,38 +37,46 @@ _ARGUMENTS = {
 }
 
 
-class Hooks:
-    """The middleware and hook functions of one queue."""
+class HasMiddleware(Protocol):
+    """A task, as far as callbacks concern it."""
+
+    @property
+    def middleware(self) -> tuple[TaskMiddleware, ...]: ...
+
+
+class Callbacks:
+    """The middleware and callbacks of one queue. Safe in any thread."""
 
     def __init__(self, middleware: Sequence[TaskMiddleware] | None) -> None:
         self._middleware = checked_middleware("middleware", middleware)
         self._functions: dict[str, tuple[Function, ...]] = {}
-        self._chains: dict[str, tuple[Task[..., Any] | None, Chain]] = {}
+        self._chains: dict[str, tuple[tuple[TaskMiddleware, ...], Chain]] = {}
 
-    def add(self, hook: str, function: F) -> F:
-        """Register a function for one of the hooks; returns it, as a decorator does."""
-        _refuse_unfit(hook, function)
-        self._functions[hook] = (*self._functions.get(hook, ()), function)
+    def add(self, event: str, function: F) -> F:
+        """Register a function for one of the events; returns it, as a decorator does."""
+        _refuse_unfit(event, function)
+        self._functions[event] = (*self._functions.get(event, ()), function)
         self._chains = {}
         return function
 
-    def chain(self, task_name: str, task: Task[..., Any] | None) -> Chain:
-        """What concerns this task; None: one that only other processes know."""
-        chains = self._chains  # This one: what is made now must not outlive a registration in between.
+    def chain(self, task_name: str, task: HasMiddleware | None) -> Chain:
+        """All that concern this task; None: a task that only other processes know."""
+        chains = self._chains  # This one: a chain made now must not outlive a registration in between.
+        own = () if task is None else task.middleware
         known, chain = chains.get(task_name, (None, None))
-        if chain is None or known is not task:
-            chain = self._new_chain(() if task is None else task.middleware)
-            chains[task_name] = (task, chain)
+        if chain is None or known is not own:
+            chain = self._new_chain(own)
+            chains[task_name] = (own, chain)
         return chain
 
-    def heard(self, task_name: str, task: Task[..., Any] | None, said: JobOptions) -> JobOptions:
-        """The options of a job that is about to be made, as the ``on_enqueue`` hooks leave them."""
-        listeners = self.chain(task_name, task).on_enqueue
-        if not listeners:
+    def apply_on_enqueue(self, task_name: str, task: HasMiddleware | None, said: JobOptions) -> JobOptions:
+        """The options of a job that is about to be made, as the ``on_enqueue`` callbacks leave them."""
+        callbacks = self.chain(task_name, task).on_enqueue
+        if not callbacks:
             return said
         changed: dict[str, Any] = {**said, "task_name": task_name}
-        for listener in listeners:
-            listener(changed)
+        for callback in callbacks:
+            callback(changed)
         if (name := changed.pop("task_name", None)) != task_name:
             raise ConfigError(f"on_enqueue must leave task_name as it is, got {name!r} for {task_name!r}")
         return cast("JobOptions", changed)
@@ -92,35 +97,35 @@ class Hooks:
             on_dead=self._of("on_dead")[::-1],
         )
 
-    def _of(self, hook: str) -> tuple[Function, ...]:
-        return self._functions.get(hook, ())
+    def _of(self, event: str) -> tuple[Function, ...]:
+        return self._functions.get(event, ())
 
 
-class Hookable:
-    """The decorators of a queue that register hooks for all its tasks. The functions stay what they are.
+class CallbackDecorators:
+    """The decorators of a queue that register callbacks for all its tasks. The functions stay what they are.
 
-    Raise ConfigError for what is no plain function of the arguments that the hook is called with.
+    Raise ConfigError for anything but a plain function of the arguments that the callback is called with.
     """
 
-    _hooks: Hooks
+    callbacks: Callbacks
 
     def before_task(self, function: Before) -> Before:
         """``f(ctx)`` before each attempt, in the child. Raising fails it, as if the task had raised."""
-        return self._hooks.add("before_task", function)
+        return self.callbacks.add("before_task", function)
 
     def after_task(self, function: After) -> After:
         """``f(ctx, result, error)`` after each attempt, in the child, whatever happened in it.
 
         What it raises is logged.
         """
-        return self._hooks.add("after_task", function)
+        return self.callbacks.add("after_task", function)
 
     def on_success(self, function: Success) -> Success:
         """``f(ctx, result)`` when a task has returned, in the child, before that is recorded.
 
         If the process dies in between, the job runs and succeeds again. What it raises is logged.
         """
-        return self._hooks.add("on_success", function)
+        return self.callbacks.add("on_success", function)
 
     def on_failure(self, function: Failure) -> Failure:
         """``f(ctx, error)`` for each attempt that failed, also if its process is gone, once that is recorded.
@@ -128,18 +133,18 @@ class Hookable:
         Called in some child of the worker between two jobs: at most once, and not at all if that child dies
         or the worker ends first. ``error`` is as in ``job.errors``. What it raises is logged.
         """
-        return self._hooks.add("on_failure", function)
+        return self.callbacks.add("on_failure", function)
 
     def on_retry(self, function: Retry) -> Retry:
         """``f(ctx, error, retry_count)`` after ``on_failure`` and like it, if another attempt will follow.
 
         ``retry_count``: failed attempts of the job so far, this one included unless its process crashed.
         """
-        return self._hooks.add("on_retry", function)
+        return self.callbacks.add("on_retry", function)
 
     def on_dead(self, function: Failure) -> Failure:
         """``f(ctx, error)`` after ``on_failure`` and like it, if the job is in the dead letter now."""
-        return self._hooks.add("on_dead", function)
+        return self.callbacks.add("on_dead", function)
 
 
 def checked_middleware(what: str, value: object) -> tuple[TaskMiddleware, ...]:
@@ -153,35 +158,35 @@ def checked_middleware(what: str, value: object) -> tuple[TaskMiddleware, ...]:
             raise ConfigError(f"{what} must hold objects, got a class; write {one.__name__}(...)")
         if not isinstance(one, TaskMiddleware):
             raise ConfigError(f"{what} must hold TaskMiddleware objects, got {one!r}")
-        for hook in ("before", "after", "on_retry", "on_enqueue"):
-            if (method := _own(one, hook)) is not None:
-                _refuse_unfit(hook, method)
+        for event in ("before", "after", "on_retry", "on_enqueue"):
+            if (method := _own(one, event)) is not None:
+                _refuse_unfit(event, method)
     return tuple(value)
 
 
-def _own(middleware: TaskMiddleware, hook: str) -> Function | None:
+def _own(middleware: TaskMiddleware, event: str) -> Function | None:
     """The method, if it is not the one that does nothing."""
-    method: Function = getattr(middleware, hook)
-    inherited = getattr(method, "__func__", None) is getattr(TaskMiddleware, hook)
+    method: Function = getattr(middleware, event)
+    inherited = getattr(method, "__func__", None) is getattr(TaskMiddleware, event)
     return None if inherited else method
 
 
-def _all_own(middleware: Sequence[TaskMiddleware], hook: str) -> tuple[Function, ...]:
-    return tuple(method for one in middleware if (method := _own(one, hook)) is not None)
+def _all_own(middleware: Sequence[TaskMiddleware], event: str) -> tuple[Function, ...]:
+    return tuple(method for one in middleware if (method := _own(one, event)) is not None)
 
 
-def _refuse_unfit(hook: str, function: object) -> None:
+def _refuse_unfit(event: str, function: object) -> None:
     """Raise ConfigError for what could not be called, or whose call would do nothing."""
     if not callable(function):
-        raise ConfigError(f"{hook} must be a function, got {function!r}")
+        raise ConfigError(f"{event} must be a function, got {function!r}")
     name = name_of(function)
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise ConfigError(f"{hook} must be a plain function, and calling {name} would not run its body")
-    arguments = _ARGUMENTS[hook]
+        raise ConfigError(f"{event} must be a plain function, and calling {name} would not run its body")
+    arguments = _ARGUMENTS[event]
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError as exc:
         given = ", ".join(arguments)
-        raise ConfigError(f"{hook} is called with ({given}), which {name} does not take: {exc}") from None
+        raise ConfigError(f"{event} is called with ({given}), which {name} does not take: {exc}") from None
     except ValueError:  # some functions written in C have no signature
         pass

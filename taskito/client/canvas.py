@@ -1,8 +1,8 @@
 """Jobs that follow from each other: chains, groups, chords. Compiled into one batch and stored at once.
 
-What a caller builds here are plain values. ``apply()`` turns them into jobs with parents, in one transaction:
-whoever applied it may go home, and no crash loses a step, because there is no step that only
-lives in a process. Results of parents reach a child through the store, when it runs.
+A canvas is a plain value. ``apply()`` turns it into jobs with parents, in one transaction. The process that
+applied it may end then, and no crash loses a step: every step is in the store. A job reads the results
+of its parents from the store, when it runs.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, Unpack, cast
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, Unpack, cast
 
 from taskito.client import aio
-from taskito.client.group_result import GroupResult, Shape
-from taskito.client.options import JobOptions, refuse_unknown
+from taskito.client.group_result import GroupResult
+from taskito.client.options import JobOptions, one_of, refuse_unknown
+from taskito.client.producer import Producer
 from taskito.client.result import JobResult
+from taskito.running_job.group_shape import Shape
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
 from taskito_core.job import NewJob, new_ids
-
-if TYPE_CHECKING:
-    from taskito.client.enqueue import Producing
-    from taskito.client.task import Task
 
 OnError = Literal["cancel", "collect"]
 Handle_co = TypeVar("Handle_co", covariant=True)
@@ -30,12 +28,21 @@ Handle_co = TypeVar("Handle_co", covariant=True)
 _REFUSED = ("id", "unique_key", "connection")
 
 
+class StepTask(Protocol):
+    """A task, as far as a step needs it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def producer(self) -> Producer: ...
+
+
 class Ends(NamedTuple):
-    """Where a part of the canvas ends: what it gives to the next, and whom that waits for."""
+    """Where a part of the canvas ends: what it gives to the next part, and which jobs that waits for."""
 
     shape: Shape
     waits: list[str]  #: ids; empty: the part has no jobs
-    collect: bool = False  #: what waits for them runs also if they fail
+    collect: bool = False  #: the next part runs also if they fail
 
 
 class Plan:
@@ -71,7 +78,7 @@ class Plan:
         _refuse(name for name in _REFUSED if said.get(name) is not None)
         inputs = Inputs(results_of, step.each, collect) if results_of is not None or step.each else None
         task = step.task
-        job = task._queue._job_of(task.name, step.args, step.kwargs, said, "apply()", self._ids, inputs)
+        job = task.producer.job_of(task.name, step.args, step.kwargs, said, "apply()", self._ids, inputs)
         # A hook may have given it one: the steps after it would wait for a job that is not theirs.
         _refuse(["unique_key"] if job.unique_key is not None else [])
         return job
@@ -81,12 +88,12 @@ class Canvas(ABC, Generic[Handle_co]):
     """Anything that can be applied, or be part of something that is. Immutable."""
 
     @abstractmethod
-    def _compile(self, plan: Plan, after: Ends | None) -> Ends:
-        """Add the jobs of this part, the first of them after ``after``."""
+    def compile(self, plan: Plan, after: Ends | None) -> Ends:
+        """Add the jobs of this part to the plan, the first of them after ``after``."""
 
     @abstractmethod
-    def _queues(self) -> Iterator[Producing]:
-        """The queues its tasks belong to, one for each step."""
+    def producers(self) -> Iterator[Producer]:
+        """What stores the jobs of its tasks, for each step."""
 
     def apply(self, **options: Unpack[JobOptions]) -> Handle_co:
         """Store all of it, in one transaction, and return at once.
@@ -98,25 +105,24 @@ class Canvas(ABC, Generic[Handle_co]):
         said = dict(options)
         connection = said.pop("connection", None)
         refuse_unknown("apply()", said, JobOptions.__annotations__)
-        # An empty group has no queue, and no members its handle could ask one about.
-        queue = cast("Producing", self._queue())
+        producer = self._producer()
         plan = Plan(cast(JobOptions, said))
-        ends = self._compile(plan, None)
-        if plan.jobs:
-            queue._submit(plan.jobs, connection)
+        ends = self.compile(plan, None)
+        if producer is None:  # Groups without members: there is nothing to store, or to read.
+            return cast(Handle_co, GroupResult(None, cast(list[Any], ends.shape)))
+        producer.submit(plan.jobs, connection)
         if isinstance(ends.shape, str):
-            return cast(Handle_co, JobResult(queue, ends.shape))
-        return cast(Handle_co, GroupResult(queue, ends.shape))
+            return cast(Handle_co, JobResult(producer.reader, ends.shape))
+        return cast(Handle_co, GroupResult(producer.reader, ends.shape))
 
-    def _queue(self) -> Producing | None:
-        """The queue its tasks belong to; None: it has no tasks, as an empty group."""
-        queues = {id(queue): queue for queue in self._queues()}
-        if len(queues) > 1:
+    def _producer(self) -> Producer | None:
+        """What stores its jobs; None: it has no tasks, as an empty group."""
+        producers = {id(producer): producer for producer in self.producers()}
+        if len(producers) > 1:
             raise ConfigError(f"the tasks of one {type(self).__name__} must belong to one Queue")
-        return next(iter(queues.values()), None)
+        return next(iter(producers.values()), None)
 
-    async def aapply(self, **options: Unpack[JobOptions]) -> Handle_co:
-        return await aio.in_thread(self.apply, **options)
+    aapply = aio.twin(apply)
 
     def __or__(self, other: Canvas[Any]) -> chain:
         """``a | b`` is ``chain(a, b)``."""
@@ -128,7 +134,7 @@ class Signature(Canvas[JobResult[Any]]):
 
     def __init__(
         self,
-        task: Task[..., Any],
+        task: StepTask,
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
         options: JobOptions | None = None,
@@ -148,11 +154,11 @@ class Signature(Canvas[JobResult[Any]]):
         said = cast(JobOptions, {**self.options, **options})
         return Signature(self.task, self.args, self.kwargs, said, immutable=self.immutable, each=self.each)
 
-    def _compile(self, plan: Plan, after: Ends | None) -> Ends:
+    def compile(self, plan: Plan, after: Ends | None) -> Ends:
         return plan.add(self, after)
 
-    def _queues(self) -> Iterator[Producing]:
-        yield self.task._queue
+    def producers(self) -> Iterator[Producer]:
+        yield self.task.producer
 
     def __repr__(self) -> str:
         words = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
@@ -165,9 +171,9 @@ class _Parts(Canvas[Handle_co]):
     def __init__(self, *parts: Canvas[Any] | Iterable[Canvas[Any]]) -> None:
         self.parts: tuple[Canvas[Any], ...] = tuple(_flattened(type(self).__name__, parts))
 
-    def _queues(self) -> Iterator[Producing]:
+    def producers(self) -> Iterator[Producer]:
         for part in self.parts:
-            yield from part._queues()
+            yield from part.producers()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.parts))})"
@@ -185,10 +191,10 @@ class chain(_Parts[Any]):  # noqa: N801  # the field's word, and it reads as the
             step for part in self.parts for step in (part.parts if isinstance(part, chain) else (part,))
         )
 
-    def _compile(self, plan: Plan, after: Ends | None) -> Ends:
+    def compile(self, plan: Plan, after: Ends | None) -> Ends:
         ends = after
         for part in self.parts:
-            ends = _passed_on(part._compile(plan, ends), ends)
+            ends = _passed_on(part.compile(plan, ends), ends)
         assert ends is not None
         return ends
 
@@ -196,8 +202,8 @@ class chain(_Parts[Any]):  # noqa: N801  # the field's word, and it reads as the
 class group(_Parts["GroupResult"]):  # noqa: N801
     """All at once; what follows gets the list of their results, in this order. An empty one gives []."""
 
-    def _compile(self, plan: Plan, after: Ends | None) -> Ends:
-        members = [part._compile(plan, after) for part in self.parts]
+    def compile(self, plan: Plan, after: Ends | None) -> Ends:
+        members = [part.compile(plan, after) for part in self.parts]
         return Ends([one.shape for one in members], [job_id for one in members for job_id in one.waits])
 
 
@@ -215,28 +221,26 @@ class chord(Canvas[Any]):  # noqa: N801
         *,
         on_error: OnError = "cancel",
     ) -> None:
-        if on_error not in ("cancel", "collect"):
-            raise ConfigError(f"on_error must be 'cancel' or 'collect', got {on_error!r}")
         self.header = header if isinstance(header, group) else group(header)
         [self.callback] = _flattened("chord's callback", [callback])
-        self.on_error = on_error
+        self.on_error = one_of("on_error", on_error, ("cancel", "collect"))
 
-    def _compile(self, plan: Plan, after: Ends | None) -> Ends:
-        header = self.header._compile(plan, after)
+    def compile(self, plan: Plan, after: Ends | None) -> Ends:
+        header = self.header.compile(plan, after)
         if header.waits:
             header = header._replace(collect=self.on_error == "collect")
-        return self.callback._compile(plan, _passed_on(header, after))
+        return self.callback.compile(plan, _passed_on(header, after))
 
-    def _queues(self) -> Iterator[Producing]:
-        yield from self.header._queues()
-        yield from self.callback._queues()
+    def producers(self) -> Iterator[Producer]:
+        yield from self.header.producers()
+        yield from self.callback.producers()
 
     def __repr__(self) -> str:
         said = "" if self.on_error == "cancel" else f", on_error={self.on_error!r}"
         return f"chord({self.header!r}, {self.callback!r}{said})"
 
 
-def starmap(task: Task[..., Any], items: Iterable[Sequence[Any]]) -> Signature:
+def starmap(task: StepTask, items: Iterable[Sequence[Any]]) -> Signature:
     """One job that calls the task once per item, with the item's values as arguments; a list of results.
 
     In a chain each call gets what the step before returned first, as any step does.
@@ -244,7 +248,7 @@ def starmap(task: Task[..., Any], items: Iterable[Sequence[Any]]) -> Signature:
     return Signature(task, ([list(item) for item in items],), each=True)
 
 
-def chunks(task: Task[..., Any], items: Iterable[Sequence[Any]], size: int) -> group:
+def chunks(task: StepTask, items: Iterable[Sequence[Any]], size: int) -> group:
     """``starmap`` in several jobs, of ``size`` items each."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ConfigError(f"size must be a whole number of 1 or more, got {size!r}")
@@ -257,7 +261,7 @@ for _class in (Canvas, Signature, chain, group, chord):
 
 
 def _passed_on(ends: Ends, before: Ends | None) -> Ends:
-    """What comes after a part without jobs waits for what the part would have waited for."""
+    """The part after one without jobs waits for what that one would have waited for."""
     return ends if ends.waits or before is None else Ends(ends.shape, before.waits, before.collect)
 
 

@@ -1,4 +1,4 @@
-"""How many jobs of a task may run at once, and of which: the key a call's arguments make."""
+"""How many jobs of a task may run at once; or of one key, which is made of a call's arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskito_core.job import clean_text
 LONGEST_KEY = 500
 
 
-class Places:
+class Concurrency:
     """``concurrency``, ``concurrency_key`` and ``on_excess`` of one task."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Places:
     def fields(
         self, args: Sequence[object], kwargs: Mapping[str, object], inputs: Inputs | None
     ) -> dict[str, Any]:
-        """What a NewJob of this call says of its place. ConfigError if its key is not known yet."""
+        """The fields of NewJob for this call. ConfigError if its key cannot be known yet."""
         return {
             "concurrency_key": self._key(args, kwargs, inputs),
             "concurrency": self.count,
@@ -76,8 +76,8 @@ class Places:
         )
 
 
-def read(task_name: str, given: Mapping[str, Any], signature: inspect.Signature | None) -> Places | None:
-    """The places that the options of a task speak of; None: any number may run. Raises ConfigError."""
+def read(task_name: str, given: Mapping[str, Any], signature: inspect.Signature | None) -> Concurrency | None:
+    """The limit that the options of a task set; None: any number may run. Raises ConfigError."""
     concurrency, template = given.get("concurrency"), given.get("concurrency_key")
     on_excess = given.get("on_excess", "wait")
     if concurrency is None:
@@ -88,13 +88,11 @@ def read(task_name: str, given: Mapping[str, Any], signature: inspect.Signature 
         return None
     if template is not None and (not isinstance(template, str) or not template):
         raise ConfigError(f"concurrency_key must be text such as 'user:{{user_id}}', got {template!r}")
-    return Places(task_name, concurrency, template, on_excess, signature)
+    return Concurrency(task_name, concurrency, template, on_excess, signature)
 
 
 def _is_drop(on_excess: object) -> bool:
-    if on_excess not in ("wait", "drop"):
-        raise ConfigError(f"on_excess must be 'wait' or 'drop', got {on_excess!r}")
-    return on_excess == "drop"
+    return options.one_of("on_excess", on_excess, ("wait", "drop")) == "drop"
 
 
 def _bounded(key: str) -> str:

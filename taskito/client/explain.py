@@ -1,4 +1,4 @@
-"""Why a job does not run, in words: a pure reading of what the store knows."""
+"""Why a job does not run, in sentences. Pure: it reads the facts that a store gave."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Limits(NamedTuple):
     """How the limits of a job's task stand."""
 
     breaker: BreakerRecord | None = None
-    token_in: float = 0.0  #: seconds until its rate lets a job start; 0.0: now, or nobody here knows the rate
-    unreachable: str | None = None  #: why nobody can be asked
+    token_in: float = 0.0  #: seconds until its rate lets a job start; 0.0: now, or the rate is not known
+    unreachable: str | None = None  #: why the limits cannot be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ for _class in (BlockerKind, Blocker, JobExplanation):
 
 
 def explain(facts: Facts, workers: Sequence[WorkerInfo], limits: Limits | None = None) -> JobExplanation:
-    """Read the facts. What can be claimed has no blocker but, perhaps, its limits or the want of a worker.
+    """Read the facts. A job that can be claimed may still lack a worker, or be held back by its limits.
 
-    ``limits``: of the task that the facts' ``lane`` names; None: it has none, or nobody asked.
+    ``limits``: of the task that the facts' ``lane`` names; None: it has none, or they were not asked.
     """
     job = facts.job
     blockers = _in_the_store(facts)

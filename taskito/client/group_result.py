@@ -1,39 +1,26 @@
-"""The handle of a group, and how results of many jobs are put together: nested as the groups are."""
+"""The handle of a group: its members, and their results, nested as the groups are."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, cast
 
 from taskito.client import aio
-from taskito.client.result import JobResult, deadline
+from taskito.client.aio import Wait
+from taskito.client.result import JobReader, JobResult, await_finished, value_of
+from taskito.running_job.group_shape import filled, leaves
 from taskito_core.job import Job, JobStatus
 
-if TYPE_CHECKING:
-    from taskito.client.inspect import Reading
-
-#: One job's id, or those of several in order, nested as the groups are.
-Shape = str | list[Any]
-#: Jobs that one look at the members reads.
+#: Members that are read at once.
 _PAGE = 500
-
-
-class FailedMember(NamedTuple):
-    """Stands for the result that a job of a group does not have, in a chord with ``on_error="collect"``."""
-
-    job_id: str
-    task_name: str
-    status: str
-    error: str | None
 
 
 class GroupResult:
     """The handle of a group: its members' handles in order, nested as the groups are."""
 
-    def __init__(self, reader: Reading, shape: list[Any]) -> None:
-        self._reader = reader
+    def __init__(self, reader: JobReader | None, shape: list[Any]) -> None:
+        self._reader = cast(JobReader, reader)  # None only for a group without members, which asks nothing
         self._shape = shape
 
     @property
@@ -56,23 +43,21 @@ class GroupResult:
 
         Raises what ``result()`` of the first member that did not complete raises, or TimeoutError.
         """
-        return self._results(timeout, None)
+        return self._results(Wait(timeout))
 
     async def aresults(self, timeout: float | None = 30.0) -> list[Any]:
         """``results`` without blocking the event loop."""
-        abandoned = threading.Event()
+        wait = Wait(timeout)
         try:
-            return await aio.in_own_thread(self._results, timeout, abandoned)
+            return await aio.in_own_thread(self._results, wait)
         finally:
-            abandoned.set()
+            wait.abandoned.set()
 
-    def _results(self, timeout: float | None, abandoned: threading.Event | None) -> list[Any]:
-        until = deadline(timeout)
+    def _results(self, wait: Wait) -> list[Any]:
         values: dict[str, Any] = {}
         for page in self._pages():
             for job_id, job in page.items():
-                handle: JobResult[Any] = JobResult(self._reader, job_id, job)
-                values[job_id] = handle._result(until, timeout, abandoned)
+                values[job_id] = value_of(self._reader, await_finished(self._reader, job_id, job, wait))
         return cast(list[Any], filled(self._shape, values))
 
     def _pages(self) -> Iterator[dict[str, Job | None]]:
@@ -90,19 +75,4 @@ class GroupResult:
         return f"<GroupResult of {len(self)} jobs>"
 
 
-for _class in (FailedMember, GroupResult):
-    _class.__module__ = "taskito"
-
-
-def leaves(shape: Shape) -> Iterator[str]:
-    """The ids in it, in order."""
-    if isinstance(shape, str):
-        yield shape
-    else:
-        for part in shape:
-            yield from leaves(part)
-
-
-def filled(shape: Shape, values: dict[str, Any]) -> Any:
-    """The same with values in place of their ids."""
-    return values[shape] if isinstance(shape, str) else [filled(part, values) for part in shape]
+GroupResult.__module__ = "taskito"

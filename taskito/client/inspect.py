@@ -1,24 +1,27 @@
-"""What can be asked about jobs, and the async twins of the questions."""
+"""The part of a queue that answers questions: about jobs, queues, workers, logs, limits and metrics."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any, TypedDict, TypeVar, Unpack
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from taskito.client import aio, options
+from taskito.client.base import QueueBase
+from taskito.client.explain import JobExplanation, Limits, explain
+from taskito.client.job_query import MOST_PER_PAGE, JobQuery, page_size, read_query
 from taskito.client.result import JobResult
-from taskito.serialization.serializers import Serializer
-from taskito_core.errors import ConfigError
-from taskito_core.job import AttemptError, DeadLetter, JobStatus
+from taskito.running_job import job_log
+from taskito_core.errors import StorageUnavailable, not_found
+from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
+from taskito_core.limits import BreakerRecord
+from taskito_core.metrics import TaskMetrics, summarise
 from taskito_core.storage import Storage
-from taskito_core.storage_client import Counts, JobFilter
+from taskito_core.storage_client import Counts, LogFilter, Replay
 from taskito_core.storage_worker import LogEntry, WorkerInfo
 
 T = TypeVar("T")
-
-MOST_PER_PAGE = 1000
 
 
 class Stats(TypedDict):
@@ -44,59 +47,53 @@ class ListPage(list[T]):
         self.cursor = cursor
 
 
-ListPage.__module__ = Stats.__module__ = "taskito"
+class ReplayRecord(NamedTuple):
+    """One replay of a job, and what came of it so far."""
+
+    job_id: str  #: the job that was replayed
+    new_id: str
+    replayed_at: int  #: epoch milliseconds
+    status_before: JobStatus
+    error_before: str | None
+    status: JobStatus | None  #: of the replay; None: it is stored no more
+    error: str | None
+    result: Any  #: what the replay returned, once it is complete
 
 
-class JobQuery(TypedDict, total=False):
-    """What ``list_jobs`` can look for; a job is listed if all of it is true."""
-
-    status: JobStatus | str | Iterable[JobStatus | str] | None
-    queue: str | None
-    task_name: str | None
-    created_after: datetime | None  #: at that moment or later; datetimes must know their time zone
-    created_before: datetime | None  #: earlier than that
-    finished_after: datetime | None
-    finished_before: datetime | None
-    error: str | None  #: is part of the last error's text, in that case
-    metadata: Mapping[str, str | int | float | bool | None] | None  #: has these values
-    tag: str | None
-    limit: int  #: jobs per page, from 1 to 1000; default 50
-    cursor: str | None  #: of the page before
+ListPage.__module__ = Stats.__module__ = ReplayRecord.__module__ = "taskito"
 
 
-class Reading(ABC):
-    """The questions. Each raises StorageUnavailable if the store does not answer."""
+class Inspect(QueueBase):
+    """The questions. None of them changes anything."""
 
-    @property
-    @abstractmethod
-    def storage(self) -> Storage: ...
-
-    @abstractmethod
-    def serializer_of(self, task_name: str) -> Serializer:
-        """What reads the results of this task."""
-
-    @abstractmethod
-    def cancel_job(self, job_id: str) -> bool: ...
-
-    @abstractmethod
-    def cancel_running_job(self, job_id: str, *, force: bool = False) -> bool: ...
-
-    @abstractmethod
-    def replay(self, job_id: str) -> JobResult[Any]: ...
-
-    @abstractmethod
-    def task_logs(self, job_id: str) -> list[LogEntry]: ...
+    # ---- jobs ----
 
     def get_job(self, job_id: str) -> JobResult[Any] | None:
         """The handle of a job; None if there is none with this id, or no more."""
         found = self.storage.get([options.name("job_id", job_id)])
-        return JobResult(self, job_id, found[0]) if found else None
+        return self._handle(job_id, found[0]) if found else None
 
     def list_jobs(self, **query: Unpack[JobQuery]) -> ListPage[JobResult[Any]]:
         """One page of the jobs that match, newest first; pages stay cheap however deep."""
-        where, limit, cursor = _filter(query)
-        page = self.storage.list_jobs(where, limit, cursor)
-        return ListPage((JobResult(self, job.id, job) for job in page.jobs), page.cursor)
+        page = self.storage.list_jobs(*read_query(query))
+        return ListPage((self._handle(job.id, job) for job in page.jobs), page.cursor)
+
+    def job_errors(self, job_id: str) -> list[AttemptError]:
+        """What went wrong in each failed attempt of a job, oldest first."""
+        return self.storage.errors(options.name("job_id", job_id))
+
+    def dead_letters(self, limit: int = 50, cursor: str | None = None) -> ListPage[DeadLetter]:
+        """One page of the jobs that failed for good, newest first."""
+        page = self.storage.dead_letters(page_size(limit), cursor)
+        return ListPage(page.letters, page.cursor)
+
+    def replay_history(self, job_id: str) -> list[ReplayRecord]:
+        """Every replay of a job, oldest first, with what came of each."""
+        replays = self.storage.replays(options.name("job_id", job_id))
+        known = {job.id: job for job in self.storage.get([one.new_id for one in replays])}
+        return [self._record(one, known.get(one.new_id)) for one in replays]
+
+    # ---- queues and workers ----
 
     def stats(self, *, exact: bool = False) -> Stats:
         """How many jobs are in which state, over all queues.
@@ -115,39 +112,105 @@ class Reading(ABC):
         report = self.storage.counts(exact)
         return {queue: _stats(counts, report.capped) for queue, counts in sorted(report.by_queue.items())}
 
-    def job_errors(self, job_id: str) -> list[AttemptError]:
-        """What went wrong in each failed attempt of a job, oldest first."""
-        return self.storage.errors(options.name("job_id", job_id))
-
-    def dead_letters(self, limit: int = 50, cursor: str | None = None) -> ListPage[DeadLetter]:
-        """One page of the jobs that failed for good, newest first."""
-        page = self.storage.dead_letters(_page_size(limit), cursor)
-        return ListPage(page.letters, page.cursor)
-
     def workers(self) -> list[WorkerInfo]:
         """Every worker the store remembers, alive ones first, then latest seen first."""
         return self.storage.workers()
 
-    async def aget_job(self, job_id: str) -> JobResult[Any] | None:
-        return await aio.in_thread(self.get_job, job_id)
+    def paused_queues(self) -> list[str]:
+        """The names of the paused queues, sorted."""
+        return sorted(self.storage.paused())
 
-    async def alist_jobs(self, **query: Unpack[JobQuery]) -> ListPage[JobResult[Any]]:
-        return await aio.in_thread(self.list_jobs, **query)
+    # ---- logs ----
 
-    async def astats(self, *, exact: bool = False) -> Stats:
-        return await aio.in_thread(self.stats, exact=exact)
+    def task_logs(self, job_id: str) -> list[LogEntry]:
+        """What a job logged, oldest first."""
+        where = LogFilter(job_id=options.name("job_id", job_id), levels=job_log.READABLE)
+        return list(_all_logs(self.storage, where))
 
-    async def astats_by_queue(self, *, exact: bool = False) -> dict[str, Stats]:
-        return await aio.in_thread(self.stats_by_queue, exact=exact)
+    def query_logs(
+        self,
+        task_name: str | None = None,
+        level: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[LogEntry]:
+        """What jobs logged, oldest first: of one task, of one level, since a moment."""
+        where = LogFilter(
+            task_name=task_name,
+            levels=job_log.READABLE if level is None else (options.one_of("level", level, job_log.READABLE),),
+            since=options.moment("since", since),
+        )
+        return self.storage.logs(where, options.whole("limit", limit, 1))
 
-    async def ajob_errors(self, job_id: str) -> list[AttemptError]:
-        return await aio.in_thread(self.job_errors, job_id)
+    # ---- limits and metrics ----
 
-    async def adead_letters(self, limit: int = 50, cursor: str | None = None) -> ListPage[DeadLetter]:
-        return await aio.in_thread(self.dead_letters, limit, cursor)
+    def circuit_breakers(self) -> list[BreakerRecord]:
+        """The circuit breakers that workers have asked so far, by task name."""
+        with closing(self.backends.open_breaker()) as breaker:
+            return breaker.read()
 
-    async def aworkers(self) -> list[WorkerInfo]:
-        return await aio.in_thread(self.workers)
+    def explain(self, job_id: str) -> JobExplanation:
+        """Why a job does not run: everything that stands in its way now. ``print`` shows it as text.
+
+        Of its rate limit only a process that has the task can tell. Raises JobNotFoundError.
+        """
+        found = self.storage.facts(options.name("job_id", job_id))
+        if found is None:
+            raise not_found(job_id)
+        pending = found.job.status is JobStatus.PENDING
+        limits = self._limits_of(found.lane) if found.lane and pending else None
+        return explain(found, self.storage.workers(), limits)
+
+    def metrics(self, task_name: str | None = None, since: float | timedelta = 3600) -> list[TaskMetrics]:
+        """What the attempts of the last ``since`` seconds took: one record per task, by name.
+
+        ``task_name``: of this task only; [] if it has not run. Workers write about once a second, whole
+        minutes are read, and those of the last seven days are there. Raises ConfigError if no
+        metrics are kept.
+        """
+        wanted = None if task_name is None else options.name("task_name", task_name)
+        return summarise(self.sink.read(wanted, options.seconds("since", since)))
+
+    # ---- inside ----
+
+    def _record(self, one: Replay, replay: Job | None) -> ReplayRecord:
+        result = None
+        if one.result is not None and replay is not None:
+            result = self.serializer_of(replay.task_name).loads(one.result)
+        return ReplayRecord(*one[:-1], result)
+
+    def _limits_of(self, task_name: str) -> Limits:
+        # Workers start nothing of a task whose limits cannot be asked, so that is an answer too.
+        try:
+            breakers = {one.task_name: one for one in self.circuit_breakers()}
+            return Limits(breakers.get(task_name), self._token_in(task_name))
+        except StorageUnavailable as exc:
+            return Limits(unreachable=str(exc))
+
+    def _token_in(self, task_name: str) -> float:
+        """Seconds until its rate lets a job of the task start; 0.0 for a task this process does not know."""
+        task = self.tasks.get(task_name)
+        if task is None or task.policy.rate_limit is None:
+            return 0.0
+        with closing(self.backends.open_limiter()) as limiter:
+            return limiter.acquire({task_name: (0, task.policy.rate_limit)})[task_name].retry_after
+
+    # ---- async twins ----
+
+    aget_job = aio.twin(get_job)
+    alist_jobs = aio.twin(list_jobs)
+    astats = aio.twin(stats)
+    astats_by_queue = aio.twin(stats_by_queue)
+    ajob_errors = aio.twin(job_errors)
+    adead_letters = aio.twin(dead_letters)
+    aworkers = aio.twin(workers)
+    atask_logs = aio.twin(task_logs)
+    aquery_logs = aio.twin(query_logs)
+    areplay_history = aio.twin(replay_history)
+    apaused_queues = aio.twin(paused_queues)
+    acircuit_breakers = aio.twin(circuit_breakers)
+    aexplain = aio.twin(explain)
+    ametrics = aio.twin(metrics)
 
 
 _COUNTED = ("pending", "running", "complete", "failed", "dead", "cancelled")
@@ -166,37 +229,12 @@ def _stats(counts: Counts, capped: bool) -> Stats:
     }
 
 
-def _page_size(limit: object) -> int:
-    if (found := options.whole("limit", limit, 1)) > MOST_PER_PAGE:
-        raise ConfigError(f"limit must be at most {MOST_PER_PAGE}, got {found}; use the cursor for more")
-    return found
-
-
-def _filter(query: JobQuery) -> tuple[JobFilter, int, str | None]:
-    options.refuse_unknown("list_jobs()", query, JobQuery.__annotations__)
-    where = JobFilter(
-        statuses=_statuses(query.get("status")),
-        queue=query.get("queue"),
-        task_name=query.get("task_name"),
-        created_after=options.moment("created_after", query.get("created_after")),
-        created_before=options.moment("created_before", query.get("created_before")),
-        finished_after=options.moment("finished_after", query.get("finished_after")),
-        finished_before=options.moment("finished_before", query.get("finished_before")),
-        error=query.get("error"),
-        metadata=dict(query.get("metadata") or {}),
-        tag=query.get("tag"),
-    )
-    return where, _page_size(query.get("limit", 50)), query.get("cursor")
-
-
-def _statuses(given: JobStatus | str | Iterable[JobStatus | str] | None) -> tuple[JobStatus, ...]:
-    if given is None:
-        return ()
-    try:
-        return tuple(map(_status, [given] if isinstance(given, str) else given))
-    except (TypeError, ValueError):
-        raise ConfigError(f"status must be one or more of {', '.join(JobStatus)}, got {given!r}") from None
-
-
-def _status(word: JobStatus | str) -> JobStatus:
-    return JobStatus("complete" if word == "completed" else word)
+def _all_logs(storage: Storage, where: LogFilter) -> Iterator[LogEntry]:
+    """Every entry that matches, page by page."""
+    after: str | None = None
+    while True:
+        page = storage.logs(LogFilter(job_id=where.job_id, levels=where.levels, after=after), MOST_PER_PAGE)
+        yield from page
+        if len(page) < MOST_PER_PAGE:
+            return
+        after = page[-1].id

@@ -1,18 +1,14 @@
-"""Finding the app: ``module:attribute`` to its Queue, and what a worker has to know of it."""
+"""Finding the app: from ``module:attribute`` to its Queue."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
 import os
 import sys
-import sysconfig
-import threading
 from types import ModuleType
 
 from taskito.client.queue import Queue
-from taskito.worker.ipc.app_manifest import AppReport
 from taskito_core.errors import ConfigError
 
 
@@ -43,30 +39,6 @@ def load_app(name: str) -> Queue:
             f"{name!r} is a {type(found).__qualname__}, not a Queue{_suggestion(module, attribute)}"
         )
     return found
-
-
-def report(queue: Queue, app: str) -> AppReport:
-    """What the supervisor is told of an app that was just loaded."""
-    policies = {
-        name: dataclasses.replace(task.policy, notify=queue._hooks.chain(name, task).hears_failures)
-        for name, task in queue.tasks.items()
-    }
-    ours = threading.current_thread(), threading.main_thread()
-    return AppReport(
-        app=app,
-        storage=queue.storage_config,
-        tasks=policies,
-        queues=tuple(sorted({"default"} | {policy.queue for policy in policies.values()})),
-        workers=queue.settings.workers,
-        max_payload=queue.settings.max_payload,
-        metrics=queue.settings.metrics,
-        plugins=queue.settings.plugins,
-        modules=_own_modules(),
-        periodic=tuple(dataclasses.replace(entry, app=app) for entry in queue._periodic.values()),
-        limiter=queue.settings.limiter,
-        breaker=queue.settings.breaker,
-        threads=tuple(thread.name for thread in threading.enumerate() if thread not in ours),
-    )
 
 
 def _import(module_name: str) -> ModuleType:
@@ -101,18 +73,3 @@ def _suggestion(module: ModuleType, attribute: str) -> str:
         return f"; its queues are {', '.join(f'{module.__name__}:{name}' for name in queues)}"
     close = difflib.get_close_matches(attribute, list(vars(module)), n=3)
     return f"; there is {', '.join(close)}" if close else "; it has no Queue"
-
-
-def _own_modules() -> tuple[str, ...]:
-    """Modules that are neither the library's, nor installed packages', nor ours: the app and its own."""
-    paths = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    libraries = tuple(os.path.realpath(path) + os.sep for path in paths if path)
-    found = []
-    for name, module in sorted(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        top = name.partition(".")[0]
-        if file is None or name == "__main__" or top == "taskito" or top.startswith("taskito_"):
-            continue
-        if not os.path.realpath(file).startswith(libraries):
-            found.append(name)
-    return tuple(found)

@@ -1,7 +1,7 @@
-"""The options of jobs and tasks: which there are, and whether a value makes sense.
+"""The options of a job: which there are, and whether a value makes sense. What is given is checked at once.
 
-Everything is checked where it is said, so that nothing half-right is ever stored.
-Whatever is wrong is a ConfigError; an option that does not exist is a TypeError, as in any call.
+A value that makes no sense is a ConfigError; an option that does not exist is a TypeError, as in any call.
+The checks of one value serve every part of the client: each takes the name under which the value was given.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import difflib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Union
+from typing import Any, Protocol, Required, TypedDict
 
-from taskito.running_job.middleware import TaskMiddleware
-from taskito.serialization.serializers import Serializer
 from taskito.serialization.typed_json import is_plain
 from taskito_core import coerce
 from taskito_core.errors import ConfigError, PayloadTooLarge
 from taskito_core.job import NewJob
 
-if TYPE_CHECKING:
-    from taskito.client.result import JobResult
+
+class JobHandle(Protocol):
+    """What a job is known by: JobResult is one."""
+
+    @property
+    def id(self) -> str: ...
+
 
 Seconds = float | timedelta  #: a duration; a bare number is in seconds
-Dependencies = Union["JobResult[Any]", str, Sequence[Union["JobResult[Any]", str]]]
-Errors = type[BaseException] | tuple[type[BaseException], ...]
+Dependencies = JobHandle | str | Sequence[JobHandle | str]
 
 LONGEST_NAME = 255
 #: Bytes of a job's metadata as JSON: it is for labels, and travels with every claim.
@@ -61,34 +63,7 @@ class JobSpec(JobOptions, total=False):
     kwargs: Mapping[str, Any] | None
 
 
-class TaskOptions(TypedDict, total=False):
-    """What ``@queue.task(...)`` can be told."""
-
-    name: str  #: default: the function's module and qualified name
-    max_retries: int  #: default: the queue's ``default_retry``
-    retry_backoff: Seconds  #: before the first retry; doubles with each; default 1
-    retry_delays: Sequence[Seconds] | None  #: explicit delays instead; the last one repeats
-    max_retry_delay: Seconds  #: default 300
-    retry_jitter: bool  #: add up to a quarter, so that a failed batch does not return as one; default True
-    retry_on: Errors  #: only these are retried; default: every exception
-    dont_retry_on: Errors  #: these are not, also if ``retry_on`` names them
-    timeout: Seconds | None  #: hard limit of an attempt; 0 or None: none; default: ``default_timeout``
-    soft_timeout: Seconds | None  #: raises SoftTimeoutError in the task; must be below ``timeout``
-    priority: int  #: default: the queue's ``default_priority``
-    queue: str  #: default ``default``
-    result_ttl: Seconds | None  #: default: the queue's ``result_ttl``
-    serializer: Serializer | None  #: default: the queue's
-    middleware: Sequence[TaskMiddleware] | None  #: inside of the queue's
-    capture_output: bool  #: keep what it prints in the job's log; default False
-    rate_limit: str | None  #: how often it may start, over all workers: ``"100/m"``, ``"10/s"``, ``"5/2m"``
-    circuit_breaker: Mapping[str, Any] | None  #: ``{"threshold": 5, "window": 60, "cooldown": 300}``
-    concurrency: int | None  #: how many of its jobs, or of those of one key, may run at once
-    concurrency_key: str | None  #: ``"user:{user_id}"``: filled from the call's arguments
-    on_excess: Literal["wait", "drop"]  #: what becomes of a job enqueued while every place is taken
-
-
-for _options in (JobOptions, JobSpec, TaskOptions):
-    _options.__module__ = "taskito"
+JobOptions.__module__ = JobSpec.__module__ = "taskito"
 
 
 def refuse_unknown(where: str, given: Collection[str], known: Collection[str]) -> None:
@@ -107,7 +82,7 @@ def job_fields(where: str, options: Mapping[str, Any]) -> dict[str, Any]:
     refuse_unknown(where, options, JobOptions.__annotations__)
     fields: dict[str, Any] = {}
     for name, value in options.items():
-        # A wrapper that passes its own defaults on says None; only for these two it means something.
+        # A wrapper that passes its own defaults on gives None, which has a meaning for these two only.
         if value is not None or name in ("timeout", "result_ttl"):
             field, read = _FIELDS[name]
             if name == "expires" and isinstance(value, datetime):
@@ -148,7 +123,7 @@ def _readable(field: str, value: Any) -> Any:
     return _EPOCH + value * _MILLISECOND if is_moment else value
 
 
-# ---- one value ----
+# ---- the checks of one value: each returns it as it is stored, or raises ConfigError ----
 
 
 def name(what: str, value: object) -> str:
@@ -162,6 +137,19 @@ def name(what: str, value: object) -> str:
     return str(value)
 
 
+def call_arguments(args: object, kwargs: object) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Checked ``args`` and ``kwargs``; ConfigError for what cannot be passed with ``*`` and ``**``."""
+    if not isinstance(args, (list, tuple)):
+        raise ConfigError(f"args must be a list or a tuple of arguments, got {args!r:.200}")
+    if kwargs is None:
+        return args, {}
+    if type(kwargs) is dict and not kwargs:
+        return args, kwargs
+    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
+        raise ConfigError(f"kwargs must be a mapping of argument names to values, got {kwargs!r:.200}")
+    return args, kwargs
+
+
 def queue_name(what: str, value: object) -> str:
     if "," in (found := name(what, value)):
         raise ConfigError(f"{what} must not have a comma, which separates queue names, got {value!r}")
@@ -170,7 +158,7 @@ def queue_name(what: str, value: object) -> str:
 
 def queue_names(what: str, value: object) -> tuple[str, ...]:
     """A sequence of queue names, each once, in the order given."""
-    return tuple(dict.fromkeys(queue_name(what, one) for one in _sequence(what, value, "queue names")))
+    return tuple(dict.fromkeys(queue_name(what, one) for one in sequence(what, value, "queue names")))
 
 
 def whole(what: str, value: object, least: int = 0) -> int:
@@ -189,6 +177,20 @@ def seconds(what: str, value: object) -> float:
         raise ConfigError(f"{what} must be a number of seconds of 0 or more, got {value!r}") from None
 
 
+def one_of(what: str, value: object, allowed: Sequence[str]) -> str:
+    """One of a few words."""
+    if value not in allowed:
+        listed = " or ".join(map(repr, allowed)) if len(allowed) == 2 else f"one of {', '.join(allowed)}"
+        raise ConfigError(f"{what} must be {listed}, got {value!r}")
+    return str(value)
+
+
+def boolean(what: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{what} must be True or False, got {value!r}")
+    return value
+
+
 def limit(what: str, value: object) -> float:
     """A duration; None and 0 both say that there is no limit."""
     return 0.0 if value is None else seconds(what, value)
@@ -198,7 +200,7 @@ def optional_seconds(what: str, value: object) -> float | None:
     return None if value is None else seconds(what, value)
 
 
-def _priority(what: str, value: object) -> int:
+def priority(what: str, value: object) -> int:
     return whole(what, value, -coerce.MOST)
 
 
@@ -237,10 +239,11 @@ def _metadata(what: str, value: object) -> str | None:
 
 
 def _tags(what: str, value: object) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name("a tag", tag) for tag in _sequence(what, value, "tags")))
+    return tuple(dict.fromkeys(name("a tag", tag) for tag in sequence(what, value, "tags")))
 
 
-def _sequence(what: str, value: object, of: str) -> Sequence[object]:
+def sequence(what: str, value: object, of: str) -> Sequence[object]:
+    """A list of ``of``, also if it was given as a tuple or a set; text is none."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | set | frozenset):
         raise ConfigError(f"{what} must be a list of {of}, got {value!r}")
     return list(value)
@@ -255,13 +258,13 @@ def _parents(what: str, value: object) -> tuple[str, ...]:
     return ids
 
 
-def _nothing(what: str, value: object) -> None:
-    """For what is no field of a job."""
+def _no_field(what: str, value: object) -> None:
+    """For an option that is no field of a job."""
 
 
 _FIELDS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
     "queue": ("queue", queue_name),
-    "priority": ("priority", _priority),
+    "priority": ("priority", priority),
     "delay": ("delay", seconds),
     "eta": ("scheduled_at", _moment),
     "max_retries": ("max_retries", whole),
@@ -273,45 +276,6 @@ _FIELDS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
     "unique_key": ("unique_key", name),
     "expires": ("expires", seconds),
     "depends_on": ("parents", _parents),
-    "connection": (None, _nothing),
+    "connection": (None, _no_field),
 }
 _UNSAID = {field.name: field.default for field in dataclasses.fields(NewJob)}
-
-
-# ---- of tasks only ----
-
-
-def priority(what: str, value: object) -> int:
-    return _priority(what, value)
-
-
-def boolean(what: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{what} must be True or False, got {value!r}")
-    return value
-
-
-def delays(what: str, value: object) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    found = tuple(seconds(what, one) for one in _sequence(what, value, "delays in seconds"))
-    if not found:
-        raise ConfigError(f"{what} must have at least one delay, got []; for no retries say max_retries=0")
-    return found
-
-
-def error_types(what: str, value: object) -> tuple[type[BaseException], ...]:
-    """Exception classes: one, or any nesting of tuples and lists of them, as ``except`` takes."""
-    if isinstance(value, list | tuple):
-        return tuple(found for one in value for found in error_types(what, one))
-    if not (isinstance(value, type) and issubclass(value, BaseException)):
-        raise ConfigError(f"{what} must be an exception class or a tuple of them, got {value!r}")
-    return (value,)
-
-
-def serializer(what: str, value: object) -> Serializer:
-    if isinstance(value, type):
-        raise ConfigError(f"{what} must be an object, got a class; write {value.__name__}(...)")
-    if not isinstance(value, Serializer):
-        raise ConfigError(f"{what} must have the methods dumps and loads, got {value!r}")
-    return value

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast
 
-from taskito.client import options
-from taskito.client.options import TaskOptions
-from taskito.client.task import Task, call_arguments
+from taskito.client import aio, options
+from taskito.client.base import QueueBase
+from taskito.client.result import JobResult
+from taskito.client.task import Task, TaskRegistry
+from taskito.client.task_options import TaskOptions
 from taskito.cron.schedule import CATCH_UP, Schedule
 from taskito.serialization.serializers import dump_call
-from taskito_core.errors import ConfigError
-from taskito_core.storage_worker import PeriodicEntry
+from taskito_core.errors import JobNotFoundError
+from taskito_core.job import NewJob, new_id
+from taskito_core.storage_worker import PeriodicEntry, PeriodicState
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class PeriodicOptions(TaskOptions, total=False):
-    """What ``@queue.periodic(...)`` can be told beside its cron expression; and all that a task can be."""
+    """The options of ``@queue.periodic(...)``: those of a task, and its own."""
 
     args: Sequence[Any]  #: with which every run is called
     kwargs: Mapping[str, Any] | None
     timezone: str  #: in which the expression is read; default UTC
-    catch_up: Literal["skip", "one", "all"]  #: what becomes of slots that nobody saw pass; default skip
+    catch_up: Literal["skip", "one", "all"]  #: of slots that no worker saw pass; default skip
 
 
 PeriodicOptions.__module__ = "taskito"
 
 
-class Scheduling(ABC):
-    """``@queue.periodic`` and what the workers are told of it."""
+class Periodic(QueueBase):
+    """Declaring periodic tasks, and pausing, resuming and running those that workers have registered."""
 
-    _periodic: dict[str, PeriodicEntry]
-
-    @abstractmethod
-    def _register(self, function: Callable[..., Any], given: Mapping[str, Any]) -> Task[..., Any]: ...
+    _registry: TaskRegistry
+    periodic_entries: dict[str, PeriodicEntry]  #: declared in this process, by task name
 
     def periodic(self, cron: str, **given: Unpack[PeriodicOptions]) -> Callable[[Callable[P, R]], Task[P, R]]:
         """Register a function as a task that also runs by itself: ``@queue.periodic("0 7 * * mon-fri")``.
@@ -49,16 +49,14 @@ class Scheduling(ABC):
         of_task = {name: value for name, value in given.items() if name not in _OWN}
         options.refuse_unknown("periodic()", given, PeriodicOptions.__annotations__)
         schedule = Schedule(cron, own.get("timezone", "UTC"))
-        catch_up = own.get("catch_up", "skip")
-        if catch_up not in CATCH_UP:
-            raise ConfigError(f"catch_up must be one of {', '.join(CATCH_UP)}, got {catch_up!r}")
-        args, kwargs = call_arguments(own.get("args", ()), own.get("kwargs"))
+        catch_up = options.one_of("catch_up", own.get("catch_up", "skip"), CATCH_UP)
+        args, kwargs = options.call_arguments(own.get("args", ()), own.get("kwargs"))
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:
-            task = cast("Task[P, R]", self._register(function, of_task))
-            task._check_call(args, kwargs)
+            task = cast("Task[P, R]", self._registry.register(function, of_task))
+            task.template.check_call(args, kwargs)
             policy = task.policy
-            self._periodic[task.name] = PeriodicEntry(
+            self.periodic_entries[task.name] = PeriodicEntry(
                 name=task.name,
                 app="",
                 task_name=task.name,
@@ -67,12 +65,64 @@ class Scheduling(ABC):
                 catch_up=catch_up,
                 queue=policy.queue,
                 payload=dump_call(task.serializer, args, kwargs),
-                priority=task._defaults["priority"],
-                result_ttl=task._defaults["result_ttl"],
+                priority=task.template.defaults["priority"],
+                result_ttl=task.template.defaults["result_ttl"],
             )
             return task
 
         return decorate
 
+    def periodic_tasks(self) -> list[PeriodicState]:
+        """Every periodic task that workers have registered, by name."""
+        return self.storage.periodic()
 
+    def pause_periodic(self, name: str) -> None:
+        """Let a periodic task fire no more until it is resumed, also after restarts; or JobNotFoundError."""
+        self._enable_periodic(name, False)
+
+    def resume_periodic(self, name: str) -> None:
+        """Let a periodic task fire again, from its next slot on; what it missed meanwhile does not count."""
+        self._enable_periodic(name, True)
+
+    def run_periodic(self, name: str) -> JobResult[Any]:
+        """Enqueue a periodic task now, beside its schedule, whether it is paused or not."""
+        entry = self._periodic_state(name).entry
+        job = NewJob(
+            id=new_id(),
+            task_name=entry.task_name,
+            payload=entry.payload,
+            queue=entry.queue,
+            priority=entry.priority,
+            max_retries=entry.max_retries,
+            timeout=entry.timeout,
+            result_ttl=entry.result_ttl,
+            metadata=entry.metadata,
+            tags=entry.tags,
+        )
+        [receipt] = self.storage.enqueue([job])
+        return self._handle(receipt.id)
+
+    aperiodic_tasks = aio.twin(periodic_tasks)
+    apause_periodic = aio.twin(pause_periodic)
+    aresume_periodic = aio.twin(resume_periodic)
+    arun_periodic = aio.twin(run_periodic)
+
+    def _enable_periodic(self, name: str, enabled: bool) -> None:
+        entry = self._periodic_state(name).entry
+        next_run = None
+        if enabled:
+            next_run = Schedule(entry.cron, entry.timezone).next_after(self.storage.now())
+        self.storage.enable_periodic(name, enabled, next_run)
+
+    def _periodic_state(self, name: str) -> PeriodicState:
+        states = {state.entry.name: state for state in self.storage.periodic()}
+        if options.name("name", name) not in states:
+            listed = ", ".join(states) or "none"
+            raise JobNotFoundError(
+                f"there is no periodic task {name!r}; registered by workers so far: {listed}"
+            )
+        return states[name]
+
+
+#: The options that are not the task's.
 _OWN = ("args", "kwargs", "timezone", "catch_up")

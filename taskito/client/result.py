@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import threading
-import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 from taskito.client import aio
+from taskito.client.aio import Wait
 from taskito.running_job.job_log import PUBLISHED
-from taskito.serialization.serializers import DEFAULT
+from taskito.serialization.serializers import DEFAULT, Serializer
 from taskito_core.errors import (
-    ConfigError,
+    JobNotFoundError,
     MaxRetriesExceededError,
     TaskCancelledError,
     TaskFailedError,
@@ -21,20 +22,40 @@ from taskito_core.errors import (
     not_found,
 )
 from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
+from taskito_core.storage import Storage
 from taskito_core.storage_client import Edge, LogFilter
 from taskito_core.storage_worker import LogEntry
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from taskito.client.inspect import Reading
-
 R_co = TypeVar("R_co", covariant=True)
 
-#: Log entries that one look of ``stream`` reads.
+#: Log entries that ``stream`` reads at once.
 _PAGE = 1000
-#: Seconds after which a wait looks up, so that a thread whose coroutine was cancelled ends.
-_GLANCE = 5.0
+#: Seconds after which a waiting thread checks whether the coroutine it waits for was cancelled.
+_CHECK_INTERVAL = 5.0
+#: Fields of a Job that ``to_dict`` leaves out: bytes that only a serializer can read, and the fence.
+_NOT_SHOWN = frozenset({"payload", "result", "token", "cancel_asked"})
+#: Fields that ``to_dict`` calls something else.
+_SHOWN_AS = {"gate": "waits_behind"}
+_SHOWN = [field.name for field in dataclasses.fields(Job) if field.name not in _NOT_SHOWN]
+
+
+class JobReader(Protocol):
+    """What a handle reads its job from, and acts on it with: the queue."""
+
+    @property
+    def storage(self) -> Storage: ...
+
+    def serializer_of(self, task_name: str, /) -> Serializer:
+        """What reads the results of this task."""
+        ...
+
+    def cancel_job(self, job_id: str, /) -> bool: ...
+
+    def cancel_running_job(self, job_id: str, /, *, force: bool = False) -> bool: ...
+
+    def replay(self, job_id: str, /) -> JobResult[Any]: ...
+
+    def task_logs(self, job_id: str, /) -> list[LogEntry]: ...
 
 
 class JobResult(Generic[R_co]):
@@ -45,7 +66,7 @@ class JobResult(Generic[R_co]):
 
     __slots__ = ("_job", "_reader", "id")
 
-    def __init__(self, reader: Reading, job_id: str, job: Job | None = None) -> None:
+    def __init__(self, reader: JobReader, job_id: str, job: Job | None = None) -> None:
         self.id = job_id
         self._reader = reader
         self._job = job
@@ -87,14 +108,12 @@ class JobResult(Generic[R_co]):
     def refresh(self) -> JobResult[R_co]:
         """Read the job anew; returns itself."""
         found = self._reader.storage.get([self.id])
-        if not found:
-            self._job = None
+        self._job = found[0] if found else None
+        if self._job is None:
             raise not_found(self.id)
-        [self._job] = found
         return self
 
-    async def arefresh(self) -> JobResult[R_co]:
-        return await aio.in_thread(self.refresh)
+    arefresh = aio.twin(refresh)
 
     def result(self, timeout: float | None = 30.0) -> R_co:
         """What the task returned; waits for it up to ``timeout`` seconds (None: for ever).
@@ -104,15 +123,15 @@ class JobResult(Generic[R_co]):
         JobNotFoundError, SerializationError, or the builtin TimeoutError when time is up, which
         changes nothing about the job.
         """
-        return self._result(deadline(timeout), timeout, None)
+        return self._value(Wait(timeout))
 
     async def aresult(self, timeout: float | None = 30.0) -> R_co:
         """``result`` without blocking the event loop."""
-        abandoned = threading.Event()
+        wait = Wait(timeout)
         try:
-            return await aio.in_own_thread(self._result, deadline(timeout), timeout, abandoned)
+            return await aio.in_own_thread(self._value, wait)
         finally:
-            abandoned.set()
+            wait.abandoned.set()
 
     def cancel(self, *, force: bool = False) -> bool:
         """Cancel the job if it is pending, or ask it to stop if it runs; False if it has ended.
@@ -141,7 +160,7 @@ class JobResult(Generic[R_co]):
         ``timeout``: seconds to wait for each next value, then TimeoutError; None: for ever. A retry
         publishes anew.
         """
-        return self._stream(timeout, None)
+        return self._stream(timeout, threading.Event())
 
     async def astream(self, timeout: float | None = None) -> AsyncIterator[Any]:
         """``stream`` without blocking the event loop."""
@@ -154,7 +173,7 @@ class JobResult(Generic[R_co]):
         finally:
             abandoned.set()
 
-    def _stream(self, timeout: float | None, abandoned: threading.Event | None) -> Iterator[Any]:
+    def _stream(self, timeout: float | None, abandoned: threading.Event) -> Iterator[Any]:
         seen: str | None = None
         while True:
             # In this order: what was said before the end is in the store before the end is.
@@ -168,44 +187,18 @@ class JobResult(Generic[R_co]):
                 continue
             if ended:
                 return
-            self._await_news(seen, timeout, abandoned)
+            self._await_logs(seen, Wait(timeout, abandoned))
 
-    async def acancel(self, *, force: bool = False) -> bool:
-        return await aio.in_thread(self.cancel, force=force)
-
-    async def areplay(self) -> JobResult[R_co]:
-        return await aio.in_thread(self.replay)
-
-    async def alogs(self) -> list[LogEntry]:
-        return await aio.in_thread(self.logs)
+    acancel = aio.twin(cancel)
+    areplay = aio.twin(replay)
+    alogs = aio.twin(logs)
 
     def to_dict(self) -> dict[str, Any]:
         """The job as last read, in values that JSON can hold; times in epoch milliseconds."""
         job = self._known()
-        return {
-            "id": job.id,
-            "task_name": job.task_name,
-            "queue": job.queue,
+        shown = {_SHOWN_AS.get(name, name): getattr(job, name) for name in _SHOWN}
+        return shown | {
             "status": str(job.status),
-            "error": job.error,
-            "priority": job.priority,
-            "retry_count": job.retry_count,
-            "max_retries": job.max_retries,
-            "crashes": job.crashes,
-            "interruptions": job.interruptions,
-            "timeout": job.timeout,
-            "result_ttl": job.result_ttl,
-            "worker": job.worker,
-            "created_at": job.created_at,
-            "scheduled_at": job.scheduled_at,
-            "claimed_at": job.claimed_at,
-            "started_at": job.started_at,
-            "completed_at": job.completed_at,
-            "expires_at": job.expires_at,
-            "unique_key": job.unique_key,
-            "concurrency_key": job.concurrency_key,
-            "progress": job.progress,
-            "waits_behind": job.gate,
             "metadata": _read_metadata(job),
             "tags": list(job.tags),
         }
@@ -213,11 +206,12 @@ class JobResult(Generic[R_co]):
     def _edges(self) -> list[Edge]:
         return self._reader.storage.edges([self.id])
 
-    def _await_news(self, seen: str | None, timeout: float | None, abandoned: threading.Event | None) -> None:
-        until = deadline(timeout)
-        while not self._reader.storage.await_logs(self.id, seen, min(_GLANCE, until - time.monotonic())):
-            if time.monotonic() >= until or (abandoned is not None and abandoned.is_set()):
-                raise TimeoutError(f"job {self.id} published nothing for {timeout} seconds")
+    def _await_logs(self, seen: str | None, wait: Wait) -> None:
+        """Return when there is a log entry after ``seen``, or the job has ended. Raises TimeoutError."""
+        storage = self._reader.storage
+        while not storage.await_logs(self.id, seen, min(_CHECK_INTERVAL, max(0.0, wait.remaining))):
+            if wait.remaining <= 0:
+                raise TimeoutError(f"job {self.id} published nothing for {wait.timeout} seconds")
 
     def _known(self) -> Job:
         """The job as last read."""
@@ -232,53 +226,14 @@ class JobResult(Generic[R_co]):
             self.refresh()
         return self._known()
 
-    def _result(self, until: float, timeout: float | None, abandoned: threading.Event | None) -> R_co:
-        job = self._finished(until, timeout, abandoned)
-        if job.status is JobStatus.COMPLETE:
-            serializer = self._reader.serializer_of(job.task_name)
-            value: R_co = None if job.result is None else serializer.loads(job.result)  # type: ignore[assignment]
-            return value
-        if job.status is JobStatus.CANCELLED:
-            raise TaskCancelledError(
-                f"job {job.id} of task {job.task_name!r} was cancelled: {job.error or ''}"
-            )
-        raise self._failure(job)
-
-    def _finished(self, until: float, timeout: float | None, abandoned: threading.Event | None) -> Job:
-        while not (job := self._latest()).status.finished:
-            remaining = until - time.monotonic()
-            if remaining <= 0 or (abandoned is not None and abandoned.is_set()):
-                failed = f"; its last attempt failed with {job.error}" if job.error else ""
-                raise TimeoutError(
-                    f"job {job.id} of task {job.task_name!r} is still {job.status} "
-                    f"after {timeout} seconds{failed}"
-                )
-            self._reader.storage.await_finished(self.id, min(remaining, _GLANCE))
-        return job
-
-    def _failure(self, job: Job) -> TaskitoError:
-        """The exception that says why a dead job died."""
-        errors = self.errors
-        what = f"job {job.id} of task {job.task_name!r}"
-        if not errors:
-            return TaskFailedError(f"{what} failed: {job.error or 'no error was recorded'}")
-        last = errors[-1]
-        failure: TaskitoError
-        if last.kind is ErrorKind.TIMEOUT:
-            failure = TaskTimeoutError(f"{what} ran out of time: {last.message or last.type}")
-        else:
-            cls = MaxRetriesExceededError if self._used_up_retries() else TaskFailedError
-            said = f"{last.type}: {last.message}" if last.message else last.type
-            times = f" after {len(errors)} attempts" if len(errors) > 1 else ""
-            failure = cls(
-                f"{what} failed{times}: {said}", type_name=last.type, remote_traceback=last.traceback
-            )
-        if last.traceback:
-            failure.add_note(f"In the worker:\n{last.traceback}")
-        return failure
-
-    def _used_up_retries(self) -> bool:
-        return [letter.reason for letter in self._reader.storage.letters([self.id])] == [DeadReason.RETRIES]
+    def _value(self, wait: Wait) -> R_co:
+        try:
+            self._job = await_finished(self._reader, self.id, self._job, wait)
+        except JobNotFoundError:
+            self._job = None
+            raise
+        value: R_co = value_of(self._reader, self._job)
+        return value
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JobResult) and other.id == self.id
@@ -298,10 +253,59 @@ def _read_metadata(job: Job) -> dict[str, Any]:
     return json.loads(job.metadata) if job.metadata else {}
 
 
-def deadline(timeout: float | None) -> float:
-    """When a wait that begins now is over, on the monotonic clock."""
-    if timeout is None:
-        return math.inf
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        raise ConfigError(f"timeout must be a number of seconds of 0 or more, or None, got {timeout!r}")
-    return time.monotonic() + timeout
+def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) -> Job:
+    """The job as it has ended. ``job``: as it was last read; None: not yet.
+
+    Raises JobNotFoundError, StorageUnavailable, and the builtin TimeoutError when the wait is over.
+    """
+    while True:
+        if job is None or not job.status.finished:
+            job = _read(reader, job_id)
+        if job.status.finished:
+            return job
+        if (remaining := wait.remaining) <= 0:
+            failed = f"; its last attempt failed with {job.error}" if job.error else ""
+            raise TimeoutError(
+                f"job {job.id} of task {job.task_name!r} is still {job.status} "
+                f"after {wait.timeout} seconds{failed}"
+            )
+        reader.storage.await_finished(job_id, min(remaining, _CHECK_INTERVAL))
+
+
+def value_of(reader: JobReader, job: Job) -> Any:
+    """What a finished job returned. Raises TaskFailedError and its like for one that returned nothing."""
+    if job.status is JobStatus.COMPLETE:
+        return None if job.result is None else reader.serializer_of(job.task_name).loads(job.result)
+    if job.status is JobStatus.CANCELLED:
+        raise TaskCancelledError(f"job {job.id} of task {job.task_name!r} was cancelled: {job.error or ''}")
+    raise _failure(reader.storage, job)
+
+
+def _read(reader: JobReader, job_id: str) -> Job:
+    if found := reader.storage.get([job_id]):
+        return found[0]
+    raise not_found(job_id)
+
+
+def _failure(storage: Storage, job: Job) -> TaskitoError:
+    """The exception that says why a dead job died."""
+    errors = storage.errors(job.id)
+    what = f"job {job.id} of task {job.task_name!r}"
+    if not errors:
+        return TaskFailedError(f"{what} failed: {job.error or 'no error was recorded'}")
+    last = errors[-1]
+    failure: TaskitoError
+    if last.kind is ErrorKind.TIMEOUT:
+        failure = TaskTimeoutError(f"{what} ran out of time: {last.message or last.type}")
+    else:
+        cls = MaxRetriesExceededError if _used_up_retries(storage, job) else TaskFailedError
+        said = f"{last.type}: {last.message}" if last.message else last.type
+        times = f" after {len(errors)} attempts" if len(errors) > 1 else ""
+        failure = cls(f"{what} failed{times}: {said}", type_name=last.type, remote_traceback=last.traceback)
+    if last.traceback:
+        failure.add_note(f"In the worker:\n{last.traceback}")
+    return failure
+
+
+def _used_up_retries(storage: Storage, job: Job) -> bool:
+    return [letter.reason for letter in storage.letters([job.id])] == [DeadReason.RETRIES]

@@ -12,7 +12,7 @@ def available_cpus(root: str | Path = "/") -> int:
     """CPUs this process may use, at least 1: the smaller of the affinity mask and the cgroup quota.
 
     A quota of 1.5 CPUs counts as 2: the second worker can use the half. ``root`` is where /proc and
-    /sys are looked for.
+    /sys are.
     """
     try:
         allowed = len(os.sched_getaffinity(0))

@@ -10,13 +10,11 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, Literal
 
+from taskito.running_job import job_context
 from taskito_core.errors import ConfigError
 from taskito_core.redact import mask_text
-
-if TYPE_CHECKING:
-    from taskito.running_job.current_job import JobContext
 
 LogFormat = Literal["text", "json"]
 
@@ -34,20 +32,11 @@ class JobFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        context = _current_context()
+        context = job_context.current()
         record.job_id = context.id if context else None
         record.task = context.task_name if context else None
         record.attempt = context.retry_count + 1 if context else None
         return True
-
-
-def _current_context() -> JobContext | None:
-    # Looked up and not imported: a process that never imported it runs no tasks.
-    module = sys.modules.get("taskito.running_job.current_job")
-    try:
-        return module.current_job.context if module is not None else None
-    except RuntimeError:
-        return None
 
 
 class TextFormatter(logging.Formatter):
@@ -113,7 +102,7 @@ class _Handler(logging.StreamHandler[IO[str]]):
 def configure(level: str = "info", format: str = "text", stream: IO[str] | None = None) -> None:  # noqa: A002
     """Show records of ``level`` and above on ``stream`` (stderr).
 
-    If nobody configured the root logger, its records are shown too: what tasks log. If an app did, its
+    If the root logger is not configured, its records are shown too: what tasks log. If an app did that, its
     own configuration stands and only taskito's records are ours. May be called again. Raises ConfigError.
     """
     threshold = _level(level)

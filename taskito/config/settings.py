@@ -137,7 +137,7 @@ class Settings:
 
     @property
     def storage(self) -> StorageConfig:
-        """What a backend is told; ``Plugins.normalise`` still has to resolve the backend's name."""
+        """What a backend is opened by; ``Plugins.normalise`` still has to resolve the backend's name."""
         return StorageConfig(
             backend=self.backend,
             db_url=self.db_url,
@@ -206,7 +206,7 @@ def project_table(directory: str | Path) -> tuple[dict[str, Any], str]:
             content = file.read_bytes()
         except OSError:
             continue
-        # Somebody else's broken or huge file is none of our business, and tomllib costs milliseconds.
+        # A file without our table may be broken or huge: it is not parsed, which would cost milliseconds.
         if b"taskito" not in content:
             continue
         table = _parse(content, file)
@@ -258,7 +258,7 @@ def _refuse_unknown(explicit: Mapping[str, object], project: Mapping[str, Any], 
 
 
 def _let_url_choose(found: dict[str, object], origins: dict[str, Origin]) -> None:
-    """A URL without a backend beside it says by its scheme which backend it means."""
+    """Without a backend beside it, a URL chooses one by its scheme."""
     url = found.get("db_url")
     if not isinstance(url, str) or origins["backend"].source is not Source.DEFAULT:
         return

@@ -71,8 +71,8 @@ def parse(cron: str) -> Expression:
     from croniter import croniter
 
     fields = _fields(cron)
-    for place, (field, text) in enumerate(zip(FIELDS, fields, strict=True)):
-        _check(cron, place, field, text)
+    for index, (field, text) in enumerate(zip(FIELDS, fields, strict=True)):
+        _check(cron, index, field, text)
     day, weekday = fields[_DAY], fields[_WEEKDAY]
     if day not in _EVERY_DAY and weekday not in _EVERY_DAY and _SPECIAL_DAY.search(f"{day} {weekday}"):
         raise ConfigError(
@@ -109,13 +109,13 @@ def _fields(cron: object) -> list[str]:
     return fields
 
 
-def _check(cron: str, place: int, field: _Field, text: str) -> None:
-    """Raise ConfigError unless ``text`` alone, all else being ``*``, says what this field can say."""
+def _check(cron: str, index: int, field: _Field, text: str) -> None:
+    """Raise ConfigError unless ``text`` alone, all else being ``*``, is a value of this field."""
     from croniter import croniter
 
     where = f"the {field.name} of cron {cron!r}"
     alone = ["*"] * len(FIELDS)
-    alone[place] = text
+    alone[index] = text
     items = text.split(",")
     try:
         # H and R are croniter's own: a value by hash, and one at random at each reading.

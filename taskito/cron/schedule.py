@@ -145,7 +145,7 @@ class Due(NamedTuple):
 
 
 def due(schedule: Schedule, next_run: int, now: int, catch_up: str) -> Due:
-    """Which slots from ``next_run``, the first that nobody dealt with, to ``now`` fire.
+    """Which slots from ``next_run``, the first that was not dealt with, to ``now`` fire.
 
     ``skip``: the last one, unless it was missed; ``one``: the last one; ``all``: every one, oldest
     first, at most MAX_CATCH_UP at a time. A ``next_run`` that is no slot of the schedule does not fire.
@@ -161,7 +161,7 @@ def due(schedule: Schedule, next_run: int, now: int, catch_up: str) -> Due:
 
 
 def slot_id(app: str, name: str, slot: int) -> str:
-    """The job id of a slot, the same whoever fires it: a UUID version 7 whose random bits are a hash."""
+    """The job id of a slot, the same in every worker: a UUID version 7 whose random bits are a hash."""
     tail = int.from_bytes(hashlib.sha256(json.dumps([app, name, slot]).encode()).digest()[:10], "big") >> 6
     head = f"{slot & 0xFFFF_FFFF_FFFF:012x}"
     return f"{head}7{tail >> 62:03x}{tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000:016x}"

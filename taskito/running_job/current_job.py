@@ -1,20 +1,15 @@
-"""What a task can know about its own run: ``current_job``.
-
-The context lives in a context variable, so coroutines see their own, and threads see it
-when they are started with a copied context (``asyncio.to_thread`` copies;
-``contextvars.copy_context().run`` does it by hand).
-"""
+"""What a task can know of its own run, and say about it: ``current_job``."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
-from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskito.running_job import job_log
+from taskito.running_job import job_context, job_log
+from taskito.running_job.job_context import JobContext
+from taskito.serialization.serializers import DEFAULT
+from taskito_core import messages
 from taskito_core.coerce import duration
 from taskito_core.errors import ConfigError, JobCancelled, SoftTimeoutError
 
@@ -23,90 +18,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CANCEL_ASKED = "cancelled: somebody asked for it while it ran"
 #: Seconds between two reports of ``track``.
 TRACK_INTERVAL = 0.5
 
 
 class SnoozeRequest(BaseException):
-    """Ends a run that ``snooze`` was called in. Not to be caught, and not an Exception for that reason."""
+    """Ends a run that called ``snooze``. No Exception: a task that catches those lets it through."""
 
     def __init__(self, delay: float) -> None:
         super().__init__(f"to be run again in {delay:g} s")
         self.delay = delay
-
-
-class Controls(Protocol):
-    """What a running job can ask of the process or thread it runs in. Any thread may call."""
-
-    def cancel_asked(self) -> bool:
-        """Was this job asked to cancel?"""
-        ...
-
-    def note(self, note: job_log.Fields) -> None:
-        """Have this stored, soon and before the job's outcome."""
-        ...
-
-    def complete_in(self, connection: object, value: object) -> None:
-        """Record the job's completion on this connection; StorageError: the job is another's by now."""
-        ...
-
-
-class NoControls:
-    """For a job that runs where nobody listens: nothing is asked, and what it says is dropped."""
-
-    def cancel_asked(self) -> bool:
-        return False
-
-    def note(self, note: job_log.Fields) -> None:
-        pass
-
-    def complete_in(self, connection: object, value: object) -> None:
-        raise RuntimeError("complete_in() needs a worker: this job runs without one")
-
-
-NO_CONTROLS = NoControls()
-
-
-@dataclass(slots=True)
-class JobContext:
-    """One attempt, as the task that runs in it sees it."""
-
-    id: str
-    task_name: str
-    queue_name: str
-    retry_count: int  #: failed attempts before this one
-    token: int  #: a fencing token: a later attempt of any job has another one
-    metadata: dict[str, Any] = field(default_factory=dict)
-    controls: Controls = field(default=NO_CONTROLS, repr=False)
-    soft_deadline: float | None = None  #: ``time.monotonic()`` at which its soft limit passes; None: never
-    #: what one hook of this attempt leaves for a later one
-    state: dict[str, Any] = field(default_factory=dict)
-
-
-JobContext.__module__ = "taskito"
-
-_current: ContextVar[JobContext] = ContextVar("taskito_current_job")
-
-
-def enter(context: JobContext) -> Token[JobContext]:
-    """Make ``context`` the current one; give the answer to ``leave``."""
-    return _current.set(context)
-
-
-def leave(token: Token[JobContext]) -> None:
-    """Undo ``enter``."""
-    _current.reset(token)
-
-
-@contextmanager
-def entered(context: JobContext) -> Iterator[JobContext]:
-    """Inside, ``current_job`` is ``context``."""
-    token = enter(context)
-    try:
-        yield context
-    finally:
-        leave(token)
 
 
 class CurrentJob:
@@ -117,13 +38,12 @@ class CurrentJob:
     @property
     def context(self) -> JobContext:
         """The record behind this name: keep it if it has to outlive the task."""
-        try:
-            return _current.get()
-        except LookupError:
+        if (context := job_context.current()) is None:
             raise RuntimeError(
                 "current_job is only there inside a running task; a thread that a task starts sees it "
                 "if it runs in a copy of the task's context (contextvars.copy_context)"
-            ) from None
+            )
+        return context
 
     @property
     def id(self) -> str:
@@ -163,7 +83,7 @@ class CurrentJob:
         """Iterate, and report progress from 0 to 100 on the way, twice a second at most.
 
         ``total``: how many items; default ``len(items)``. Without either nothing is reported before the end.
-        Looks before each item whether the job was asked to cancel.
+        Raises JobCancelled before the next item if the job was asked to cancel.
         """
         if total is None and isinstance(items, Sized):
             total = len(items)
@@ -184,13 +104,13 @@ class CurrentJob:
         self.context.controls.note(job_log.log(message, level, extra))
 
     def publish(self, data: Any) -> None:
-        """Send a partial result to whoever iterates over ``job.stream()``; any value a result may be."""
-        self.context.controls.note(job_log.published(data))
+        """Send a partial result to those who iterate over ``job.stream()``; any value a result may be."""
+        self.context.controls.note(job_log.published(DEFAULT.dumps(data)))
 
     def check_cancelled(self) -> None:
         """Raise JobCancelled if the job was asked to cancel; to be let through."""
         if self.context.controls.cancel_asked():
-            raise JobCancelled(CANCEL_ASKED)
+            raise JobCancelled(messages.CANCELLED_ON_REQUEST)
 
     def check_timeout(self) -> None:
         """Raise SoftTimeoutError if the soft limit has passed; for threads, where nothing else raises it."""
@@ -216,11 +136,11 @@ class CurrentJob:
         self.context.controls.complete_in(connection, result)
 
     def __bool__(self) -> bool:
-        """True inside a task; the one question that may be asked anywhere."""
-        return _current.get(None) is not None
+        """True inside a task; this may be asked anywhere."""
+        return job_context.current() is not None
 
     def __repr__(self) -> str:
-        context = _current.get(None)
+        context = job_context.current()
         return f"<current_job {context!r}>" if context else "<current_job: not inside a task>"
 
 

@@ -1,4 +1,7 @@
-"""What a running job says, as plain lists that cross a socket: progress, log lines, partial results."""
+"""The notes of a running job as plain lists that cross a socket: progress, log lines, published values.
+
+A value that cannot be noted is a ConfigError, where the task notes it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from taskito.serialization.serializers import DEFAULT
 from taskito_core.errors import ConfigError
 from taskito_core.job import clean_text
 from taskito_core.storage_worker import LogEntry, Note, Progress
@@ -20,7 +22,7 @@ Fields = list[Any]  #: ``["progress", value]`` or ``["log", id, logged_at, level
 LEVELS = ("debug", "info", "warning", "error", "critical")
 #: The levels of what a job printed.
 STREAMS = ("stdout", "stderr")
-#: What a log is read by.
+#: The levels that readers of a log can ask for.
 READABLE = (*LEVELS, *STREAMS)
 #: The level of what ``publish`` sends; ``extra`` holds the value.
 PUBLISHED = "published"
@@ -47,12 +49,13 @@ def printed(stream: str, line: str) -> Fields:
     return _entry(stream, line, None)
 
 
-def published(data: object) -> Fields:
-    return _entry(PUBLISHED, "", _bounded("a published value", DEFAULT.dumps(data).decode()))
+def published(value: bytes) -> Fields:
+    """``value``: what the task publishes, as the default serializer writes it."""
+    return _entry(PUBLISHED, "", _bounded("a published value", value.decode()))
 
 
 def read(fields: Fields, job_id: str, task_name: str, token: int) -> Note:
-    """The record that the store keeps. Raises ValueError for what is none."""
+    """The record that the store keeps. Raises ValueError for a list that is no note."""
     match fields:
         case ["progress", float() | int() as value]:
             return Progress(job_id, float(value))

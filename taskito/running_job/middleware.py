@@ -1,7 +1,7 @@
-"""The user's own code around attempts: middleware, and all hooks that concern one task, in order.
+"""The user's own code around attempts: middleware, and the chain of all callbacks of one task.
 
-Nothing here knows where hooks are registered or when a worker calls them. A hook that only looks on
-can change nothing: what it raises is logged with its name.
+Where callbacks are registered, and when a worker calls them, is decided elsewhere. An observing callback
+changes nothing: an exception that it raises is logged with its name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito_core.job import AttemptError
 
 log = logging.getLogger("taskito.worker")
@@ -60,7 +60,7 @@ class Layer(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """All hooks that concern one task, each kind in the order of its calls; layers outermost first."""
+    """All callbacks of one task, each kind in the order of its calls; layers outermost first."""
 
     layers: tuple[Layer, ...] = ()
     on_enqueue: tuple[Function, ...] = ()
@@ -70,8 +70,8 @@ class Chain(NamedTuple):
     on_dead: tuple[Function, ...] = ()
 
     @property
-    def hears_failures(self) -> bool:
-        """Is there anybody to be told of a failed attempt once that is recorded?"""
+    def observes_failures(self) -> bool:
+        """True if it has callbacks for a failed attempt, to be called once the failure is recorded."""
         return bool(self.on_failure or self.on_retry or self.on_dead)
 
     def around(self, context: JobContext, call: Function, *args: object, **kwargs: object) -> object:
@@ -90,7 +90,7 @@ class Chain(NamedTuple):
         while begun:
             if (after := begun.pop().after) is not None:
                 # An interrupt that lands in here ends this hook only: the task's own outcome stands.
-                _look_on(after, context, value, error)
+                _observe(after, context, value, error)
         if error is None:
             return value
         try:
@@ -100,21 +100,21 @@ class Chain(NamedTuple):
 
     def succeeded(self, context: JobContext, value: object) -> None:
         for function in self.on_success:
-            _look_on(function, context, value)
+            _observe(function, context, value)
 
     def failed(self, context: JobContext, error: AttemptError, retry_count: int | None) -> None:
-        """Tell of an attempt that failed; ``retry_count`` None: and with it the job."""
+        """Call those for a failed attempt; ``retry_count`` None: the job is dead."""
         for function in self.on_failure:
-            _look_on(function, context, error)
+            _observe(function, context, error)
         if retry_count is None:
             for function in self.on_dead:
-                _look_on(function, context, error)
+                _observe(function, context, error)
         else:
             for function in self.on_retry:
-                _look_on(function, context, error, retry_count)
+                _observe(function, context, error, retry_count)
 
 
-def _look_on(function: Function, *arguments: object) -> None:
+def _observe(function: Function, *arguments: object) -> None:
     try:
         function(*arguments)
     except BaseException:
@@ -122,6 +122,6 @@ def _look_on(function: Function, *arguments: object) -> None:
 
 
 def name_of(function: object) -> str:
-    """``module.qualified.name`` of a function, as well as it can be told."""
+    """``module.qualified.name`` of a function, or its repr if it has no name."""
     name = getattr(function, "__qualname__", None)
     return repr(function) if name is None else f"{getattr(function, '__module__', '?')}.{name}"

@@ -43,7 +43,7 @@ class JsonSerializer:
     time, timedelta, Decimal, UUID, and members of enums and instances of dataclasses that live in a
     module. Subclasses of these and everything else are refused with the path of the value.
 
-    Somebody who can write to the database can make it say any of these values, also of your own enums
+    An attacker who can write to the database can make it give any of these values, also of your own enums
     and dataclasses with any field values (``__init__`` and ``__post_init__`` do not run again), but cannot
     make it call anything.
     """
@@ -88,7 +88,7 @@ class PickleSerializer:
     """Pickle behind an HMAC-SHA256: for values that JSON cannot take, and stores that others can write to.
 
     Unpickling runs code that the bytes choose. The signature makes sure that these bytes were
-    written by somebody who has ``key``; whoever has it can run anything in your workers, so keep it as
+    written with ``key``. A holder of the key can run anything in your workers, so keep it as
     you keep a password, and give the same one to producers and workers.
     """
 
@@ -147,7 +147,7 @@ class Inputs(NamedTuple):
 
 
 class CallPayload(NamedTuple):
-    """What a payload says of one call."""
+    """One call, as a payload holds it."""
 
     args: list[Any]
     kwargs: dict[str, Any]

@@ -1,7 +1,7 @@
 """Python values as JSON and back, exactly: what plain JSON has no form for becomes an object with one
 key, the tag: ``{"$tuple": [1, 2]}``.
 
-Nothing is ever called that stored text names: an enum member is looked up, a dataclass is filled
+Reading calls nothing that the text names: an enum member is looked up, a dataclass is filled
 field by field without its ``__init__``, everything else has a fixed meaning.
 """
 
@@ -45,7 +45,7 @@ class UnfitValue(SerializationError):
 def is_plain(value: object) -> bool:
     """True if the JSON encoder alone writes ``value`` so that the decoder alone reads it back exactly.
 
-    Strings and floats are not looked at: the encoder refuses what it cannot write. The loops
+    Strings and floats are not checked: the encoder refuses what it cannot write. The loops
     are C loops; Python code runs per container, not per element.
     """
     kind = type(value)

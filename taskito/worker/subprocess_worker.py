@@ -1,7 +1,7 @@
 """``run_worker(pool="prefork")``: the ``taskito worker`` command as a subprocess of the caller.
 
 A subprocess and not a fork of this one: the supervisor reaps every child it has and owns its
-signals, and both would be wrong in somebody's application.
+signals, and both would be wrong inside of another application.
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from taskito_core.errors import ConfigError, TaskitoError
-
-if TYPE_CHECKING:
-    from taskito.client.queue import Queue
 
 #: Exit codes of a worker that was asked to stop and did: drained, or drained with some jobs interrupted.
 _STOPPED = (0, 75)
@@ -37,12 +33,11 @@ def command(
     return words
 
 
-class PreforkWorker:
+class SubprocessWorker:
     """The command as a subprocess: made, then run once."""
 
     def __init__(
         self,
-        queue: Queue,
         *,
         app: str | None,
         queues: tuple[str, ...] | None,
@@ -54,7 +49,6 @@ class PreforkWorker:
             raise ConfigError(
                 "pool='prefork' needs app='module:attribute', where its processes find this queue"
             )
-        self._queue = queue
         self._app = app
         self._grace = graceful_timeout + _GRACE
         self._command = command(app, queues, procs, graceful_timeout, boot_timeout)
@@ -71,12 +65,10 @@ class PreforkWorker:
         process = self._process = subprocess.Popen(self._command)
         if self._asked:  # while it was being started
             process.terminate()
-        self._queue._attach_worker(self)
         try:
             with _forwarding_sigterm(self.request_shutdown):
                 code = _wait(process)
         finally:
-            self._queue._detach_worker(self)
             _end(process, self._grace)
         # Asked before it could listen, it died of the signal, and had not begun anything.
         if code not in _STOPPED and not (self._asked and code == -signal.SIGTERM):

@@ -15,69 +15,69 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from taskito.client.load_app import report
 from taskito.running_job.job_log import Fields
+from taskito.worker.child.app import App
 from taskito.worker.child.runner import Host, Runner
-from taskito.worker.dispatch.inflight import NEVER, Death, Entry
+from taskito.worker.dispatch.inflight import NEVER, Exit, InFlight
 from taskito.worker.dispatch.pool import PoolEvents
-from taskito.worker.ipc.failure_events import MOST_WAITING, Notice, log_lost
+from taskito.worker.ipc.app_manifest import AppManifest
+from taskito.worker.ipc.failure_events import MAX_WAITING, FailureEvent, log_lost
 from taskito.worker.ipc.signals import SignalPipe
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
-from taskito.worker.store.identity import new_worker_id
-from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
+from taskito.worker.store.lease import new_worker_id
+from taskito.worker.supervisor.booting import LoopOptions, WorkerIdentity
+from taskito.worker.supervisor.loop import WorkerLoop
 from taskito.worker.supervisor.mailbox import Mailbox
+from taskito_core import messages
 from taskito_core.errors import ConfigError
 from taskito_core.job import ErrorInfo, ErrorKind
 
-if TYPE_CHECKING:
-    from taskito.client.queue import Queue
-
 log = logging.getLogger("taskito.worker")
 
-_STOPPED_BY_US = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", "the worker could not wait for it")
-#: Seconds ``close`` waits for each thread whose lane has ended: it is at its last instructions.
+_STOPPED_BY_US = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", messages.NOT_WAITED_FOR)
+#: Seconds ``close`` waits for each thread whose executor has ended: it is at its last instructions.
 _JOIN_TIMEOUT = 5.0
 
 
 class _Ended(NamedTuple):
-    """The thread of this lane is about to end."""
+    """The thread of this executor is about to end."""
 
-    lane_id: int
+    executor_id: int
 
 
-class _Said(NamedTuple):
-    """A job of this lane said something."""
+class _Note(NamedTuple):
+    """Something for the job's log, from inside the job."""
 
-    lane_id: int
+    executor_id: int
     seq: int
     note: Fields
 
 
-_Mail = tuple[int, ResultMessage] | _Ended | _Said
+_Mail = tuple[int, ResultMessage] | _Ended | _Note
 
 
-class _Lane:
-    """One thread and the jobs it has not begun."""
+class _ExecutorThread:
+    """The executor that one thread is, and the jobs it has not begun."""
 
-    def __init__(self, lane_id: int, runner: Runner, mail: Mailbox[_Mail]) -> None:
-        self._id = lane_id
+    def __init__(self, executor_id: int, runner: Runner, mail: Mailbox[_Mail]) -> None:
+        self._id = executor_id
         self._runner = runner
         self._mail = mail
-        self._waiting: collections.deque[Entry] = collections.deque()
-        self._news = threading.Semaphore(0)
+        self._waiting: collections.deque[InFlight] = collections.deque()
+        self._wakeup = threading.Semaphore(0)
         self._draining = False
         self.running = (0, 0.0)  #: seq and start of the job it is inside of
         self.cancelled = 0  #: seq of the job that was asked to cancel last
-        self.thread = threading.Thread(target=self._run, name=f"taskito-{lane_id}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"taskito-{executor_id}", daemon=True)
 
-    def give(self, entries: Sequence[Entry]) -> None:
+    def give(self, entries: Sequence[InFlight]) -> None:
         self._waiting.extend(entries)
-        self._news.release()
+        self._wakeup.release()
 
     def take_back(self) -> list[int]:
-        """The seqs of what it has not begun; popping from a deque is what makes each either's own."""
+        """The seqs of what it has not begun. Popping from a deque is atomic: each job has one owner."""
         seqs: list[int] = []
         while (entry := self._next()) is not None:
             seqs.append(entry.seq)
@@ -85,15 +85,15 @@ class _Lane:
 
     def drain(self) -> None:
         self._draining = True
-        self._news.release()
+        self._wakeup.release()
 
     def note(self, seq: int, note: Fields) -> None:
-        self._mail.post(_Said(self._id, seq, note))
+        self._mail.post(_Note(self._id, seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
         return self.cancelled == seq
 
-    def _next(self) -> Entry | None:
+    def _next(self) -> InFlight | None:
         try:
             return self._waiting.popleft()
         except IndexError:
@@ -102,131 +102,139 @@ class _Lane:
     def _run(self) -> None:
         try:
             while not self._draining:
-                self._news.acquire()
+                self._wakeup.acquire()
                 while not self._draining and (entry := self._next()) is not None:
                     self._mail.post((self._id, self._run_one(entry)))
             self._runner.close()
         finally:
             self._mail.post(_Ended(self._id))
 
-    def _run_one(self, entry: Entry) -> ResultMessage:
+    def _run_one(self, entry: InFlight) -> ResultMessage:
         self.running = (entry.seq, time.monotonic())
         result = run_in_thread(self._runner, entry, self)
         self.running = (0, 0.0)
         return result
 
 
-def run_in_thread(runner: Runner, entry: Entry, host: Host | None = None) -> ResultMessage:
+def run_in_thread(runner: Runner, entry: InFlight, host: Host | None = None) -> ResultMessage:
     """Run one job in the calling thread. Over its timeout it is failed when it returns."""
     started = time.monotonic()
     kind, body = runner.run(entry.message(), host=host)
     ran = time.monotonic() - started
     if entry.timeout and ran > entry.timeout:
-        message = f"ran {ran:.3f} s, its timeout is {entry.timeout:g} s; a thread cannot be killed"
+        message = messages.RAN_TOO_LONG.format(ran=ran, timeout=entry.timeout)
         error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message)
         kind, body = ResultKind.TIMED_OUT, pack_error(error, retryable=True)
     return ResultMessage(entry.seq, kind, started, ran, body)
 
 
 class _HooksThread:
-    """Tells the app's hooks of failures, one after the other, beside the jobs; started by the first."""
+    """Calls the app's hooks for failures, one after the other, beside the jobs; started by the first."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._waiting: SimpleQueue[Notice | None] = SimpleQueue()
+        self._waiting: SimpleQueue[FailureEvent | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def notify(self, notices: Sequence[Notice]) -> None:
+    def notify(self, events: Sequence[FailureEvent]) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="taskito-hooks", daemon=True)
             self._thread.start()
-        room = max(0, MOST_WAITING - self._waiting.qsize())
-        for notice in notices[:room]:
-            self._waiting.put(notice)
-        log_lost(len(notices[room:]), "too many wait")
+        room = max(0, MAX_WAITING - self._waiting.qsize())
+        for event in events[:room]:
+            self._waiting.put(event)
+        log_lost(len(events[room:]), "too many wait")
 
     def close(self) -> None:
-        """Let it tell what it was given; for a bounded time, since a hook may hang."""
+        """Let it call the hooks for what it was given, for a bounded time, since a hook may hang."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(_JOIN_TIMEOUT)
 
     def _run(self) -> None:
-        while (notice := self._waiting.get()) is not None:
-            self._runner.notify(notice)
+        while (event := self._waiting.get()) is not None:
+            self._runner.notify(event)
 
 
 class ThreadPool:
-    """A fixed number of threads, each one lane."""
+    """A fixed number of threads, each one executor."""
 
     def __init__(
-        self, queue: Queue, threads: int, selector: selectors.BaseSelector, events: PoolEvents
+        self,
+        app: App,
+        manifest: AppManifest,
+        threads: int,
+        selector: selectors.BaseSelector,
+        events: PoolEvents,
     ) -> None:
-        self._queue = queue
+        self._manifest = manifest
         self._events = events
         self._selector = selector
         self._mail: Mailbox[_Mail] = Mailbox()
-        runner = Runner(queue)
+        runner = Runner(app)
         self._hooks = _HooksThread(runner)
-        self._lanes = {lane_id: _Lane(lane_id, runner, self._mail) for lane_id in range(1, threads + 1)}
-        self._all = list(self._lanes.values())
+        self._executors = {
+            executor_id: _ExecutorThread(executor_id, runner, self._mail)
+            for executor_id in range(1, threads + 1)
+        }
+        self._all = list(self._executors.values())
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
 
     def start(self) -> None:
-        self._events.app_ready(report(self._queue, "this process"), len(self._lanes))
-        for lane_id, lane in self._lanes.items():
-            lane.thread.start()
-            self._events.lane_opened(lane_id, None)
+        self._events.app_ready(self._manifest, len(self._executors))
+        for executor_id, executor in self._executors.items():
+            executor.thread.start()
+            self._events.executors.opened(executor_id, None)
 
-    def send(self, lane_id: int, entries: Sequence[Entry]) -> None:
-        self._lanes[lane_id].give(entries)
+    def send(self, executor_id: int, entries: Sequence[InFlight]) -> None:
+        self._executors[executor_id].give(entries)
 
-    def recall(self, lane_id: int) -> None:
-        self._events.lane_returned(lane_id, self._lanes[lane_id].take_back())
+    def recall(self, executor_id: int) -> None:
+        self._events.executors.returned(executor_id, self._executors[executor_id].take_back())
 
-    def running(self, lane_id: int) -> tuple[int, float]:
-        return self._lanes[lane_id].running
+    def running(self, executor_id: int) -> tuple[int, float]:
+        return self._executors[executor_id].running
 
-    def stop_overdue(self, lane_id: int, seq: int) -> None:
+    def stop_overdue(self, executor_id: int, seq: int) -> None:
         """It is failed when it returns."""
 
-    def disown(self, lane_ids: Iterable[int]) -> None:
-        for lane_id in lane_ids:
-            log.warning("thread %d goes on with a job that was given to another worker", lane_id)
-            self.recall(lane_id)
+    def revoke(self, executor_ids: Iterable[int]) -> None:
+        for executor_id in executor_ids:
+            log.warning("thread %d goes on with a job that was given to another worker", executor_id)
+            self.recall(executor_id)
 
-    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
-        # Threads have no signals: what was asked is seen by a task that looks.
-        self._lanes[lane_id].cancelled = seq
+    def cancel(self, executor_id: int, seq: int, force: bool) -> None:
+        # Threads have no signals: only a task that checks for it sees the request.
+        self._executors[executor_id].cancelled = seq
 
     def interrupt(self) -> None:
         """Threads have no signals."""
 
-    def worn_out(self, lane_id: int) -> None:
-        """Lanes of threads have no limit."""
+    def recycle(self, executor_id: int) -> None:
+        """Threads may run any number of jobs."""
 
     def drain(self) -> None:
-        for lane_id, lane in self._lanes.items():
-            self._events.lane_closing(lane_id)
-            self.recall(lane_id)
-            lane.drain()
+        for executor_id, executor in self._executors.items():
+            self._events.executors.closing(executor_id)
+            self.recall(executor_id)
+            executor.drain()
 
     def dismiss(self) -> None:
-        """What is left to tell is told when the pool is closed."""
+        """The rest of the failure events is handed to the hooks when the pool is closed."""
 
     def kill(self) -> None:
-        for lane_id, lane in list(self._lanes.items()):
-            seq, _ = lane.running
-            log.error("thread %d does not end; its job goes back while it still runs here", lane_id)
-            self._lose(lane_id, Death(_STOPPED_BY_US, seq, 0, ours=True))
+        for executor_id, executor in list(self._executors.items()):
+            seq, _ = executor.running
+            log.error("thread %d does not end; its job goes back while it still runs here", executor_id)
+            self._lose(executor_id, Exit(_STOPPED_BY_US, seq, 0, ours=True))
 
     def dump_stacks(self) -> None:
         import faulthandler
 
         faulthandler.dump_traceback(all_threads=True)
 
-    def notify(self, notices: Sequence[Notice]) -> None:
-        self._hooks.notify(notices)
+    def notify(self, events: Sequence[FailureEvent]) -> None:
+        self._hooks.notify(events)
 
     def child_event(self) -> None:
         """There are no children."""
@@ -238,13 +246,13 @@ class ThreadPool:
         return NEVER
 
     def empty(self) -> bool:
-        return not self._lanes
+        return not self._executors
 
     def close(self) -> None:
-        for lane in self._all:
-            lane.drain()
-            if lane.running[0] == 0 and lane.thread.is_alive():
-                lane.thread.join(_JOIN_TIMEOUT)
+        for executor in self._all:
+            executor.drain()
+            if executor.running[0] == 0 and executor.thread.is_alive():
+                executor.thread.join(_JOIN_TIMEOUT)
         self._hooks.close()
         self._selector.unregister(self._mail)
         self._mail.close()
@@ -254,20 +262,20 @@ class ThreadPool:
         ended: list[int] = []
         for item in self._mail.take():
             match item:
-                case _Ended(lane_id):
-                    ended.append(lane_id)
-                case _Said(lane_id, seq, note):
-                    self._events.lane_said(lane_id, seq, note)
-                case lane_id, result:
-                    results.setdefault(lane_id, []).append(result)
-        for lane_id, batch in results.items():
-            self._events.lane_results(lane_id, batch)
-        for lane_id in ended:
-            self._lose(lane_id, Death(_STOPPED_BY_US, 0, 0, ours=True))
+                case _Ended(executor_id):
+                    ended.append(executor_id)
+                case _Note(executor_id, seq, note):
+                    self._events.executors.note(executor_id, seq, note)
+                case executor_id, result:
+                    results.setdefault(executor_id, []).append(result)
+        for executor_id, batch in results.items():
+            self._events.executors.results(executor_id, batch)
+        for executor_id in ended:
+            self._lose(executor_id, Exit(_STOPPED_BY_US, 0, 0, ours=True))
 
-    def _lose(self, lane_id: int, death: Death) -> None:
-        if self._lanes.pop(lane_id, None) is not None:
-            self._events.lane_lost(lane_id, death)
+    def _lose(self, executor_id: int, exit_: Exit) -> None:
+        if self._executors.pop(executor_id, None) is not None:
+            self._events.executors.lost(executor_id, exit_)
 
 
 class ThreadWorker:
@@ -275,26 +283,30 @@ class ThreadWorker:
 
     def __init__(
         self,
-        queue: Queue,
+        app: App,
+        manifest: AppManifest,
         *,
         threads: int,
         queues: Sequence[str] | None = None,
-        graceful_timeout: float = 25.0,
-        boot_timeout: float = 60.0,
+        graceful_timeout: float,
+        boot_timeout: float,
     ) -> None:
-        if not queue.tasks:
+        if not app.tasks:
             raise ConfigError(
                 "this queue has no tasks: decorate a function with @queue.task before running a worker"
             )
         names = tuple(queues) if queues else None
         options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
-        self._queue = queue
         self._selector = selectors.DefaultSelector()
-        # No lifeline: this process may live on when its worker has ended, so "gone" would say nothing.
+        # No lifeline: this process may live on when its worker has ended, so its end would mean nothing.
+        identity = WorkerIdentity(id=new_worker_id(), rename=lambda _: None)
         self._loop = WorkerLoop(
-            options, lambda _: queue.plugins, self._selector, new_worker_id(), lambda _: None
+            options,
+            lambda _: app.plugins,
+            self._selector,
+            identity,
+            lambda events: ThreadPool(app, manifest, threads, self._selector, events),
         )
-        self._pool = ThreadPool(queue, threads, self._selector, self._loop)
 
     def request_shutdown(self) -> None:
         """Begin to drain, or if ``run`` is still to come, do so at its beginning. From any thread."""
@@ -307,18 +319,14 @@ class ThreadWorker:
         ``request_shutdown`` does. Raises ConfigError or StorageError if it cannot start, and
         StorageUnavailable if at the end the store did not take what was done.
         """
-        self._queue._attach_worker(self)
-        try:
-            with self._selector:
-                self._run_loop()
-        finally:
-            self._queue._detach_worker(self)
+        with self._selector:
+            self._run_loop()
         if self._loop.failure is not None:
             raise self._loop.failure
 
     def _run_loop(self) -> None:
         if threading.current_thread() is threading.main_thread():
             with SignalPipe((signal.SIGINT, signal.SIGTERM)) as pipe:
-                self._loop.run(self._pool, pipe)
+                self._loop.run(pipe)
         else:
-            self._loop.run(self._pool)
+            self._loop.run()

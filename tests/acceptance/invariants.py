@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from taskito.client.control import CANCELLED
 from taskito_core.job import Job, JobStatus
+from taskito_core.messages import CANCELLED_BEFORE_START as CANCELLED
 from taskito_core.retry import MAX_CRASHES, MAX_INTERRUPTIONS
 from tests.acceptance.history import COMMIT, History, Turn
 from tests.acceptance.ledger import Run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskito import PickleSerializer, Queue
-from tests.producer.conftest import queue, work
+from tests.client.conftest import queue, work
 
 __all__ = ["queue", "work"]
 

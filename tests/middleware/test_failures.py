@@ -13,8 +13,8 @@ import pytest
 
 from conftest import WaitUntil
 from taskito import AttemptError, ErrorKind, JobContext, MaxRetriesExceededError, Queue, TaskitoError
-from taskito.client.load_app import report
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.client.manifest import manifest_of
+from taskito.worker.ipc.app_manifest import AppManifest
 from tests.faults.harness import Worker
 
 from .conftest import LONG, Calls, Journal
@@ -231,7 +231,7 @@ def test_only_tasks_with_somebody_to_tell_are_reported_as_such(tmp_path: Path) -
     queue.task(name="listens", middleware=[Journal("own", [])])(lambda: None)
 
     def notified() -> set[str]:
-        sent = AppReport.from_json(report(queue, "app:queue").to_json())
+        sent = AppManifest.from_json(manifest_of(queue, "app:queue").to_json())
         return {name for name, policy in sent.tasks.items() if policy.notify}
 
     assert notified() == {"listens"}

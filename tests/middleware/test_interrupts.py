@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from taskito.running_job.current_job import JobContext
+from taskito.running_job.job_context import JobContext
 from taskito.worker.ipc import platform
-from taskito.worker.ipc.failure_events import Notice, pack_notice
+from taskito.worker.ipc.failure_events import FailureEvent, pack_failure_event
 from taskito.worker.ipc.wire import MessageType, ResultKind, pack
 from taskito_core import AttemptError, ErrorKind
-from tests.child.driver import Spawned
+from tests.worker.child.driver import Spawned
 
 pytestmark = pytest.mark.skipif(not platform.can_use_zygote(), reason="the driver needs Linux: /proc")
 
@@ -58,17 +58,19 @@ def end(child: Spawned) -> None:
     child.data.sock.sendall(pack(MessageType.DISMISS))
 
 
-def notice(job_id: str, task: str = "raises", dead: bool = True) -> bytes:
+def failure_event(job_id: str, task: str = "raises", dead: bool = True) -> bytes:
     error = AttemptError(job_id, 7, 2, ErrorKind.RAISED, "ValueError", "no", None, "w1", 1234)
-    return pack_notice(
-        Notice(JobContext(job_id, task, "default", 1, 7, {"who": "you"}), error, None if dead else 2)
+    return pack_failure_event(
+        FailureEvent(JobContext(job_id, task, "default", 1, 7, {"who": "you"}), error, None if dead else 2)
     )
 
 
-def test_notices_are_told_between_jobs_in_their_order_and_do_not_count_as_jobs(
+def test_failure_events_are_told_between_jobs_in_their_order_and_do_not_count_as_jobs(
     child: Spawned, tmp_path: Path
 ) -> None:
-    child.data.sock.sendall(notice("j1", dead=False) + notice("j2") + notice("j3", task="gone since"))
+    child.data.sock.sendall(
+        failure_event("j1", dead=False) + failure_event("j2") + failure_event("j3", task="gone since")
+    )
     child.value("plain")
     end(child)
     code = child.wait_for_death()
@@ -88,7 +90,7 @@ def test_a_child_that_drains_stays_until_nothing_more_will_be_to_tell(child: Spa
     child.tell(MessageType.DRAIN)
     child.data.expect(MessageType.RETURNED)
     for number in range(50):
-        child.data.sock.sendall(notice(f"j{number}"))
+        child.data.sock.sendall(failure_event(f"j{number}"))
     end(child)
     child.wait_for_death()
 
@@ -98,7 +100,7 @@ def test_a_child_that_drains_stays_until_nothing_more_will_be_to_tell(child: Spa
 
 
 def test_a_process_that_a_hook_forked_does_not_go_on_as_the_child(child: Spawned, tmp_path: Path) -> None:
-    child.data.sock.sendall(notice("j1", task="forks"))
+    child.data.sock.sendall(failure_event("j1", task="forks"))
     value = child.value("plain")
     end(child)
     child.wait_for_death()

@@ -152,8 +152,8 @@ def test_a_worker_that_is_cancelled_before_it_runs_never_does(queue: Queue, wait
 
     asyncio.run(main())
 
-    wait_until(lambda: not any(thread.name == "taskito-aio-run" for thread in threading.enumerate()))
-    assert queue._running == ()
+    wait_until(lambda: not any(thread.name.startswith("taskito-aio") for thread in threading.enumerate()))
+    assert len(queue.running) == 0
 
 
 PROGRAM = """

@@ -13,7 +13,7 @@ from taskito.worker.child import bootstrap
 from taskito.worker.ipc.wire import ResultKind, unpack_error
 
 if TYPE_CHECKING:
-    from taskito.client.queue import Queue
+    from taskito.worker.child.app import App
     from taskito.worker.child.runner import Runner
 
 log = logging.getLogger("taskito.worker")
@@ -45,12 +45,12 @@ def as_a_copy(kind: ResultKind, body: bytes) -> NoReturn:
     at_once(1, error.traceback or error.summary if error is not None else "")
 
 
-def in_good_order(queue: Queue, runner: Runner) -> NoReturn:
+def in_good_order(app: App, runner: Runner) -> NoReturn:
     """Hooks, event loop, connections, threads, exit functions; then exit 0 whatever they did."""
     steps: tuple[Callable[[], object], ...] = (
-        lambda: queue.plugins.observe("taskito_child_stopping"),
+        lambda: app.plugins.observe("taskito_child_stopping"),
         runner.close,
-        queue.close,
+        app.close,
     )
     for step in steps:
         try:

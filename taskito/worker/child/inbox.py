@@ -16,8 +16,8 @@ import threading
 from collections import deque
 
 from taskito.worker.ipc.wire import (
-    Inbox,
     JobMessage,
+    MessageParser,
     MessageType,
     WireError,
     pack,
@@ -31,20 +31,20 @@ _BATCH_SIZE = 1024 * 1024
 
 
 class SupervisorGone(Exception):
-    """The other end of the socket is closed: nobody is left to run jobs for."""
+    """The other end of the socket is closed: there is no supervisor to run jobs for."""
 
 
-class Custody:
+class Inbox:
     """One child's end of the data socket. Jobs in, results and handed-back jobs out."""
 
     def __init__(self, data: socket.socket) -> None:
         data.setblocking(True)
         self._data = data
-        self._inbox = Inbox()
+        self._parser = MessageParser()
         self._waiting: deque[JobMessage] = deque()
         self._finished: deque[bytes] = deque()
         #: Bodies of NOTIFY messages, for the main thread.
-        self.notices: deque[bytes] = deque()
+        self.failure_events: deque[bytes] = deque()
         #: No more of them will come.
         self.dismissed = False
         self._reading = threading.Lock()
@@ -60,8 +60,8 @@ class Custody:
         #: Jobs in the last frame that was read.
         self.frame_size = 0
 
-    def rings(self, fd: int) -> bool:
-        """Is this ready descriptor the alarm? Raises OSError if it is and nobody rang: a task broke it."""
+    def is_alarm(self, fd: int) -> bool:
+        """Is this ready descriptor the alarm? Raises OSError if it is, without draining: a task broke it."""
         if fd != self._alarm_read:
             return False
         if not self.draining:
@@ -103,7 +103,7 @@ class Custody:
         Raises SupervisorGone, WireError, and OSError if a task closed our descriptors.
         """
         for fd, _ in self._poll.poll():
-            self.rings(fd)
+            self.is_alarm(fd)
         if not self.draining:
             with self._reading:
                 self._read()
@@ -127,8 +127,8 @@ class Custody:
             with self._writing:
                 self._send_finished()
 
-    def say(self, message: bytes) -> None:
-        """Send what a running job said. Blocks until the supervisor's socket has taken it."""
+    def send(self, message: bytes) -> None:
+        """Send a note of a running job. Blocks until the supervisor's socket has taken it."""
         with self._writing:
             self._data.sendall(message)
 
@@ -150,7 +150,7 @@ class Custody:
         try:
             os.write(self._alarm_write, b".")
         except OSError:
-            pass  # Full: it rings already. Closed by a task: the next read or write will tell.
+            pass  # Full: it is readable already. Closed by a task: the next read or write will show that.
 
     def _send_finished(self) -> None:
         finished = self._finished
@@ -172,14 +172,14 @@ class Custody:
             return False
         if not data:
             raise SupervisorGone
-        for kind, body in self._inbox.feed(data):
+        for kind, body in self._parser.feed(data):
             match kind:
                 case MessageType.JOBS:
                     jobs = list(unpack_jobs(body))
                     self.frame_size = len(jobs)
                     self._waiting.extend(jobs)
                 case MessageType.NOTIFY:
-                    self.notices.append(body)
+                    self.failure_events.append(body)
                 case MessageType.DISMISS:
                     self.dismissed = True
                 case _:

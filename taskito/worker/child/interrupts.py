@@ -1,7 +1,8 @@
 """Breaking into a running task from a signal handler: soft limits (SIGALRM), cancel and shutdown (SIGUSR2).
 
 An interrupt is raised only while task code is running for the very job it is meant for: the handler
-compares sequence numbers and looks at where it landed. Once the call has returned, its outcome stands.
+compares sequence numbers and checks which code it interrupted. Once the call has returned, its
+outcome stands.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import signal
 from collections.abc import Callable
 from types import CodeType, FrameType
 
-from taskito.running_job.current_job import CANCEL_ASKED
 from taskito.worker.child.bootstrap import handler_of
 from taskito.worker.ipc.slots import SlotTable
 from taskito_core.errors import JobCancelled, SoftTimeoutError, WorkerShutdown
+from taskito_core.messages import CANCELLED_ON_REQUEST
 
 #: A task that ignores its soft limit is reminded this often, in seconds.
 REPEAT = 1.0
@@ -37,7 +38,7 @@ class Interrupts:
         self._handlers = ((signal.SIGALRM, self._on_alarm), (signal.SIGUSR2, self._on_user_signal))
 
     def install(self) -> None:
-        """Take over SIGALRM and SIGUSR2, and stop a timer that somebody else left running."""
+        """Take over SIGALRM and SIGUSR2, and stop a timer that other code left running."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         for signum, handler in self._handlers:
             signal.signal(signum, handler)
@@ -56,7 +57,7 @@ class Interrupts:
         self._missed = None
 
     def guard(self, call: Callable[[], object], limit: float | None) -> object:
-        """``call()``, broken into after ``limit`` seconds (None: never) or when the supervisor says so."""
+        """``call()``, broken into after ``limit`` seconds (None: never) or at the supervisor's request."""
         if limit is not None:
             return self._limited(call, limit)
         self._open = True
@@ -88,7 +89,11 @@ class Interrupts:
     def _on_user_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._seq and self._slots.interrupt_seq(self._slot) == self._seq:
             cancelled = self._slots.cancel_seq(self._slot) == self._seq
-            exc = JobCancelled(CANCEL_ASKED) if cancelled else WorkerShutdown("the worker is shutting down")
+            exc = (
+                JobCancelled(CANCELLED_ON_REQUEST)
+                if cancelled
+                else WorkerShutdown("the worker is shutting down")
+            )
             self._deliver(exc, frame)
 
     def _deliver(self, exc: BaseException, frame: FrameType | None) -> None:

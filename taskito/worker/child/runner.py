@@ -15,13 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
-from taskito.running_job.current_job import NO_CONTROLS, JobContext, enter
+from taskito.running_job.job_context import NO_CONTROLS, JobContext, enter
 from taskito.serialization.serializers import Inputs, load_call
 from taskito.serialization.typed_json import UnfitValue
 from taskito.worker.child import inputs as child_inputs
 from taskito.worker.child import output
 from taskito.worker.child.failures import failure, rejection
-from taskito.worker.ipc.failure_events import Notice
+from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.ipc.wire import JobMessage, ResultKind
 from taskito_core.errors import (
     PayloadTooLarge,
@@ -36,9 +36,8 @@ from taskito_core.job import Complete
 if TYPE_CHECKING:
     from types import FrameType
 
-    from taskito.client.queue import Queue
-    from taskito.client.task import Task
     from taskito.running_job.middleware import Chain
+    from taskito.worker.child.app import App, AppTask
     from taskito.worker.child.coroutines import Coroutines
     from taskito_core.storage import Storage
 
@@ -51,7 +50,7 @@ class Guard(Protocol):
 
 
 class Host(Protocol):
-    """The child or the thread's lane, as far as running jobs use it. Any thread may call."""
+    """The child or the thread's executor, as far as running jobs use it. Any thread may call."""
 
     def note(self, seq: int, note: job_log.Fields, /) -> None:
         """Have the supervisor store this, before the job's result."""
@@ -64,7 +63,7 @@ class JobControls:
 
     __slots__ = ("_began", "_host", "_job", "_runner", "_task", "recorded")
 
-    def __init__(self, runner: Runner, host: Host, task: Task[Any, Any], job: JobMessage) -> None:
+    def __init__(self, runner: Runner, host: Host, task: AppTask, job: JobMessage) -> None:
         self._runner = runner
         self._host = host
         self._task = task
@@ -89,20 +88,20 @@ class JobControls:
 class Runner:
     """Runs the jobs of one app. Safe to use from several threads; each has its own event loop."""
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._tasks: Mapping[str, Task[Any, Any]] = queue.tasks
-        self._hooks = queue._hooks
-        self._max_payload = queue.settings.max_payload
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._tasks: Mapping[str, AppTask] = app.tasks
+        self._hooks = app.callbacks
+        self._max_payload = app.settings.max_payload
         self._local = threading.local()
-        hook = queue.plugins.hook.taskito_run_job
+        hook = app.plugins.hook.taskito_run_job
         # The core's own implementation only calls; without a plugin around it, that is two microseconds
         # of pluggy for nothing.
         self._hook = hook if len(hook.get_hookimpls()) > 1 else None
 
     @property
     def storage(self) -> Storage:
-        return self._queue.storage
+        return self._app.storage
 
     def run(
         self, job: JobMessage, guard: Guard | None = None, host: Host | None = None
@@ -122,7 +121,7 @@ class Runner:
         )
         if inputs is not None:
             try:
-                args = child_inputs.arguments(self._queue, inputs, args)
+                args = child_inputs.arguments(self._app, inputs, args)
             except BaseException as exc:
                 return failure(exc, lambda error: isinstance(error, StorageUnavailable))
         if task.policy.soft_timeout is not None:
@@ -149,16 +148,16 @@ class Runner:
         return kind, body
 
     @property
-    def hears_failures(self) -> bool:
+    def observes_failures(self) -> bool:
         """Has the app hooks that are told of failed attempts?"""
-        return any(self._hooks.chain(name, task).hears_failures for name, task in self._tasks.items())
+        return any(self._hooks.chain(name, task).observes_failures for name, task in self._tasks.items())
 
-    def notify(self, notice: Notice) -> None:
+    def notify(self, event: FailureEvent) -> None:
         """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""
-        task = self._tasks.get(notice.context.task_name)
+        task = self._tasks.get(event.context.task_name)
         if task is not None:
             chain = self._hooks.chain(task.name, task)
-            contextvars.copy_context().run(chain.failed, notice.context, notice.error, notice.retry_count)
+            contextvars.copy_context().run(chain.failed, event.context, event.error, event.retry_count)
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
@@ -172,7 +171,7 @@ class Runner:
             coroutines.close()
 
     def _surrounded(
-        self, task: Task[Any, Any], chain: Chain, context: JobContext, inputs: Inputs | None
+        self, task: AppTask, chain: Chain, context: JobContext, inputs: Inputs | None
     ) -> Callable[..., object]:
         """The task's function inside of its middleware, and that inside of the plugins' wrappers.
 
@@ -205,7 +204,7 @@ class Runner:
         returned: Returned = hook(context=context, call=partial(function, *args, **kwargs))
         return returned.value
 
-    def encoded(self, task: Task[Any, Any], value: object) -> bytes:
+    def encoded(self, task: AppTask, value: object) -> bytes:
         """The value as bytes. Raises SerializationError and PayloadTooLarge."""
         serializer = task.serializer
         try:

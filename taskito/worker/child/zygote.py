@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ from taskito.worker.ipc.argv import (
 )
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
-    Inbox,
+    MessageParser,
     MessageType,
     pack,
     pack_hello,
@@ -43,8 +42,8 @@ from taskito.worker.ipc.wire import (
 )
 
 if TYPE_CHECKING:
-    from taskito.client.queue import Queue
-    from taskito.worker.ipc.app_manifest import AppReport
+    from taskito.worker.child.app import App, LoadApp
+    from taskito.worker.ipc.app_manifest import AppManifest
 
 log = logging.getLogger("taskito.worker")
 
@@ -61,13 +60,13 @@ class Zygote:
 
     def __init__(
         self,
-        queue: Queue,
+        app: App,
         arguments: ZygoteArguments,
         channel: socket.socket,
         slots: SlotTable,
         unshareable: Mapping[int, str],
     ) -> None:
-        self._queue = queue
+        self._app = app
         self._arguments = arguments
         self._channel = channel
         self._slots = slots
@@ -76,7 +75,7 @@ class Zygote:
 
     def serve(self) -> None:
         """Answer every FORK with FORKED; return at the end of the channel."""
-        inbox = Inbox()
+        parser = MessageParser()
         while True:
             data, descriptors, _, _ = socket.recv_fds(self._channel, 4096, 8 * _DESCRIPTORS, _CLOEXEC)
             for fd in descriptors:
@@ -84,7 +83,7 @@ class Zygote:
             self._received += descriptors
             if not data:
                 return
-            for kind, body in inbox.feed(data):
+            for kind, body in parser.feed(data):
                 if kind is MessageType.FORK:
                     self._answer(*unpack_slot_pid(body))
 
@@ -153,11 +152,11 @@ class Zygote:
             trace=trace,
             slots=self._slots,
             lifeline=self._arguments.lifeline,
-            title_prefix=self._arguments.title_prefix,
+            options=self._arguments.options,
         )
         ends.control.setblocking(True)
         ends.control.sendall(pack_hello(os.getpid()))
-        Child(self._queue, ends).main()
+        Child(self._app, ends).main()
 
 
 def _await_adoption(supervisor: int) -> None:
@@ -172,8 +171,8 @@ def _await_adoption(supervisor: int) -> None:
         os._exit(EXIT_SUPERVISOR_GONE)
 
 
-def _audit(report: AppReport, known: tuple[int, ...]) -> dict[int, str]:
-    """Look at what the import left behind, warn, and return the descriptors that children must not use."""
+def _audit(report: AppManifest, known: tuple[int, ...]) -> dict[int, str]:
+    """Check what the import left behind, warn, and return the descriptors that children must not use."""
     unshareable = bootstrap.unshareable_descriptors(known)
     if unshareable:
         listed = ", ".join(f"{fd} ({what})" for fd, what in unshareable.items())
@@ -190,25 +189,25 @@ def _audit(report: AppReport, known: tuple[int, ...]) -> dict[int, str]:
     return unshareable
 
 
-def main(argv: Sequence[str]) -> NoReturn:
+def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     """Boot with all signals blocked by the supervisor; import, report, serve."""
     parent = os.getppid()
     arguments = parse_zygote(argv)
     known = (arguments.channel, arguments.slots, arguments.lifeline)
     for fd in known:
         os.set_inheritable(fd, False)
-    bootstrap.reset_signals(deaf_to=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()
     if os.getppid() != parent:
         at_once(EXIT_SUPERVISOR_GONE)
-    setproctitle(f"{arguments.title_prefix}: zygote {arguments.app}")
+    setproctitle(f"taskito: zygote {arguments.app}")
     channel = socket.socket(fileno=arguments.channel)
     channel.setblocking(True)
     try:
-        configure(arguments.log_level, arguments.log_format)
-        queue, report = bootstrap.load_and_report(arguments.app)
+        configure(arguments.options.log_level, arguments.options.log_format)
+        app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:
         channel.sendall(pack(MessageType.FAILED, boot_failure(exc)))
         at_once(EXIT_BOOT_FAILED)
@@ -220,9 +219,5 @@ def main(argv: Sequence[str]) -> NoReturn:
     gc.disable()
     gc.freeze()
     channel.sendall(pack(MessageType.READY, report.to_json()))
-    Zygote(queue, arguments, channel, slots, unshareable).serve()
+    Zygote(app, arguments, channel, slots, unshareable).serve()
     at_once(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -15,8 +15,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
+import taskito_core
 from taskito.worker.ipc.slots import anonymous_file
-from taskito.worker.ipc.wire import Inbox, MessageType, WireError, pack
+from taskito.worker.ipc.wire import MessageParser, MessageType, WireError, pack
 from taskito_core.job import clean_text
 
 _READ_SIZE = 256 * 1024
@@ -25,19 +26,23 @@ _FULL = 1024 * 1024
 _TRACE_CAP = 16 * 1024
 #: How faulthandler begins the list of one thread's frames, and our own lines in it.
 _FIRST_FRAME = "(most recent call first):"
-_OWN_FRAMES = (f'  File "{Path(__file__).parents[2]}{os.sep}', '  File "<frozen runpy>')
+_OWN_FRAMES = (
+    f'  File "{Path(__file__).parents[2]}{os.sep}',
+    f'  File "{Path(taskito_core.__file__).parent}{os.sep}',
+    '  File "<frozen runpy>',
+)
 
 
 class ChildEvents(Protocol):
     """What a child's sockets tell the pool."""
 
-    def message(self, child: Child, kind: MessageType, body: bytes) -> None: ...
+    def message(self, child: ChildHandle, kind: MessageType, body: bytes) -> None: ...
 
-    def garbage(self, child: Child, what: str) -> None:
+    def garbage(self, child: ChildHandle, what: str) -> None:
         """It wrote something that is no message; nothing more is read from that socket."""
         ...
 
-    def silent(self, child: Child) -> None:
+    def silent(self, child: ChildHandle) -> None:
         """One of its sockets reached its end."""
         ...
 
@@ -45,18 +50,18 @@ class ChildEvents(Protocol):
 class ChildState(Enum):
     STARTING = auto()  #: asked for; its pid may not be known yet
     OPEN = auto()  #: booted, takes jobs
-    WORN_OUT = auto()  #: has had all the jobs it may have; goes when its replacement is open
+    RECYCLING = auto()  #: has had all the jobs it may have; goes when its replacement is open
     CLOSING = auto()  #: was told to end
 
 
 class Channel:
     """One non-blocking stream of messages."""
 
-    def __init__(self, selector: selectors.BaseSelector, sock: socket.socket, child: Child) -> None:
+    def __init__(self, selector: selectors.BaseSelector, sock: socket.socket, child: ChildHandle) -> None:
         self._selector = selector
         self._sock = sock
         self._child = child
-        self._inbox = Inbox()
+        self._parser = MessageParser()
         self._outgoing = bytearray()
         self._events = selectors.EVENT_READ
         sock.setblocking(False)
@@ -104,7 +109,7 @@ class Channel:
                 self._child.events.silent(self._child)
                 return
             try:
-                for kind, body in self._inbox.feed(data):
+                for kind, body in self._parser.feed(data):
                     self._child.events.message(self._child, kind, body)
             except WireError as exc:
                 self._watch(0)
@@ -139,13 +144,13 @@ class Channel:
             self._selector.unregister(self._sock)
 
 
-class Child:
+class ChildHandle:
     """One child process, from the wish for it to its reaping."""
 
     def __init__(
-        self, lane_id: int, slot: int, selector: selectors.BaseSelector, events: ChildEvents, now: float
+        self, executor_id: int, slot: int, selector: selectors.BaseSelector, events: ChildEvents, now: float
     ) -> None:
-        self.lane_id = lane_id  #: unique for the life of the supervisor
+        self.executor_id = executor_id  #: unique for the life of the supervisor
         self.slot = slot  #: index in the slot table; used again after this child
         self.events = events
         self.state = ChildState.STARTING
@@ -157,7 +162,7 @@ class Child:
         self.timed_out = 0  #: seq whose hard limit we killed it for
         self.killed = False  #: we killed it because we shut down
         self.dismissed = False  #: nothing more is sent to it
-        self.reaped = False  #: its pid may be somebody else's by now
+        self.reaped = False  #: its pid may be another process's by now
         self.doomed_at = float("inf")  #: when it is killed unless it has ended by then
         self.doomed_for = ""  #: why
         data, self.child_data = socket.socketpair()
@@ -177,8 +182,8 @@ class Child:
             self.doomed_at, self.doomed_for = at, why
 
     @property
-    def hears_notices(self) -> bool:
-        """It takes jobs, or drains and was not told yet that nothing will come any more."""
+    def runs_hooks(self) -> bool:
+        """It takes failure events: it is open, or drains and was not dismissed yet."""
         return self.state is ChildState.OPEN or (self.state is ChildState.CLOSING and not self.dismissed)
 
     def dismiss(self) -> None:
@@ -187,7 +192,7 @@ class Child:
             self.dismissed = True
             self.data.write(pack(MessageType.DISMISS))
 
-    def take_notice(self, message: bytes) -> bool:
+    def take_failure_event(self, message: bytes) -> bool:
         """Send it a NOTIFY message; False if it has too much to read already."""
         if self.data.full:
             return False
@@ -195,7 +200,7 @@ class Child:
         return True
 
     def signal(self, signum: signal.Signals) -> None:
-        """To the process alone, and to nobody once it is reaped: the pid may be somebody else's then."""
+        """To the process alone, and not once it is reaped: the pid may be another process's then."""
         if self.pid and not self.reaped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
@@ -217,7 +222,7 @@ class Child:
         """What faulthandler wrote: the last part, if it is long."""
         size = os.fstat(self.trace).st_size
         text = os.pread(self.trace, _TRACE_CAP, max(0, size - _TRACE_CAP)).decode(errors="replace")
-        return clean_text(_of_the_task(text)) if text.strip() else None
+        return clean_text(own_frames_removed(text)) if text.strip() else None
 
     def clear_trace(self) -> None:
         os.ftruncate(self.trace, 0)
@@ -230,7 +235,7 @@ class Child:
         os.close(self.trace)
 
 
-def _of_the_task(stacks: str) -> str:
+def own_frames_removed(stacks: str) -> str:
     """What faulthandler wrote, without the worker's own frames and the threads that have no others."""
     threads: list[list[str]] = [[]]
     for line in stacks.splitlines():

@@ -14,7 +14,7 @@ import os
 import signal
 from pathlib import Path
 
-from taskito.worker.children.child_handle import Child
+from taskito.worker.children.child_handle import ChildHandle
 from taskito.worker.ipc.slots import SlotTable
 
 log = logging.getLogger("taskito.worker")
@@ -28,7 +28,7 @@ STOP_TIME = 0.1
 class HardKill:
     """The steps, driven by time and by SIGCHLD."""
 
-    def __init__(self, child: Child, slots: SlotTable, seq: int, now: float) -> None:
+    def __init__(self, child: ChildHandle, slots: SlotTable, seq: int, now: float) -> None:
         self._child = child
         self._slots = slots
         self._seq = seq
@@ -54,9 +54,9 @@ class HardKill:
         why = "its job is over its hard limit" if self._seq else "it holds jobs and does not begin them"
         log.info("child %d is killed: %s", self._child.pid, why)
         # Those that left its group would outlive it; while it stands still they cannot multiply.
-        strays = _descendants(self._child.pid)
+        descendants = _descendants(self._child.pid)
         self._child.kill_group()
-        for pid in strays:
+        for pid in descendants:
             _kill(pid)
         return True
 
@@ -65,6 +65,33 @@ class HardKill:
             return os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WNOHANG) is not None
         except ChildProcessError:
             return True
+
+
+class HardTimeouts:
+    """The children whose job is being ended."""
+
+    def __init__(self, slots: SlotTable) -> None:
+        self._slots = slots
+        self._kills: dict[int, HardKill] = {}
+
+    def begin(self, child: ChildHandle, seq: int, now: float) -> None:
+        """End this job of the child, or the child that begins none (``seq`` 0)."""
+        if child.executor_id not in self._kills:
+            self._kills[child.executor_id] = HardKill(child, self._slots, seq, now)
+
+    def advance(self, now: float) -> None:
+        """Take every step that is due."""
+        for executor_id, kill in list(self._kills.items()):
+            if kill.advance(now):
+                del self._kills[executor_id]
+
+    def forget(self, child: ChildHandle) -> None:
+        """It is dead."""
+        self._kills.pop(child.executor_id, None)
+
+    def next_deadline(self) -> float:
+        """When ``advance`` has something to do at the latest; infinity: never."""
+        return min((kill.at for kill in self._kills.values()), default=float("inf"))
 
 
 def _descendants(pid: int) -> list[int]:

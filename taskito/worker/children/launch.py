@@ -1,4 +1,4 @@
-"""How children come into being: forked by a zygote that imported the app, or each spawned anew.
+"""How children are started: forked by a zygote that imported the app, or each spawned anew.
 
 A zygote is a process without threads that imports the app once and forks on request, so that a child
 costs about two milliseconds and shares its memory. Spawning works everywhere, and with apps that start
@@ -19,14 +19,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from taskito.worker.children.child_handle import Child
+from taskito.worker.children.child_handle import ChildHandle
 from taskito.worker.ipc import signals
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.ipc.app_manifest import AppManifest
+from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.slots import SlotTable
-from taskito.worker.ipc.wire import Inbox, MessageType, WireError, pack_slot_pid, unpack_slot_pid
+from taskito.worker.ipc.wire import MessageParser, MessageType, WireError, pack_slot_pid, unpack_slot_pid
 
 log = logging.getLogger("taskito.worker")
 
+#: The module that both are, run with ``python -m``. Named and not imported: it brings the app.
+PROGRAM = "taskito.client.child_process"
 #: Seconds a zygote may take to answer a fork request before it is replaced.
 FORK_TIMEOUT = 10.0
 
@@ -37,26 +40,25 @@ class LaunchOptions:
 
     app: str
     lifeline: int  #: descriptor they keep open as long as they live
-    log_level: str
-    log_format: str
     boot_timeout: float  #: seconds a child may take from its start to READY
+    child: ChildOptions
 
 
 class Launcher:
-    """Starts a module of ours as a subprocess with inherited descriptors."""
+    """Starts a zygote or a child as a subprocess with inherited descriptors."""
 
     def __init__(self, options: LaunchOptions, slots: SlotTable) -> None:
         self.options = options
         self.slots = slots
 
     def _popen(
-        self, module: str, arguments: list[str], descriptors: tuple[int, ...]
+        self, role: str, arguments: list[str], descriptors: tuple[int, ...]
     ) -> subprocess.Popen[bytes]:
         options = self.options
-        command = [sys.executable, "-m", module, options.app, *arguments]
+        command = [sys.executable, "-m", PROGRAM, role, options.app, *arguments]
         command += ["--slots", str(self.slots.fd), "--slot-count", str(self.slots.slots)]
         command += ["--lifeline", str(options.lifeline)]
-        command += ["--log-level", options.log_level, "--log-format", options.log_format]
+        command += ["--options", options.child.to_argument()]
         # Blocked across the exec: a signal to the whole group must find the new process's own
         # dispositions standing, not the default ones that would kill it.
         signals.block()
@@ -77,12 +79,12 @@ class SpawnLauncher(Launcher):
         super().__init__(options, slots)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
-    def launch(self, child: Child) -> int:
+    def launch(self, child: ChildHandle) -> int:
         """Start the child; its pid."""
         data, control = child.child_data.fileno(), child.child_control.fileno()
         arguments = ["--slot", str(child.slot), "--data", str(data), "--control", str(control)]
         arguments += ["--trace", str(child.trace), "--supervisor", str(os.getpid())]
-        process = self._popen("taskito.worker.child.main", arguments, (data, control, child.trace))
+        process = self._popen("child", arguments, (data, control, child.trace))
         self._processes[process.pid] = process
         return process.pid
 
@@ -92,7 +94,7 @@ class SpawnLauncher(Launcher):
             process.returncode = 0  # We reap by ourselves; Popen must not wait for it again.
 
 
-class Zygote(Launcher):
+class ZygoteHandle(Launcher):
     """The process that forks children for us."""
 
     def __init__(
@@ -100,7 +102,7 @@ class Zygote(Launcher):
         options: LaunchOptions,
         slots: SlotTable,
         selector: selectors.BaseSelector,
-        on_ready: Callable[[AppReport], None],
+        on_ready: Callable[[AppManifest], None],
         on_failed: Callable[[str, str | None], None],
         on_forked: Callable[[int, int], None],
     ) -> None:
@@ -109,11 +111,11 @@ class Zygote(Launcher):
         self._on_ready = on_ready
         self._on_failed = on_failed
         self._on_forked = on_forked
-        self._inbox = Inbox()
+        self._parser = MessageParser()
         ours, theirs = socket.socketpair()
-        arguments = ["--channel", str(theirs.fileno()), "--title-prefix", "taskito"]
+        arguments = ["--channel", str(theirs.fileno())]
         try:
-            self._process = self._popen("taskito.worker.child.zygote", arguments, (theirs.fileno(),))
+            self._process = self._popen("zygote", arguments, (theirs.fileno(),))
         except OSError:
             ours.close()
             raise
@@ -126,7 +128,7 @@ class Zygote(Launcher):
         self.ready = False
         selector.register(ours, selectors.EVENT_READ, self._handle)
 
-    def fork(self, child: Child) -> None:
+    def fork(self, child: ChildHandle) -> None:
         """Ask for a child; ``on_forked`` will tell its pid. Raises OSError if it cannot be asked now."""
         message = pack_slot_pid(MessageType.FORK, child.slot, os.getpid())
         descriptors = [child.child_data.fileno(), child.child_control.fileno(), child.trace]
@@ -157,7 +159,7 @@ class Zygote(Launcher):
             pass
 
     def _handle(self, mask: int) -> bool:
-        """Take in what the zygote says; False once there is nothing more."""
+        """Take in what the zygote sent; False once there is nothing more."""
         try:
             data = self._channel.recv(1 << 20)
         except BlockingIOError:
@@ -168,7 +170,7 @@ class Zygote(Launcher):
             self.hang_up()
             return False
         try:
-            for kind, body in self._inbox.feed(data):
+            for kind, body in self._parser.feed(data):
                 self._heed(kind, body)
         except (WireError, ValueError, KeyError, TypeError) as exc:
             log.error("the zygote sent something else than messages (%s); it is replaced", exc)
@@ -180,7 +182,7 @@ class Zygote(Launcher):
         match kind:
             case MessageType.READY:
                 self.ready = True
-                self._on_ready(AppReport.from_json(body))
+                self._on_ready(AppManifest.from_json(body))
             case MessageType.FAILED:
                 self._on_failed(*read_failure(body))
             case MessageType.FORKED:

@@ -6,24 +6,23 @@ so its true exit status is ours to read. Jobs are only bytes and numbers here.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import selectors
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from taskito.config.cpus import available_cpus
-from taskito.worker.children.child_handle import Child, ChildState
-from taskito.worker.children.hard_timeout import HardKill
+from taskito.worker.children import reaper
+from taskito.worker.children.child_handle import ChildHandle, ChildState
+from taskito.worker.children.hard_timeout import HardTimeouts
 from taskito.worker.children.launch import LaunchOptions, read_failure
-from taskito.worker.children.spawner import Nursery
-from taskito.worker.dispatch.inflight import Death, Entry
+from taskito.worker.children.spawner import Spawner
+from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.dispatch.pool import PoolEvents
-from taskito.worker.ipc import platform, signals
-from taskito.worker.ipc.app_manifest import AppReport
-from taskito.worker.ipc.failure_events import Notice, WaitingNotices
+from taskito.worker.ipc import platform
+from taskito.worker.ipc.app_manifest import AppManifest
+from taskito.worker.ipc.failure_events import FailureEvent, FailureEventQueue
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
     PROTOCOL_VERSION,
@@ -36,7 +35,6 @@ from taskito.worker.ipc.wire import (
     unpack_results,
     unpack_seqs,
 )
-from taskito_core.job import ErrorInfo, ErrorKind
 
 log = logging.getLogger("taskito.worker")
 
@@ -44,7 +42,7 @@ log = logging.getLogger("taskito.worker")
 MAX_PROCS = 1000
 #: A child that closed its sockets gets so many seconds to exit by itself.
 SILENT_GRACE = 1.0
-#: A child that was told to end because it is worn out gets so many seconds for its hooks and threads.
+#: A child that is recycled gets so many seconds for its hooks and threads.
 EXIT_GRACE = 10.0
 #: A child that died younger than this without ending a job was no good start.
 USEFUL_AGE = 1.0
@@ -54,7 +52,7 @@ _NEVER = float("inf")
 
 
 class ProcessPool:
-    """Keeps the wanted number of children, each one lane."""
+    """Keeps the wanted number of children, each one executor."""
 
     def __init__(
         self,
@@ -64,56 +62,54 @@ class ProcessPool:
         events: PoolEvents,
         *,
         start_method: str,
-        max_jobs_per_child: int | None,
-        chance: Callable[[], float],
+        rng: Callable[[], float],
     ) -> None:
-        self._procs = procs  #: None: as the app says; 0: as many as there are CPUs
+        self._procs = procs  #: None: the app's setting; 0: as many as there are CPUs
         self._events = events
-        self._chance = chance
+        self._rng = rng
         self._boot_timeout = options.boot_timeout
-        self._max_jobs = max_jobs_per_child
+        self._max_jobs = options.child.max_jobs
         self._slots = SlotTable.create(MAX_PROCS + 1)
-        self._nursery = Nursery(
+        self._spawner = Spawner(
             options,
             selector,
             self._slots,
             use_zygote=start_method != "spawn" and platform.can_use_zygote(),
-            chance=chance,
+            rng=rng,
             events=self,
             on_app=self._app_ready,
             on_app_failed=events.app_failed,
         )
-        self._children = self._nursery.children
-        self._kills: dict[int, HardKill] = {}
+        self._children = self._spawner.children
+        self._hard_timeouts = HardTimeouts(self._slots)
         self._stacks_at = _NEVER
-        self._notices = WaitingNotices()
+        self._failure_events = FailureEventQueue()
 
     # ---- Pool ----
 
     def start(self) -> None:
-        self._nursery.open()
+        self._spawner.open()
 
-    def send(self, lane_id: int, entries: Sequence[Entry]) -> None:
-        self._children[lane_id].data.write(pack_jobs(entry.message() for entry in entries))
+    def send(self, executor_id: int, entries: Sequence[InFlight]) -> None:
+        self._children[executor_id].data.write(pack_jobs(entry.message() for entry in entries))
 
-    def recall(self, lane_id: int) -> None:
-        self._children[lane_id].control.write(pack(MessageType.RECALL))
+    def recall(self, executor_id: int) -> None:
+        self._children[executor_id].control.write(pack(MessageType.RECALL))
 
-    def running(self, lane_id: int) -> tuple[int, float]:
-        record = self._slots.read(self._children[lane_id].slot)
+    def running(self, executor_id: int) -> tuple[int, float]:
+        record = self._slots.read(self._children[executor_id].slot)
         return record.seq, record.started
 
-    def stop_overdue(self, lane_id: int, seq: int) -> None:
-        if lane_id not in self._kills:
-            self._kills[lane_id] = HardKill(self._children[lane_id], self._slots, seq, time.monotonic())
+    def stop_overdue(self, executor_id: int, seq: int) -> None:
+        self._hard_timeouts.begin(self._children[executor_id], seq, time.monotonic())
 
-    def disown(self, lane_ids: Iterable[int]) -> None:
-        for lane_id in lane_ids:
-            if (child := self._children.get(lane_id)) is not None:
+    def revoke(self, executor_ids: Iterable[int]) -> None:
+        for executor_id in executor_ids:
+            if (child := self._children.get(executor_id)) is not None:
                 self._kill_child(child)
 
-    def worn_out(self, lane_id: int) -> None:
-        self._children[lane_id].state = ChildState.WORN_OUT
+    def recycle(self, executor_id: int) -> None:
+        self._children[executor_id].state = ChildState.RECYCLING
 
     def interrupt(self) -> None:
         for child in self._children.values():
@@ -121,15 +117,15 @@ class ProcessPool:
                 self._slots.set_interrupt(child.slot, seq)
                 child.signal(signal.SIGUSR2)
 
-    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
-        child = self._children[lane_id]
+    def cancel(self, executor_id: int, seq: int, force: bool) -> None:
+        child = self._children[executor_id]
         self._slots.set_cancel(child.slot, seq)
         if force and self._slots.running_seq(child.slot) == seq:
             self._slots.set_interrupt(child.slot, seq)
             child.signal(signal.SIGUSR2)
 
     def drain(self) -> None:
-        self._nursery.close()
+        self._spawner.close()
         for child in self._children.values():
             if child.state is ChildState.STARTING:
                 # One whose pid is not known yet is killed when it is, or ends by its closed sockets.
@@ -145,8 +141,8 @@ class ProcessPool:
     def kill(self) -> None:
         for child in self._children.values():
             self._kill_child(child)
-        if self._nursery.zygote is not None:
-            self._nursery.zygote.kill()
+        if self._spawner.zygote is not None:
+            self._spawner.zygote.kill()
 
     def dump_stacks(self) -> None:
         for child in self._children.values():
@@ -154,71 +150,70 @@ class ProcessPool:
             child.signal(signal.SIGUSR1)
         self._stacks_at = time.monotonic() + DUMP_TIME
 
-    def notify(self, notices: Sequence[Notice]) -> None:
-        self._notices.add(notices)
-        self._give_notices()
+    def notify(self, events: Sequence[FailureEvent]) -> None:
+        self._failure_events.add(events)
+        self._hand_out_failure_events()
 
     def child_event(self) -> None:
         now = time.monotonic()
-        self._advance_kills(now)
-        while (found := _next_dead()) is not None:
-            self._bury(*found, now)
+        self._hard_timeouts.advance(now)
+        while (found := reaper.next_dead()) is not None:
+            self._process_died(*found, now)
 
     def tick(self, now: float) -> None:
-        self._advance_kills(now)
-        for child, status in self._nursery.stillborn():
+        self._hard_timeouts.advance(now)
+        for child, status in self._spawner.stillborn():
             self._child_died(child, status)
-        for child in self._nursery.overdue(now):
+        for child in self._spawner.overdue(now):
             self._give_up_booting(child, now)
         for child in self._children.values():
             if now >= child.doomed_at:
                 self._end_doomed(child, now)
         if now >= self._stacks_at:
             self._log_stacks()
-        self._nursery.fill_up(now)
+        self._spawner.fill_up(now)
 
     def next_deadline(self) -> float:
-        times = [kill.at for kill in self._kills.values()]
-        times += [child.doomed_at for child in self._children.values()]
-        return min(self._stacks_at, self._nursery.next_deadline(), *times)
+        doomed = min((child.doomed_at for child in self._children.values()), default=_NEVER)
+        own = min(self._stacks_at, doomed)
+        return min(own, self._hard_timeouts.next_deadline(), self._spawner.next_deadline())
 
     def empty(self) -> bool:
         return not any(child.pid for child in self._children.values())
 
     def close(self) -> None:
         self.kill()
-        self._nursery.close()
-        zygote = self._nursery.zygote
+        self._spawner.close()
+        zygote = self._spawner.zygote
         if zygote is not None and zygote.pid:
-            os.waitpid(zygote.pid, 0)
+            reaper.reap(zygote.pid)
             zygote.gone()
         for child in list(self._children.values()):
             if child.pid:
-                with contextlib.suppress(ChildProcessError):  # One that died before its pid was known.
-                    os.waitpid(child.pid, 0)
-                self._nursery.spawner.reaped(child.pid)
-            self._nursery.forget(child)
+                reaper.reap(child.pid)  # Perhaps in vain: one that died before its pid was known.
+                self._spawner.launcher.reaped(child.pid)
+            self._spawner.forget(child)
         self._slots.close()
-        self._notices.close()
+        self._failure_events.close()
 
-    # ---- what children say (ChildEvents) ----
+    # ---- ChildEvents ----
 
-    def message(self, child: Child, kind: MessageType, body: bytes) -> None:
+    def message(self, child: ChildHandle, kind: MessageType, body: bytes) -> None:
         match kind:
             case MessageType.RESULTS:
                 results = unpack_results(body)
                 child.ended_jobs += len(results)
-                self._nursery.backoff.healthy()
-                self._events.lane_results(child.lane_id, results)
+                self._spawner.backoff.healthy()
+                self._events.executors.results(child.executor_id, results)
             case MessageType.NOTES:
-                self._events.lane_said(child.lane_id, *unpack_note(body))
+                self._events.executors.note(child.executor_id, *unpack_note(body))
             case MessageType.RETURNED:
-                self._events.lane_returned(child.lane_id, unpack_seqs(body))
+                self._events.executors.returned(child.executor_id, unpack_seqs(body))
             case MessageType.HELLO:
                 version, pid = unpack_hello(body)
                 if version != PROTOCOL_VERSION:
                     raise WireError(f"protocol {version}; this supervisor speaks {PROTOCOL_VERSION}")
-                self._nursery.pid_known(child, pid)
+                self._spawner.pid_known(child, pid)
             case MessageType.READY:
                 self._child_ready(child, body)
             case MessageType.FAILED:
@@ -226,48 +221,48 @@ class ProcessPool:
             case _:
                 raise WireError(f"an unexpected {kind.name}")
 
-    def garbage(self, child: Child, what: str) -> None:
+    def garbage(self, child: ChildHandle, what: str) -> None:
         child.fault = f"its process wrote to the worker's socket what is no message: {what}"
         log.error("child %d is killed: %s", child.pid, child.fault)
         child.kill_group()
 
-    def silent(self, child: Child) -> None:
+    def silent(self, child: ChildHandle) -> None:
         child.doom(time.monotonic() + SILENT_GRACE, "its process closed its connection to the worker")
 
-    def _app_ready(self, report: AppReport) -> int:
+    def _app_ready(self, report: AppManifest) -> int:
         wanted = report.workers if self._procs is None else self._procs
         procs = min(MAX_PROCS, wanted or available_cpus())
         self._events.app_ready(report, procs)
         return procs
 
-    def _child_ready(self, child: Child, body: bytes) -> None:
-        if body and not self._nursery.app_known:
-            self._nursery.app_ready(AppReport.from_json(body))
-        if self._nursery.closed:
+    def _child_ready(self, child: ChildHandle, body: bytes) -> None:
+        if body and not self._spawner.app_known:
+            self._spawner.app_ready(AppManifest.from_json(body))
+        if self._spawner.closed:
             self._kill_child(child)
             return
         child.state = ChildState.OPEN
         child.opened = time.monotonic()
-        worn_out = [other for other in self._children.values() if other.state is ChildState.WORN_OUT]
-        for old in worn_out[:1]:
+        recycling = [other for other in self._children.values() if other.state is ChildState.RECYCLING]
+        for old in recycling[:1]:
             self._close_child(old)
             old.dismiss()
             # It holds the slot that the next replacement needs.
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
-        limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._chance())))
-        self._events.lane_opened(child.lane_id, limit)
-        self._give_notices()
+        limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._rng())))
+        self._events.executors.opened(child.executor_id, limit)
+        self._hand_out_failure_events()
 
-    def _give_notices(self) -> None:
+    def _hand_out_failure_events(self) -> None:
         """To children that have no job now, or else to any: those who have one come to it later."""
-        ready = [child for child in self._children.values() if child.hears_notices]
+        ready = [child for child in self._children.values() if child.runs_hooks]
         idle = [child for child in ready if not self._slots.running_seq(child.slot)]
-        self._notices.give_to([child.take_notice for child in idle or ready])
+        self._failure_events.give_to([child.take_failure_event for child in idle or ready])
 
-    def _child_failed(self, child: Child, body: bytes) -> None:
+    def _child_failed(self, child: ChildHandle, body: bytes) -> None:
         message, traceback = read_failure(body)
         child.fault = message
-        if not self._nursery.app_known:
+        if not self._spawner.app_known:
             self._events.app_failed(message, traceback)
         else:
             log.error("child %d could not start: %s", child.pid, traceback or message)
@@ -279,107 +274,70 @@ class ProcessPool:
 
     # ---- how children end ----
 
-    def _close_child(self, child: Child) -> None:
+    def _close_child(self, child: ChildHandle) -> None:
         child.state = ChildState.CLOSING
-        self._events.lane_closing(child.lane_id)
+        self._events.executors.closing(child.executor_id)
         child.control.write(pack(MessageType.DRAIN))
 
-    def _kill_child(self, child: Child) -> None:
-        """End it for a reason of ours: its jobs are handed back, nobody is charged."""
+    def _kill_child(self, child: ChildHandle) -> None:
+        """End it for a reason of ours: its jobs are handed back uncharged."""
         child.killed = True
         child.kill_group()
 
-    def _give_up_booting(self, child: Child, now: float) -> None:
+    def _give_up_booting(self, child: ChildHandle, now: float) -> None:
         if not child.pid:
-            self._nursery.unforked(child)
+            self._spawner.unforked(child)
             return
         child.fault = f"it was not ready within {self._boot_timeout:g} s"
         child.doom(now + DUMP_TIME, child.fault)
         child.signal(signal.SIGUSR1)  # Its stack is logged when it is dead.
 
-    def _end_doomed(self, child: Child, now: float) -> None:
+    def _end_doomed(self, child: ChildHandle, now: float) -> None:
         child.fault = child.fault or child.doomed_for
         child.doomed_at = now + SILENT_GRACE  # Once more then, unless it is reaped.
         child.kill_group()
 
-    def _advance_kills(self, now: float) -> None:
-        for lane_id, kill in list(self._kills.items()):
-            if kill.advance(now):
-                del self._kills[lane_id]
-
-    def _bury(self, pid: int, status: int, now: float) -> None:
+    def _process_died(self, pid: int, status: int, now: float) -> None:
         """One dead process, not reaped yet: its pid and group cannot be anybody else's."""
         child = next((child for child in self._children.values() if child.pid == pid), None)
-        zygote = self._nursery.zygote
+        zygote = self._spawner.zygote
         if child is not None:
             child.kill_group()
         elif zygote is not None and pid == zygote.pid:
             zygote.read_everything()
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
+        if not reaper.reap(pid):
             return  # A program that another thread started, a plugin's say, and has waited for meanwhile.
-        self._nursery.spawner.reaped(pid)
+        self._spawner.launcher.reaped(pid)
         if child is not None:
             self._child_died(child, status)
         elif zygote is not None and pid == zygote.pid:
-            self._nursery.zygote_died(_cause(status), now)
+            self._spawner.zygote_died(reaper.cause_of(status), now)
         else:
-            self._nursery.unknown_died(pid, status)
+            self._spawner.unknown_died(pid, status)
 
-    def _child_died(self, child: Child, status: int) -> None:
+    def _child_died(self, child: ChildHandle, status: int) -> None:
         """It is dead and reaped; what it wrote before is read now, and wins over its death."""
         child.reaped = True
         child.read_everything()
         now = time.monotonic()
-        record = self._slots.read(child.slot)
-        error = _death_error(child, status)
-        death = Death(error, record.seq, record.done, child.timed_out, child.killed, record.started)
+        exit_ = reaper.exit_of(child, status, self._slots.read(child.slot))
         asked = child.killed or child.state is ChildState.CLOSING or bool(child.timed_out)
-        useful = child.opened and (child.ended_jobs or record.seq or now - child.opened > USEFUL_AGE)
+        useful = child.opened and (child.ended_jobs or exit_.running or now - child.opened > USEFUL_AGE)
         if self._stacks_at != _NEVER:
             _log_stack(child)
-        self._kills.pop(child.lane_id, None)
-        self._nursery.forget(child)
+        self._hard_timeouts.forget(child)
+        self._spawner.forget(child)
         if child.opened:
-            self._events.lane_lost(child.lane_id, death)
-        if not self._nursery.app_known and not self._nursery.closed:
-            self._events.app_failed(f"the child that imports it died of {_cause(status)}", None)
+            self._events.executors.lost(child.executor_id, exit_)
+        if not self._spawner.app_known and not self._spawner.closed:
+            self._events.app_failed(f"the child that imports it died of {reaper.cause_of(status)}", None)
         elif not asked:
-            delay = 0.0 if useful else self._nursery.backoff.failed(now)
-            stack = f"\n{error.traceback}" if error.traceback and not child.opened else ""
+            delay = 0.0 if useful else self._spawner.backoff.failed(now)
+            stack = f"\n{exit_.error.traceback}" if exit_.error.traceback and not child.opened else ""
             when = f"in {delay:.1f} s" if delay else "at once"
-            log.warning("child %d died: %s; replaced %s%s", child.pid, error.message, when, stack)
+            log.warning("child %d died: %s; replaced %s%s", child.pid, exit_.error.message, when, stack)
 
 
-def _log_stack(child: Child) -> None:
+def _log_stack(child: ChildHandle) -> None:
     stack = child.trace_text() or "none: it has not booted yet"
     log.warning("stack of child %d (slot %d):\n%s", child.pid, child.slot, stack)
-
-
-def _cause(status: int) -> str:
-    """``SIGKILL`` or ``exit code 3``."""
-    if os.WIFSIGNALED(status):
-        return signals.name(os.WTERMSIG(status))
-    return f"exit code {os.waitstatus_to_exitcode(status)}"
-
-
-def _death_error(child: Child, status: int) -> ErrorInfo:
-    cause, trace = _cause(status), child.trace_text()
-    if child.fault is not None:
-        return ErrorInfo(ErrorKind.CRASH, "ProtocolError", child.fault, trace)
-    how = "was killed by" if os.WIFSIGNALED(status) else "ended with"
-    return ErrorInfo(ErrorKind.CRASH, cause, f"the process running the job {how} {cause}", trace)
-
-
-def _next_dead() -> tuple[int, int] | None:
-    """(pid, wait status) of some child that has died and is not reaped yet."""
-    try:
-        info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    if info is None:
-        return None
-    if info.si_code == os.CLD_EXITED:
-        return info.si_pid, info.si_status << 8
-    return info.si_pid, info.si_status | (0x80 if info.si_code == os.CLD_DUMPED else 0)

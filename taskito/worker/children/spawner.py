@@ -1,4 +1,4 @@
-"""Where children start: keeps as many coming up as are missing, and slows down when they fail.
+"""Starts children: as many as are missing, and ever more slowly while they fail to start.
 
 Knows how a child is made (by the zygote, or spawned) and which slot it gets; from its READY on it is the
 pool's. A child that dies before is a failed boot, and failed boots are tried again ever more slowly.
@@ -11,19 +11,22 @@ import selectors
 import time
 from collections.abc import Callable
 
-from taskito.worker.children.backoff import BootBackoff
-from taskito.worker.children.child_handle import Child, ChildEvents, ChildState
-from taskito.worker.children.launch import FORK_TIMEOUT, LaunchOptions, SpawnLauncher, Zygote
-from taskito.worker.ipc.app_manifest import AppReport
+from taskito.worker.children.child_handle import ChildEvents, ChildHandle, ChildState
+from taskito.worker.children.launch import FORK_TIMEOUT, LaunchOptions, SpawnLauncher, ZygoteHandle
+from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.slots import SlotTable
 
 log = logging.getLogger("taskito.worker")
 
 _NEVER = float("inf")
+#: Seconds before the second try to start a child; doubles with every failure after it, up to the longest.
+FIRST_DELAY, LONGEST_DELAY = 0.1, 30.0
+#: So many seconds without a failure forgive the earlier ones.
+HEALTHY_AFTER = 60.0
 
 
-class Nursery:
-    """All living children, and how more of them come to be."""
+class Spawner:
+    """Has all living children, and starts more of them."""
 
     def __init__(
         self,
@@ -32,9 +35,9 @@ class Nursery:
         slots: SlotTable,
         *,
         use_zygote: bool,
-        chance: Callable[[], float],
+        rng: Callable[[], float],
         events: ChildEvents,
-        on_app: Callable[[AppReport], int],
+        on_app: Callable[[AppManifest], int],
         on_app_failed: Callable[[str, str | None], None],
     ) -> None:
         self._options = options
@@ -45,15 +48,17 @@ class Nursery:
         self.slots = slots
         self._free_slots = [0]
         self._use_zygote = use_zygote
-        self.zygote: Zygote | None = None
-        self.spawner = SpawnLauncher(options, slots)
-        self.backoff = BootBackoff(chance)
-        self.children: dict[int, Child] = {}
+        self.zygote: ZygoteHandle | None = None
+        self.launcher = SpawnLauncher(options, slots)
+        self.backoff = BootBackoff(rng)
+        self.children: dict[int, ChildHandle] = {}
         self._wanted = 0
-        self._next_lane = 1
+        self._next_executor = 1
         self.app_known = False
         self.closed = False
-        self._early_deaths: dict[int, int] = {}  #: status of unknown dead, while the zygote owes us pids
+        self._early_deaths: dict[
+            int, int
+        ] = {}  #: pid: wait status of unknown dead processes, while the pid of some child is not known
 
     # ---- starting ----
 
@@ -81,11 +86,11 @@ class Nursery:
             times.append(self.backoff.not_before)
         return min(times, default=_NEVER)
 
-    def overdue(self, now: float) -> list[Child]:
+    def overdue(self, now: float) -> list[ChildHandle]:
         """Children that should have been ready by now."""
         return [child for child in self.children.values() if now >= self._boot_deadline(child)]
 
-    def unforked(self, child: Child) -> None:
+    def unforked(self, child: ChildHandle) -> None:
         """The zygote never answered for this child: it hangs."""
         log.error("the zygote did not fork within %g s; it is replaced", FORK_TIMEOUT)
         self.forget(child)
@@ -100,9 +105,9 @@ class Nursery:
 
     # ---- endings ----
 
-    def forget(self, child: Child) -> None:
+    def forget(self, child: ChildHandle) -> None:
         """It is reaped, or never came to be: its slot is free again."""
-        if self.children.pop(child.lane_id, None) is not None:
+        if self.children.pop(child.executor_id, None) is not None:
             self._free_slots.append(child.slot)
             child.close()
 
@@ -115,7 +120,7 @@ class Nursery:
         if self._owed():
             self._early_deaths[pid] = status
 
-    def stillborn(self) -> list[tuple[Child, int]]:
+    def stillborn(self) -> list[tuple[ChildHandle, int]]:
         """Children that died, and were reaped, before we knew their pid; with their wait status."""
         if not self._early_deaths:
             return []
@@ -125,8 +130,8 @@ class Nursery:
             deaths.clear()
         return found
 
-    def pid_known(self, child: Child, pid: int) -> None:
-        """It was forked: the zygote says so, or the child does, whoever is heard first."""
+    def pid_known(self, child: ChildHandle, pid: int) -> None:
+        """It was forked: the FORKED of the zygote or the HELLO of the child comes first."""
         if child.pid:
             return
         child.pid = pid
@@ -151,7 +156,7 @@ class Nursery:
 
     # ---- inside ----
 
-    def app_ready(self, report: AppReport) -> None:
+    def app_ready(self, report: AppManifest) -> None:
         """The app was imported, by the zygote or by a spawned child."""
         if report.threads and self._use_zygote:
             log.warning(
@@ -170,7 +175,7 @@ class Nursery:
             used = {child.slot for child in self.children.values()}
             self._free_slots = [slot for slot in range(self._wanted, -1, -1) if slot not in used]
 
-    def _owed(self) -> list[Child]:
+    def _owed(self) -> list[ChildHandle]:
         """Children whose pid is not known yet."""
         return [child for child in self.children.values() if not child.pid]
 
@@ -185,15 +190,15 @@ class Nursery:
             return False
         return not self._use_zygote or self.zygote is None or self.zygote.ready
 
-    def _boot_deadline(self, child: Child) -> float:
+    def _boot_deadline(self, child: ChildHandle) -> float:
         if child.state is not ChildState.STARTING or child.fault is not None:
             return _NEVER
         return child.started + (self._options.boot_timeout if child.pid else FORK_TIMEOUT)
 
     def _start_zygote(self) -> OSError | None:
-        """Start one; what the system said if it did not let us."""
+        """Start one; the error if the system refused."""
         try:
-            self.zygote = Zygote(
+            self.zygote = ZygoteHandle(
                 self._options, self.slots, self._selector, self.app_ready, self._zygote_failed, self._forked
             )
         except OSError as exc:
@@ -213,17 +218,17 @@ class Nursery:
         slot = self._free_slots.pop()
         self.slots.clear(slot)
         try:
-            child = Child(self._next_lane, slot, self._selector, self._events, now)
+            child = ChildHandle(self._next_executor, slot, self._selector, self._events, now)
         except OSError as exc:
             self._free_slots.append(slot)
             return self._start_failed(str(exc), now)
-        self._next_lane += 1
-        self.children[child.lane_id] = child
+        self._next_executor += 1
+        self.children[child.executor_id] = child
         try:
             if self._use_zygote and self.zygote is not None:
                 self.zygote.fork(child)
             else:
-                child.pid = self.spawner.launch(child)
+                child.pid = self.launcher.launch(child)
         except OSError as exc:
             self.forget(child)
             return self._start_failed(str(exc), now)
@@ -246,3 +251,30 @@ class Nursery:
             self._start_failed("the zygote could not fork", now)
             return
         self.pid_known(child, pid)
+
+
+class BootBackoff:
+    """When the next child may be started."""
+
+    def __init__(self, rng: Callable[[], float]) -> None:
+        self._rng = rng
+        self._failures = 0
+        self._last_failure = 0.0
+        self.not_before = 0.0
+
+    def failed(self, now: float) -> float:
+        """A child died before it was of any use; the seconds until the next try."""
+        if now - self._last_failure > HEALTHY_AFTER + LONGEST_DELAY:
+            self._failures = 0
+        if now < self.not_before:
+            return self.not_before - now  # Several that died of one cause are one failure.
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._failures, 20)) * (1.0 + 0.1 * self._rng())
+        self._failures += 1
+        self._last_failure = now
+        self.not_before = now + delay
+        return delay
+
+    def healthy(self) -> None:
+        """A child finished a job: whatever was wrong is over."""
+        self._failures = 0
+        self.not_before = 0.0

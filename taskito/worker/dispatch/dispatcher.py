@@ -2,7 +2,7 @@
 
 Pure: events and monotonic times come in, entries and numbers go out; no clock is read, nothing is
 sent, stored or slept on here. A claim is in exactly one place from ``claimed`` until ``settled``:
-the buffer, one lane's outstanding jobs, or the outbox of decided outcomes.
+the buffer, one executor's outstanding jobs, or the outbox of decided outcomes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from taskito.worker.dispatch import results
-from taskito.worker.dispatch.inflight import NEVER, Death, Entry, Lane
-from taskito.worker.dispatch.measuring import FINISHED, measure
-from taskito.worker.dispatch.pace import Pace
-from taskito.worker.dispatch.prefetch import Buffer
+from taskito.worker.dispatch.executors import SILENT_AFTER, Executors
+from taskito.worker.dispatch.inflight import Executor, Exit, InFlight
+from taskito.worker.dispatch.prefetch import Pace, PrefetchBuffer
+from taskito.worker.dispatch.results import FINISHED, measure
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage
 from taskito_core.job import Claim, Complete, Outcome, Release
@@ -32,10 +32,6 @@ LOOK_AHEAD = 0.05
 MAX_BUFFERED_SIZE = 64 * 1024 * 1024
 #: Jobs claimed by one exchange, at most.
 MAX_CLAIM = 500
-#: A child that holds several jobs and ended none for so long is asked for those it has not begun.
-RECALL_AFTER = 0.02
-#: A child that holds jobs and is inside of none of them for so long is ended; the jobs go elsewhere.
-SILENT_AFTER = 60.0
 #: A job with a token of a rate limit that could not begin for one refill, or for so long, gives it up.
 FRESH = 0.01
 #: A claim that waited so long for a child is handed back: another worker may have one free.
@@ -43,49 +39,42 @@ BUFFER_PATIENCE = 1.0
 
 
 class Dispatcher:
-    """Custody of claims, from the store to a child and back."""
+    """Inbox of claims, from the store to a child and back."""
 
-    def __init__(self, tasks: Mapping[str, TaskPolicy], chance: Callable[[], float]) -> None:
+    def __init__(self, tasks: Mapping[str, TaskPolicy], rng: Callable[[], float]) -> None:
         self._tasks = tasks
-        self._chance = chance  #: random numbers in [0, 1) for the jitter
+        self._rng = rng  #: random numbers in [0, 1) for the jitter
         self._next_seq = 1
-        self._outbox: list[Entry] = []
-        self._custody: dict[int, Entry] = {}
-        self.lanes: dict[int, Lane] = {}
+        self._outbox: list[InFlight] = []
+        self._in_flight: dict[int, InFlight] = {}
+        self.executors = Executors()
         self.pace = Pace()
-        self.tallies = Tallies()  #: of the attempts that ended; whoever records them takes them out
-        self._buffer = Buffer(self.pace)
+        self.tallies = Tallies()  #: of the attempts that ended; what records them takes them out
+        self._buffer = PrefetchBuffer(self.pace)
         self._mean_size = 1.0  #: bytes of a payload, a moving average
         self._stalled = False  #: a claim went back for want of a child, and no job has ended since
         self.draining = False
-        self.fenced = 0  #: outcomes that the store had given to somebody else
+        self.fenced = 0  #: outcomes of jobs that the store had given to another worker
         self.interrupted = 0  #: jobs that were broken off by a shutdown
 
-    # ---- lanes ----
+    # ---- executors ----
 
-    def open_lane(self, lane_id: int, limit: int | None, now: float) -> None:
-        self.lanes[lane_id] = Lane(lane_id, limit, now)
-
-    def close_lane(self, lane_id: int) -> None:
-        """Give this lane nothing more; what it holds it may end or hand back."""
-        self.lanes[lane_id].closing = True
-
-    def lose_lane(self, lane_id: int, death: Death, now: float) -> None:
+    def lose_executor(self, executor_id: int, how: Exit, now: float) -> None:
         """The child is gone and everything it wrote was read: account for all it held."""
-        lane = self.lanes.pop(lane_id, None)
-        if lane is None:
+        executor = self.executors.remove(executor_id)
+        if executor is None:
             return
-        unheard = death.done - lane.received
-        back: list[Entry] = []
-        for entry in lane.outstanding.values():
-            if unheard > 0:
-                unheard -= 1
-                self._decide(entry, results.of_lost_result(death), None)
-            elif entry.seq in (death.running, death.timed_out):
-                result = results.of_death(entry, death)
+        unreported = how.done - executor.received
+        back: list[InFlight] = []
+        for entry in executor.outstanding.values():
+            if unreported > 0:
+                unreported -= 1
+                self._decide(entry, results.of_lost_result(how), None)
+            elif entry.seq in (how.running, how.timed_out):
+                result = results.of_exit(entry, how)
                 if isinstance(result, FINISHED):
-                    started = entry.store_time(death.started)
-                    measure(self.tallies, entry.claim, False, started, now - death.started, 0)
+                    started = entry.store_time(how.started)
+                    measure(self.tallies, entry.claim, False, started, now - how.started, 0)
                 self._decide(entry, result, None)
             else:
                 back.append(entry)
@@ -95,33 +84,31 @@ class Dispatcher:
 
     def want(self) -> int:
         """How many jobs to claim now."""
-        if self.draining or not self.lanes:
+        if self.draining or not self.executors:
             return 0
-        open_lanes = [lane for lane in self.lanes.values() if lane.room() > 0 or lane.outstanding]
-        if not open_lanes:
+        open_executors = [
+            executor for executor in self.executors if executor.room() > 0 or executor.outstanding
+        ]
+        if not open_executors:
             return 0
-        free = sum(1 for lane in open_lanes if self._accepts(lane))
-        spare = 0.0 if self._stalled else LOOK_AHEAD * len(open_lanes) - self._buffer.work
+        free = sum(1 for executor in open_executors if self._accepts(executor))
+        spare = 0.0 if self._stalled else LOOK_AHEAD * len(open_executors) - self._buffer.work
         ahead = int(spare / self.pace.mean) if spare > 0 else 0
         ahead = min(ahead, int(MAX_BUFFERED_SIZE / self._mean_size))
         return max(0, min(MAX_CLAIM - len(self._buffer), free + ahead - len(self._buffer)))
 
-    def free(self) -> int:
-        """How many lanes could begin a job at once."""
-        return sum(1 for lane in self.lanes.values() if not lane.outstanding and lane.room() > 0)
-
-    def claimed(self, claims: Iterable[Claim], now: float, strays: Collection[str] = ()) -> None:
-        """These claims are ours from now on; ``strays`` (ids) must go to the lane of their task."""
-        fresh: list[Entry] = []
-        limited: list[Entry] = []
-        tasks, custody = self._tasks, self._custody
+    def claimed(self, claims: Iterable[Claim], now: float, unguarded: Collection[str] = ()) -> None:
+        """These claims are ours from now on; ``unguarded`` (ids) must go to the lane of their task."""
+        fresh: list[InFlight] = []
+        limited: list[InFlight] = []
+        tasks, in_flight = self._tasks, self._in_flight
         for claim in claims:
             policy = tasks.get(claim.task_name)
             seq = self._next_seq
             self._next_seq += 1
-            custody[seq] = entry = Entry(seq, claim, policy or _STRANGER, now, 0.0)
+            in_flight[seq] = entry = InFlight(seq, claim, policy or _STRANGER, now, 0.0)
             self._mean_size += 0.2 * (len(claim.payload) - self._mean_size)
-            if policy is None or claim.id in strays:
+            if policy is None or claim.id in unguarded:
                 # Some other app's, or another version's: off to a lane we do not serve.
                 self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
             elif claim.interruptions and (refusal := refuse(claim)) is not None:
@@ -137,22 +124,22 @@ class Dispatcher:
         # Before what waits already: their tokens are counted from now.
         self._buffer.to_front(limited)
 
-    def take_outbox(self) -> list[Entry]:
+    def take_outbox(self) -> list[InFlight]:
         """Everything decided and not yet recorded. ``settled`` or ``unsettled`` must follow."""
         batch, self._outbox = self._outbox, []
         return batch
 
-    def settled(self, batch: Sequence[Entry], recorded: frozenset[str]) -> list[Entry]:
-        """This batch reached the store; returns the entries it had given to somebody else."""
-        custody = self._custody
+    def settled(self, batch: Sequence[InFlight], recorded: frozenset[str]) -> list[InFlight]:
+        """This batch reached the store; returns the entries whose jobs it had given to another worker."""
+        in_flight = self._in_flight
         fenced = [entry for entry in batch if entry.claim.id not in recorded]
         for entry in batch:
-            custody.pop(entry.seq, None)
+            in_flight.pop(entry.seq, None)
         fenced = [entry for entry in fenced if not isinstance(entry.outcome, Release)]
         self.fenced += len(fenced)
         return fenced
 
-    def unsettled(self, batch: list[Entry]) -> None:
+    def unsettled(self, batch: list[InFlight]) -> None:
         """The store did not answer: this batch has to be sent again, before anything newer."""
         self._outbox[:0] = batch
 
@@ -162,40 +149,40 @@ class Dispatcher:
         return len(self._outbox)
 
     def holding(self) -> list[tuple[str, int]]:
-        """(job id, token) of every claim in custody, for the heartbeat."""
-        return [(entry.claim.id, entry.claim.token) for entry in self._custody.values()]
+        """(job id, token) of every claim in flight, for the heartbeat."""
+        return [(entry.claim.id, entry.claim.token) for entry in self._in_flight.values()]
 
     def idle(self) -> bool:
-        """True if no claim is in custody."""
-        return not self._custody
+        """True if no claim is in flight."""
+        return not self._in_flight
 
     # ---- the children's side ----
 
-    def assign(self, now: float) -> list[tuple[Lane, list[Entry]]]:
-        """Bind buffered jobs to the lanes that are free now: (lane, jobs of one frame)."""
+    def assign(self, now: float) -> list[tuple[Executor, list[InFlight]]]:
+        """Bind buffered jobs to the executors that are free now: (executor, jobs of one frame)."""
         if not self._buffer:
             return []
-        ready = [lane for lane in self.lanes.values() if self._accepts(lane)]
-        ready.sort(key=lambda lane: lane.work)
+        ready = [executor for executor in self.executors if self._accepts(executor)]
+        ready.sort(key=lambda executor: executor.work)
         frames = []
-        for position, lane in enumerate(ready):
+        for position, executor in enumerate(ready):
             # An even share, so that a short backlog does not fill one child while others are idle.
             share = -(-len(self._buffer) // (len(ready) - position))
-            if frame := self._fill(lane, min(share, MAX_FRAME, lane.room()), now):
-                frames.append((lane, frame))
+            if frame := self._fill(executor, min(share, MAX_FRAME, executor.room()), now):
+                frames.append((executor, frame))
         return frames
 
-    def results(self, lane_id: int, messages: Sequence[ResultMessage], now: float) -> None:
+    def results(self, executor_id: int, messages: Sequence[ResultMessage], now: float) -> None:
         """A child reported ended runs. One that it does not hold is counted, and otherwise ignored."""
-        lane = self.lanes.get(lane_id)
-        if lane is None:
+        executor = self.executors.get(executor_id)
+        if executor is None:
             return
         self._stalled = False
-        lane.received += len(messages)
-        lane.progress = now
-        lane.recalled = False
+        executor.received += len(messages)
+        executor.progress = now
+        executor.recalled = False
         for message in messages:
-            entry = lane.take_back(message.seq)
+            entry = executor.take_back(message.seq)
             if entry is None:
                 continue
             claim = entry.claim
@@ -213,27 +200,16 @@ class Dispatcher:
                 measure(self.tallies, claim, succeeded, started, message.ran, message.peak_memory)
             self._decide(entry, result, started)
 
-    def returned(self, lane_id: int, seqs: Iterable[int]) -> None:
+    def returned(self, executor_id: int, seqs: Iterable[int]) -> None:
         """A child handed back jobs it has not begun."""
-        lane = self.lanes.get(lane_id)
-        if lane is None:
+        executor = self.executors.get(executor_id)
+        if executor is None:
             return
-        back = [entry for seq in seqs if (entry := lane.take_back(seq)) is not None]
-        lane.sent -= len(back)
+        back = [entry for seq in seqs if (entry := executor.take_back(seq)) is not None]
+        executor.sent -= len(back)
         # While it is inside of the job that held the others up, it gets nothing to put behind it.
-        lane.recalled = bool(lane.outstanding)
+        executor.recalled = bool(executor.outstanding)
         self._back_to_buffer(back)
-
-    def recalls(self, now: float) -> list[Lane]:
-        """Lanes whose unbegun jobs should be asked back now; each is named once."""
-        stuck = [lane for lane in self.lanes.values() if self._recall_at(lane) <= now]
-        for lane in stuck:
-            lane.recalled = True
-        return stuck
-
-    def next_recall(self) -> float:
-        """When ``recalls`` may name a lane next; infinity: never as things stand."""
-        return min((self._recall_at(lane) for lane in self.lanes.values()), default=NEVER)
 
     def return_stale(self, now: float) -> None:
         """Hand back what has waited in the buffer for too long."""
@@ -245,152 +221,103 @@ class Dispatcher:
         """When ``return_stale`` has something to do next; infinity: never as things stand."""
         return self._buffer.waits_since() + BUFFER_PATIENCE
 
-    def next_check(self) -> float:
-        """When some lane has to be looked at with ``overdue`` next; infinity: never as things stand."""
-        return min((lane.check_at for lane in self.lanes.values()), default=NEVER)
-
-    def overdue(self, lane_id: int, running: int, started: float, now: float) -> bool:
-        """Has the job this child is inside of (``running`` since ``started``) passed its hard limit?
-
-        Or does it hold jobs and begins none (``running`` 0): then it is stopped, or stuck between them.
-        If neither, the lane's next look is set to the earliest moment at which that may change.
-        """
-        lane = self.lanes[lane_id]
-        lane.check_at = NEVER
-        if lane.outstanding:
-            if running or lane.quiet <= lane.progress:
-                lane.quiet = now
-            elif now - lane.quiet >= SILENT_AFTER:
-                return True
-            lane.check_at = lane.quiet + SILENT_AFTER
-        for entry in lane.outstanding.values():
-            if not entry.timeout:
-                continue
-            deadline = (started if entry.seq == running else now) + entry.timeout
-            if deadline <= now:
-                return True
-            lane.check_at = min(lane.check_at, deadline)
-        return False
-
     # ---- endings ----
 
-    def drain(self) -> list[Lane]:
-        """Claim and begin nothing more; the lanes whose unbegun jobs should be asked back."""
+    def drain(self) -> list[Executor]:
+        """Claim and begin nothing more; the executors whose unbegun jobs should be asked back."""
         self.draining = True
         self._back_to_buffer([])
-        for lane in self.lanes.values():
-            lane.recalled = True
-        return [lane for lane in self.lanes.values() if lane.outstanding]
+        for executor in self.executors:
+            executor.recalled = True
+        return [executor for executor in self.executors if executor.outstanding]
 
-    def give_up(self, job_ids: Collection[str]) -> list[tuple[Lane, Entry]]:
-        """Hand back those of these jobs that no lane holds; the others, each with its lane."""
+    def give_up(self, job_ids: Collection[str]) -> list[tuple[Executor, InFlight]]:
+        """Hand back those of these jobs that no executor holds; the others, each with its executor."""
         for entry in self._buffer.remove(job_ids):
             self._outcome(entry, Release(entry.claim.id, entry.claim.token))
         return [
-            (lane, entry)
-            for lane in self.lanes.values()
-            for entry in lane.outstanding.values()
+            (executor, entry)
+            for executor in self.executors
+            for entry in executor.outstanding.values()
             if entry.claim.id in job_ids
         ]
 
-    def disown(self, job_ids: Iterable[str]) -> list[int]:
-        """The store gave these jobs to somebody else; the lanes that still run one of them."""
+    def revoke(self, job_ids: Iterable[str]) -> list[int]:
+        """The store gave these jobs to another worker; the executors that still run one of them."""
         gone = set(job_ids)
         for entry in self._buffer.remove(gone):
-            self._custody.pop(entry.seq, None)
-        lanes = []
-        for lane in self.lanes.values():
-            held = [entry for entry in lane.outstanding.values() if entry.claim.id in gone]
+            self._in_flight.pop(entry.seq, None)
+        executors = []
+        for executor in self.executors:
+            held = [entry for entry in executor.outstanding.values() if entry.claim.id in gone]
             for entry in held:
-                entry.disowned = True
+                entry.revoked = True
             if held:
-                lanes.append(lane.id)
-        return lanes
+                executors.append(executor.id)
+        return executors
 
-    def release_stray(self, job_id: str, token: int) -> None:
-        """Hand back a claim that the store says is ours and that never reached us."""
+    def release_orphan(self, job_id: str, token: int) -> None:
+        """Hand back a claim that the store has under our name and that never reached us."""
         claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0, 0)
-        entry = Entry(self._next_seq, claim, _STRANGER, 0.0, 0.0)
+        entry = InFlight(self._next_seq, claim, _STRANGER, 0.0, 0.0)
         self._next_seq += 1
-        self._custody[entry.seq] = entry
+        self._in_flight[entry.seq] = entry
         self._outcome(entry, Release(job_id, token))
-
-    def worn_out(self) -> list[Lane]:
-        """Lanes that have ended all the jobs they may have; each is named once.
-
-        Not earlier: a replacement beside one that still runs its last job would be a job too many at once.
-        """
-        worn = [
-            lane
-            for lane in self.lanes.values()
-            if lane.limit is not None
-            and lane.sent >= lane.limit
-            and not lane.outstanding
-            and not lane.worn_out
-        ]
-        for lane in worn:
-            lane.worn_out = True
-        return worn
 
     # ---- inside ----
 
-    def _accepts(self, lane: Lane) -> bool:
-        return lane.room() > 0 and (not lane.outstanding or lane.work <= BUDGET / 2)
+    def _accepts(self, executor: Executor) -> bool:
+        return executor.room() > 0 and (not executor.outstanding or executor.work <= BUDGET / 2)
 
-    def _fill(self, lane: Lane, most: int, now: float) -> list[Entry]:
-        frame: list[Entry] = []
-        waiting, outstanding = self._buffer.entries, lane.outstanding
+    def _fill(self, executor: Executor, most: int, now: float) -> list[InFlight]:
+        frame: list[InFlight] = []
+        waiting, outstanding = self._buffer.entries, executor.outstanding
         if not outstanding:
-            lane.progress = now
-            lane.work = 0.0
+            executor.progress = now
+            executor.work = 0.0
         size, taken = 0, 0.0
         while waiting and len(frame) < most:
             entry = waiting[0]
             size += len(entry.claim.payload) + len(entry.claim.metadata or "")
             if frame and size > MAX_FRAME_SIZE:
                 break
-            if outstanding and lane.work + entry.work > BUDGET:
+            if outstanding and executor.work + entry.work > BUDGET:
                 break
             waiting.popleft()
             taken += entry.work
             if entry.fresh_until < now:
                 self._outcome(entry, Release(entry.claim.id, entry.claim.token))
                 continue
-            lane.work += entry.work
+            executor.work += entry.work
             outstanding[entry.seq] = entry
             frame.append(entry)
             limit = min(entry.timeout or SILENT_AFTER, SILENT_AFTER)
-            if now + limit < lane.check_at:
-                lane.check_at = now + limit
+            if now + limit < executor.check_at:
+                executor.check_at = now + limit
         self._buffer.took(taken)
-        lane.sent += len(frame)
+        executor.sent += len(frame)
         return frame
 
-    def _recall_at(self, lane: Lane) -> float:
-        if lane.recalled or len(lane.outstanding) < 2:
-            return NEVER
-        return lane.progress + RECALL_AFTER
-
-    def _back_to_buffer(self, entries: list[Entry]) -> None:
+    def _back_to_buffer(self, entries: list[InFlight]) -> None:
         """To the front, in their old order; while draining the whole buffer goes back to the store.
 
-        What was disowned meanwhile is forgotten: whoever has it now runs it.
+        What was revoked meanwhile is forgotten: another worker runs it.
         """
         for entry in reversed(entries):
-            if entry.disowned:
-                self._custody.pop(entry.seq, None)
+            if entry.revoked:
+                self._in_flight.pop(entry.seq, None)
                 continue
             self._buffer.to_front([entry])
         if self.draining:
             for entry in self._buffer.empty():
                 self._outcome(entry, Release(entry.claim.id, entry.claim.token))
 
-    def _decide(self, entry: Entry, result: Result, started_at: int | None) -> None:
+    def _decide(self, entry: InFlight, result: Result, started_at: int | None) -> None:
         if self.draining and result == HandedBack():
             self.interrupted += 1
-        self._outcome(entry, decide(entry.claim, result, entry.policy.retry, self._chance(), started_at))
+        self._outcome(entry, decide(entry.claim, result, entry.policy.retry, self._rng(), started_at))
 
-    def _outcome(self, entry: Entry, outcome: Outcome) -> None:
+    def _outcome(self, entry: InFlight, outcome: Outcome) -> None:
         entry.outcome = outcome
         self._outbox.append(entry)
 

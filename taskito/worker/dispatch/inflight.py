@@ -1,4 +1,4 @@
-"""The records of custody: a claim, the child (or thread) that holds it, and a child's death. No I/O."""
+"""What a worker has in flight: claims, the executors that hold them, and how those ended. No I/O."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ NEVER = float("inf")
 MAX_OUTSTANDING = 128
 
 
-class Entry:
-    """One claim in custody."""
+class InFlight:
+    """One claim, from the answer that brought it until its outcome is recorded."""
 
     __slots__ = (
-        *(
-            "apart",
-            "claim",
-            "claimed",
-            "disowned",
-            "fresh_until",
-            "outcome",
-            "policy",
-            "seq",
-            "timeout",
-            "work",
-        ),
+        "apart",
+        "claim",
+        "claimed",
+        "fresh_until",
+        "outcome",
+        "policy",
+        "revoked",
+        "seq",
+        "timeout",
+        "work",
     )
 
     def __init__(self, seq: int, claim: Claim, policy: TaskPolicy, claimed: float, work: float) -> None:
@@ -42,14 +40,14 @@ class Entry:
         self.outcome: Outcome | None = None  #: decided, and waiting to be recorded
         self.apart = False  #: its outcome travels to the store alone: see ``ResultKind.RECORDED``
         self.fresh_until = NEVER  #: to be begun by then, or handed back: its token of a rate limit is old
-        self.disowned = False  #: somebody else's by now: not to be begun here any more
+        self.revoked = False  #: the store gave it to another worker: not to be begun here any more
 
     def store_time(self, moment: float) -> int:
         """A monotonic time after the claim, in milliseconds on the store's clock."""
         return self.claim.claimed_at + max(0, int((moment - self.claimed) * 1000))
 
     def message(self) -> JobMessage:
-        """What a child is told of it."""
+        """The job as a child receives it."""
         claim = self.claim
         return JobMessage(
             self.seq,
@@ -65,7 +63,7 @@ class Entry:
         )
 
 
-class Death(NamedTuple):
+class Exit(NamedTuple):
     """What is known of a child that is gone."""
 
     error: ErrorInfo  #: signal or exit code, with the last stack if there was one
@@ -76,7 +74,7 @@ class Death(NamedTuple):
     started: float = 0.0  #: monotonic time at which ``running`` began
 
 
-class Lane:
+class Executor:
     """One child (or thread) and what it holds, in the order it will run it."""
 
     __slots__ = (
@@ -89,15 +87,15 @@ class Lane:
         "quiet",
         "recalled",
         "received",
+        "recycled",
         "sent",
         "work",
-        "worn_out",
     )
 
-    def __init__(self, lane_id: int, limit: int | None, now: float) -> None:
-        self.id = lane_id
+    def __init__(self, executor_id: int, limit: int | None, now: float) -> None:
+        self.id = executor_id
         self.limit = limit  #: jobs it may be given in all; None: no bound
-        self.outstanding: dict[int, Entry] = {}
+        self.outstanding: dict[int, InFlight] = {}
         self.work = 0.0
         self.sent = 0
         self.received = 0  #: results that arrived; ended jobs beyond it were lost with the child
@@ -106,7 +104,7 @@ class Lane:
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
         self.recalled = False  #: was asked for what it has not begun, and has ended no job since
         self.closing = False
-        self.worn_out = False
+        self.recycled = False  #: was named by ``recycle``
 
     def room(self) -> int:
         """How many more jobs it may hold now."""
@@ -115,7 +113,7 @@ class Lane:
         room = MAX_OUTSTANDING - len(self.outstanding)
         return room if self.limit is None else min(room, self.limit - self.sent)
 
-    def take_back(self, seq: int) -> Entry | None:
+    def take_back(self, seq: int) -> InFlight | None:
         entry = self.outstanding.pop(seq, None)
         if entry is not None:
             self.work = self.work - entry.work if self.outstanding else 0.0

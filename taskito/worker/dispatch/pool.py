@@ -1,50 +1,58 @@
-"""The seam between the loop and whatever runs the jobs: child processes or threads.
+"""What the loop and a pool ask of each other; a pool runs jobs in child processes or in threads.
 
-A pool offers *lanes* that run one job at a time each; it reports through PoolEvents, always on
-the loop's thread. Nothing in it blocks. Times are ``time.monotonic()`` seconds.
+A pool offers *executors* that run one job at a time each. It reports always on the loop's thread. Nothing in
+it blocks. Times are ``time.monotonic()`` seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from taskito.running_job.job_log import Fields
-from taskito.worker.dispatch.inflight import Death, Entry
-from taskito.worker.ipc.app_manifest import AppReport
-from taskito.worker.ipc.failure_events import Notice
+from taskito.worker.dispatch.inflight import Exit, InFlight
+from taskito.worker.ipc.app_manifest import AppManifest
+from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.ipc.wire import ResultMessage
+
+
+class ExecutorEvents(Protocol):
+    """What a pool tells of its executors, each by the id that it was opened with."""
+
+    def opened(self, executor_id: int, limit: int | None) -> None:
+        """A new executor takes jobs, ``limit`` of them in all (None: without bound)."""
+        ...
+
+    def results(self, executor_id: int, results: Sequence[ResultMessage]) -> None: ...
+
+    def returned(self, executor_id: int, seqs: Sequence[int]) -> None: ...
+
+    def note(self, executor_id: int, seq: int, fields: list[Any]) -> None:
+        """Progress or a log entry of a job that the executor is inside of, or was; its result comes later."""
+        ...
+
+    def closing(self, executor_id: int) -> None:
+        """Give this executor nothing more; it ends by itself."""
+        ...
+
+    def lost(self, executor_id: int, how: Exit) -> None:
+        """The executor is gone, and everything it had to report was reported before."""
+        ...
 
 
 class PoolEvents(Protocol):
     """What a pool tells the loop."""
 
-    def app_ready(self, report: AppReport, lanes: int) -> None:
-        """The app is imported, and ``lanes`` lanes will open; comes once, before the first of them."""
+    def app_ready(self, manifest: AppManifest, executors: int) -> None:
+        """The app is imported, and so many executors will open. Comes once, before the first of them."""
         ...
 
     def app_failed(self, message: str, traceback: str | None) -> None:
         """The app cannot be imported; nothing will run."""
         ...
 
-    def lane_opened(self, lane_id: int, limit: int | None) -> None:
-        """A new lane takes jobs, ``limit`` of them in all (None: without bound)."""
-        ...
-
-    def lane_results(self, lane_id: int, results: Sequence[ResultMessage]) -> None: ...
-
-    def lane_returned(self, lane_id: int, seqs: Sequence[int]) -> None: ...
-
-    def lane_said(self, lane_id: int, seq: int, note: Fields) -> None:
-        """A job that this lane is inside of, or was, said something; its result comes later."""
-        ...
-
-    def lane_closing(self, lane_id: int) -> None:
-        """Give this lane nothing more; it ends by itself."""
-        ...
-
-    def lane_lost(self, lane_id: int, death: Death) -> None:
-        """The lane is gone, and everything it had to say was reported before."""
+    @property
+    def executors(self) -> ExecutorEvents:
+        """To be asked for anew with each event: another one answers once the app is ready."""
         ...
 
 
@@ -52,31 +60,31 @@ class Pool(Protocol):
     """What the loop asks of a pool."""
 
     def start(self) -> None:
-        """Load the app, then keep the wanted number of lanes open."""
+        """Load the app, then keep the wanted number of executors open."""
         ...
 
-    def send(self, lane_id: int, entries: Sequence[Entry]) -> None:
-        """Hand jobs to a lane, to run in this order after what it has."""
+    def send(self, executor_id: int, entries: Sequence[InFlight]) -> None:
+        """Hand jobs to an executor, to run in this order after what it has."""
         ...
 
-    def recall(self, lane_id: int) -> None:
-        """Ask a lane for what it has not begun; ``lane_returned`` answers."""
+    def recall(self, executor_id: int) -> None:
+        """Ask an executor for what it has not begun; ``ExecutorEvents.returned`` answers."""
         ...
 
-    def running(self, lane_id: int) -> tuple[int, float]:
-        """(seq, start) of the job the lane is inside of now; seq 0: none."""
+    def running(self, executor_id: int) -> tuple[int, float]:
+        """(seq, start) of the job the executor is inside of now; seq 0: none."""
         ...
 
-    def stop_overdue(self, lane_id: int, seq: int) -> None:
-        """End this job, whose limit has passed. ``lane_lost`` follows, unless it ended in time after all."""
+    def stop_overdue(self, executor_id: int, seq: int) -> None:
+        """End this job, whose limit has passed. ``lost`` follows unless it ended in time."""
         ...
 
-    def disown(self, lane_ids: Iterable[int]) -> None:
-        """These lanes run jobs that are no longer ours: end them, whatever it costs."""
+    def revoke(self, executor_ids: Iterable[int]) -> None:
+        """These executors run jobs that are no longer ours: end them, whatever it costs."""
         ...
 
-    def cancel(self, lane_id: int, seq: int, force: bool) -> None:
-        """Let this job know that it was asked to cancel; ``force``: raise JobCancelled in it, if possible."""
+    def cancel(self, executor_id: int, seq: int, force: bool) -> None:
+        """Tell this job that it was asked to cancel; ``force``: raise JobCancelled in it, if possible."""
         ...
 
     def interrupt(self) -> None:
@@ -84,7 +92,7 @@ class Pool(Protocol):
         ...
 
     def drain(self) -> None:
-        """Open no more lanes; each lane ends when its current job has, and hands back the rest."""
+        """Open no more executors; each executor ends when its current job has, and hands back the rest."""
         ...
 
     def dismiss(self) -> None:
@@ -92,19 +100,19 @@ class Pool(Protocol):
         ...
 
     def kill(self) -> None:
-        """End every lane now; their deaths are ours."""
+        """End every executor now; their deaths are ours."""
         ...
 
     def dump_stacks(self) -> None:
-        """Have every lane's stack written to the log, soon."""
+        """Have every executor's stack written to the log, soon."""
         ...
 
-    def worn_out(self, lane_id: int) -> None:
-        """This lane has ended all the jobs it may have: open another, then end it."""
+    def recycle(self, executor_id: int) -> None:
+        """This executor has ended all the jobs it may have: open another, then end it."""
         ...
 
-    def notify(self, notices: Sequence[Notice]) -> None:
-        """Have the app's hooks told of these failures where its code may run, each at most once."""
+    def notify(self, events: Sequence[FailureEvent]) -> None:
+        """Have the app's hooks told of these failures where the app's code may run, each at most once."""
         ...
 
     def child_event(self) -> None:
@@ -120,7 +128,7 @@ class Pool(Protocol):
         ...
 
     def empty(self) -> bool:
-        """True once every lane has ended."""
+        """True once every executor has ended."""
         ...
 
     def close(self) -> None:

@@ -1,24 +1,28 @@
-"""What a child's message or death says about the jobs it held, in the words that ``decide`` takes. Pure."""
+"""From a child's messages and exit to the results that ``decide`` takes, and to metrics. Pure."""
 
 from __future__ import annotations
 
-from taskito.running_job.current_job import CANCEL_ASKED
-from taskito.worker.dispatch.inflight import Death, Entry
+from taskito.worker.dispatch.inflight import Exit, InFlight
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, WireError, unpack_delay, unpack_error
-from taskito_core.job import ErrorInfo, ErrorKind
+from taskito_core import messages
+from taskito_core.job import Claim, ErrorInfo, ErrorKind
+from taskito_core.metrics import Tallies
 from taskito_core.retry import Crashed, HandedBack, Lost, Raised, Result, Returned, Snoozed, Stopped
 
-_UNASKED = ErrorInfo(ErrorKind.RAISED, "WorkerShutdown", "raised by the task: nobody had asked it to stop")
+#: How attempts end that count. One that was handed back, or whose result was lost with its process, has
+#: not finished.
+FINISHED = (Returned, Raised, Crashed)
+_UNASKED = ErrorInfo(ErrorKind.RAISED, "WorkerShutdown", messages.STOPPED_UNASKED)
 
 
-def of_message(entry: Entry, message: ResultMessage, stopping: bool) -> Result:
+def of_message(entry: InFlight, message: ResultMessage, stopping: bool) -> Result:
     """How a run ended that its child reported. ``stopping``: running jobs are being interrupted."""
     try:
         match message.kind:
             case ResultKind.RETURNED | ResultKind.RECORDED:
                 return Returned(message.body)
             case ResultKind.CANCELLED:
-                return Stopped(message.body.decode(errors="replace") or CANCEL_ASKED)
+                return Stopped(message.body.decode(errors="replace") or messages.CANCELLED_ON_REQUEST)
             case ResultKind.SNOOZED:
                 return Snoozed(unpack_delay(message.body))
             case ResultKind.RAISED | ResultKind.TIMED_OUT:
@@ -32,16 +36,25 @@ def of_message(entry: Entry, message: ResultMessage, stopping: bool) -> Result:
         return Crashed(ErrorInfo(ErrorKind.CRASH, "ProtocolError", f"its process sent {exc}"))
 
 
-def of_death(entry: Entry, death: Death) -> Result:
-    """How the run ended that a child was inside of when it died."""
-    if entry.seq == death.timed_out:
-        message = f"still running after its timeout of {entry.timeout:g} s; its process was killed"
-        error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message, death.error.traceback)
+def of_exit(entry: InFlight, how: Exit) -> Result:
+    """How the run ended that a child was inside of when it ended."""
+    if entry.seq == how.timed_out:
+        message = messages.TIMED_OUT.format(timeout=entry.timeout)
+        error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message, how.error.traceback)
         return Raised(error, retryable=True)
-    return HandedBack() if death.ours else Crashed(death.error)
+    return HandedBack() if how.ours else Crashed(how.error)
 
 
-def of_lost_result(death: Death) -> Lost:
-    """A job that ended, and whose result died with its child. Not the job's fault."""
-    message = f"the job ended but its result was lost with the process: {death.error.message}"
-    return Lost(ErrorInfo(ErrorKind.INTERRUPTED, "ResultLost", message, death.error.traceback))
+def of_lost_result(how: Exit) -> Lost:
+    """A job that ended, and whose result was lost with its child. Not the job's fault."""
+    message = messages.RESULT_LOST.format(problem=how.error.message)
+    return Lost(ErrorInfo(ErrorKind.INTERRUPTED, "ResultLost", message, how.error.traceback))
+
+
+def measure(
+    tallies: Tallies, claim: Claim, succeeded: bool, started_at: int, ran: float, peak_memory: int
+) -> None:
+    """Count an attempt that began at ``started_at`` by the store's clock and ran ``ran`` seconds."""
+    # Two machines' clocks may have had a part in it: no wait is negative.
+    waited = max(0, started_at - claim.due_at) / 1000
+    tallies.of(claim.task_name, claim.queue).add(succeeded, ran, waited, peak_memory)

@@ -18,7 +18,7 @@ from taskito_core.storage_worker import PeriodicEntry
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
-    """How jobs of one task are treated unless the job itself says otherwise."""
+    """How jobs of one task are treated unless the job's own options differ."""
 
     name: str
     queue: str
@@ -32,7 +32,7 @@ class TaskPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class AppReport:
+class AppManifest:
     """Everything the supervisor needs to know about an app."""
 
     app: str  #: ``module:attribute`` as it was asked for
@@ -53,7 +53,7 @@ class AppReport:
         return json.dumps(dataclasses.asdict(self), default=bytes.hex).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> AppReport:
+    def from_json(cls, text: bytes) -> AppManifest:
         raw = json.loads(text)
         return cls(
             app=raw["app"],

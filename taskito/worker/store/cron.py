@@ -17,7 +17,7 @@ from taskito_core.storage_worker import PeriodicEntry, PeriodicState
 
 log = logging.getLogger("taskito.worker")
 
-#: Seconds between two declarations: entries that nobody declares for ten minutes are forgotten.
+#: Seconds between two declarations: entries that no worker declares for ten minutes are forgotten.
 DECLARE_INTERVAL = 60.0
 
 
@@ -97,7 +97,7 @@ class Schedules:
         pauses = [DECLARE_INTERVAL]
         for state in storage.periodic():
             if (entry := self._own(state)) is not None:
-                # Nobody tells us of a resumed one. To look at the next slot of one that is paused is enough.
+                # Resuming one is not announced, so the next slot of a paused one counts too.
                 moment = state.next_run if state.enabled else self._schedules[entry.name].next_after(now)
                 pauses.append(max(0.0, (moment - now) / 1000))
         return min(pauses)

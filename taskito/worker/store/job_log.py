@@ -1,23 +1,29 @@
-"""What running jobs said and the store has not heard yet. Bounded; pure.
+"""Progress and log entries of running jobs on their way to the store. Bounded; no I/O but the worker's log.
 
-Notes are recorded before the outcome of their job, so that whoever has a result can read the whole log.
+Notes are recorded before the outcome of their job, so that a reader who has the result has the whole log.
 """
 
 from __future__ import annotations
 
+import logging
+
 from taskito_core.storage_worker import LogEntry, Note, Progress
+
+log = logging.getLogger("taskito.worker")
 
 #: Log entries and characters that wait for the store at most; beyond it the oldest are dropped.
 MAX_ENTRIES = 20_000
 MAX_SIZE = 32 * 1024 * 1024
-#: Seconds a note may wait for company.
+#: Seconds a note may wait so that others travel with it.
 PATIENCE = 0.1
-#: Notes in one request, at most.
+#: Log entries in one request, at most.
 BATCH = 2_000
+#: Seconds between two reports of dropped entries.
+REPORT_INTERVAL = 10.0
 NEVER = float("inf")
 
 
-class Notebook:
+class JobLogBuffer:
     """Collects notes; keeps the newest progress of each job, and every log entry in order."""
 
     def __init__(self) -> None:
@@ -25,7 +31,8 @@ class Notebook:
         self._progress: dict[str, Progress] = {}
         self._size = 0
         self._since = NEVER
-        self.dropped = 0  #: entries that were not stored, because the store was away for too long
+        self._dropped = 0  #: entries that were dropped since the last report
+        self._report_at = 0.0
 
     def add(self, note: Note, now: float) -> None:
         if isinstance(note, Progress):
@@ -35,7 +42,7 @@ class Notebook:
             self._size += _size(note)
             while len(self._entries) > MAX_ENTRIES or self._size > MAX_SIZE:
                 self._size -= _size(self._entries.pop(0))
-                self.dropped += 1
+                self._dropped += 1
         self._since = min(self._since, now)
 
     def due(self) -> float:
@@ -61,6 +68,18 @@ class Notebook:
         self._size += sum(map(_size, entries))
         if batch:
             self._since = min(self._since, now)
+
+    def report_dropped(self, now: float = NEVER) -> None:
+        """Log how many entries were dropped since the last report, every REPORT_INTERVAL at most."""
+        if self._dropped and now >= self._report_at:
+            log.warning(
+                "%d log entries of jobs were dropped, the oldest first: the store did not take them in time, "
+                "and %d of them, or %d characters, wait for it at most",
+                self._dropped,
+                MAX_ENTRIES,
+                MAX_SIZE,
+            )
+            self._dropped, self._report_at = 0, now + REPORT_INTERVAL
 
 
 def _size(entry: LogEntry) -> int:

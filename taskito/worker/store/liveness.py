@@ -12,32 +12,29 @@ import logging
 import os
 import re
 import selectors
-import stat
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from taskito_core.directories import runtime_directory
+
 log = logging.getLogger("taskito.worker")
 
-#: Seconds after which a lifeline that nobody holds serves no purpose: any lease has run out.
+#: Seconds after which a lifeline that no process holds serves no purpose: any lease has run out.
 _STALE_AFTER = 3600.0
 _SAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-def runtime_directory() -> Path:
-    """This user's own directory for lifelines, mode 0700. Raises OSError if somebody else owns the name."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    path = Path(base) / f"taskito-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise OSError(f"{path} is not a directory of this user")
-    return path
+def _directory() -> Path:
+    """Where this user's lifelines are. Raises OSError if no private directory can be had."""
+    directory = runtime_directory("lifelines")
+    if directory is None:
+        raise OSError("no private directory for it can be had")
+    return directory
 
 
 def _path(worker_id: str) -> Path:
-    return runtime_directory() / f"{_SAFE.sub('_', worker_id)}.alive"
+    return _directory() / f"{_SAFE.sub('_', worker_id)}.alive"
 
 
 class Lifeline:
@@ -51,12 +48,12 @@ class Lifeline:
         self.fd = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def rename(self, worker_id: str) -> None:
-        """The worker goes on under a new id; those who hold it open do not notice."""
+        """The worker goes on under a new id; nothing changes for the processes that hold it open."""
         path = _path(worker_id)
         try:
             self._path.rename(path)
         except OSError as exc:
-            # A cleaner of temporary files took it away, say. It cannot be had back, and is no need.
+            # A cleaner of temporary files may have removed it. The lease still holds.
             log.warning("no lifeline (%s): if this worker dies, its jobs wait for the lease to run out", exc)
         self._path = path
 
@@ -64,7 +61,7 @@ class Lifeline:
         """The end of this worker.
 
         ``held_for_alive``: the store does not know of it. The name stays then, as after a sudden death, so
-        that a neighbour sees at once that nobody is left.
+        that a peer sees at once that no process is left.
         """
         if not held_for_alive:
             self._path.unlink(missing_ok=True)
@@ -72,8 +69,8 @@ class Lifeline:
 
 
 def _sweep() -> None:
-    """Remove what workers left that died long ago with nobody there to bury them."""
-    for path in runtime_directory().glob("*.alive"):
+    """Remove what workers left that died long ago while no peer was there to remove it."""
+    for path in _directory().glob("*.alive"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _STALE_AFTER and not _held(path):
                 path.unlink()
@@ -90,7 +87,7 @@ def _held(path: Path) -> bool:
         os.close(fd)
 
 
-class Neighbours:
+class PeerLifelines:
     """The lifelines of the other workers on this host, watched by the loop's selector."""
 
     def __init__(self, selector: selectors.BaseSelector, on_gone: Callable[[], None]) -> None:
@@ -102,7 +99,7 @@ class Neighbours:
     def watch(self, worker_ids: set[str]) -> frozenset[str]:
         """Watch exactly these; the ones known to be gone with all their processes.
 
-        One without a lifeline here (another user's, another container's) is not judged.
+        Of one without a lifeline here (another user's, another container's) nothing is known.
         """
         for worker_id in self._lines.keys() - worker_ids:
             self._drop(worker_id)
@@ -111,7 +108,7 @@ class Neighbours:
         self._gone &= worker_ids
         return frozenset(self._gone)
 
-    def bury(self, worker_id: str) -> None:
+    def forget(self, worker_id: str) -> None:
         """Forget a worker whose jobs were rescued; if its processes are gone, remove what it left.
 
         One that was only stopped for too long still lives, and takes its lifeline along to its new id.
@@ -132,14 +129,14 @@ class Neighbours:
         except OSError:
             return
         self._lines[worker_id] = fd
-        # With no writer left when we opened it, the selector would stay silent: look once by hand.
+        # With no writer left when we opened it, the selector would stay silent: read once by hand.
         if not self._ended(worker_id):
             self._selector.register(fd, selectors.EVENT_READ, lambda _: self._ended(worker_id))
 
     def _ended(self, worker_id: str) -> bool:
         fd = self._lines.get(worker_id)
         if fd is None:
-            return False  # Dropped in the same turn of the loop in which its end was reported.
+            return False  # Dropped in the same step of the loop in which its end was reported.
         try:
             if os.read(fd, 1):
                 return False

@@ -26,8 +26,8 @@ PATIENCE = 300.0
 NEVER = float("inf")
 
 
-class Recorder:
-    """Empties ``tallies`` into ``sink``. ``turn`` and the two after it are the loop's to call."""
+class MetricsRecorder:
+    """Empties ``tallies`` into ``sink``. ``step`` and those after it are the loop's to call."""
 
     def __init__(self, sink: Metrics, tallies: Tallies) -> None:
         self._sink = sink
@@ -44,7 +44,7 @@ class Recorder:
     def start(self) -> None:
         self._thread.start()
 
-    def turn(self, now: float) -> None:
+    def step(self, now: float) -> None:
         """Hand over what was tallied, at most once per INTERVAL."""
         if not self._tallies:
             return
@@ -56,7 +56,7 @@ class Recorder:
             self._due = NEVER
 
     def next_deadline(self) -> float:
-        """When ``turn`` has something to do next without an event; infinity: never."""
+        """When ``step`` has something to do next without an event; infinity: never."""
         return self._due if self._handed.empty() else NEVER
 
     def finish(self) -> None:
@@ -116,7 +116,7 @@ class Recorder:
             self._failing_since, self._dropped = None, 0
 
     def _keep(self, batch: list[Tally], error: Exception, now: float) -> None:
-        """Once per outage say so; for a while, keep what could not be recorded."""
+        """Warn once per outage; for a while, keep what could not be recorded."""
         if self._failing_since is None:
             self._failing_since = now
             log.warning("metrics cannot be recorded: %s; jobs go on, what is measured is kept", error)
@@ -124,3 +124,19 @@ class Recorder:
             self._backlog.merge(batch)
         else:
             self._dropped += sum(tally.count for tally in batch)
+
+
+class NoRecorder:
+    """In the place of a MetricsRecorder, where no metrics are kept."""
+
+    def start(self) -> None: ...
+
+    def step(self, now: float) -> None: ...
+
+    def next_deadline(self) -> float:
+        return NEVER
+
+    def finish(self) -> None: ...
+
+    def join(self, timeout: float) -> bool:
+        return True

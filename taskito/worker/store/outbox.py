@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
-from taskito.worker.dispatch.inflight import Entry
-from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind
+from taskito.worker.dispatch.inflight import InFlight
+from taskito_core.job import Dead, DeadReason
+from taskito_core.messages import rejected
 
 log = logging.getLogger("taskito.worker")
 
@@ -14,20 +15,20 @@ log = logging.getLogger("taskito.worker")
 MAX_BATCH = 1000
 
 
-class Batches:
-    """The outbox of the dispatcher, cut into what one exchange takes."""
+class Outbox:
+    """The decided outcomes of the dispatcher, cut into what one exchange takes."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         #: To be sent with nothing else: parts of a batch that was refused as a whole, and outcomes whose
         #: rows the task's own transaction may still hold.
-        self._alone: list[list[Entry]] = []
+        self._alone: list[list[InFlight]] = []
 
     @property
     def waiting(self) -> bool:
         return bool(self._alone) or self._dispatcher.unrecorded > 0
 
-    def take(self) -> tuple[list[Entry], bool]:
+    def take(self) -> tuple[list[InFlight], bool]:
         """The next batch, perhaps empty, and whether it travels alone: without a claim."""
         if self._alone:
             return self._alone.pop(0), True
@@ -40,8 +41,8 @@ class Batches:
             batch = [entry for entry in batch if not entry.apart]
         return batch, False
 
-    def refused(self, batch: list[Entry], error: Exception) -> None:
-        """One outcome of this batch cannot be stored as it is: find it by halving, so that the rest can."""
+    def refused(self, batch: list[InFlight], error: Exception) -> None:
+        """The store refused this batch for an outcome in it: find that by halving, the rest is stored."""
         if len(batch) > 1:
             half = len(batch) // 2
             self._alone[:0] = [batch[:half], batch[half:]]
@@ -53,8 +54,5 @@ class Batches:
             self._dispatcher.settled(batch, frozenset({claim.id}))
             return
         log.error("the outcome of job %s cannot be stored: %s", claim.id, error)
-        info = ErrorInfo(
-            ErrorKind.REJECTED, type(error).__name__, f"its outcome could not be stored: {error}"
-        )
-        entry.outcome = Dead(claim.id, claim.token, DeadReason.REJECTED, None, info, None)
+        entry.outcome = rejected(claim.id, claim.token, error)
         self._alone.insert(0, batch)

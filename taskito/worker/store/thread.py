@@ -1,8 +1,8 @@
 """The store thread: the only user of storage in a worker.
 
-It does one request at a time, in order, and posts each answer (or exception) to the loop. While it has
-nothing to do it listens for wakeups. It decides nothing: what to send again after an outage, and when,
-is the loop's business.
+It performs one request at a time, in order, and posts each reply to the loop. While it has nothing to do it
+listens for wakeups. It decides nothing: what to send again after an outage, and when, is the store client's
+business. Plugins' hooks run here too, because the loop must wait neither for them nor for the store.
 """
 
 from __future__ import annotations
@@ -12,70 +12,153 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from taskito.worker.store import requests
+from taskito.worker.store.admission import AdmissionControl
+from taskito.worker.store.cron import Schedules
+from taskito.worker.store.requests import Reply, Request
+from taskito.worker.store.timers import Upkeep
+from taskito_core.errors import StorageError, StorageUnavailable
+from taskito_core.plugin_manager import Plugins
 from taskito_core.storage import Storage
-from taskito_core.storage_worker import Wakeups
+from taskito_core.storage_worker import Note, Wakeups, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 
-#: Seconds a wait without a wakeup lasts at most; the loop has its own timers, so this is only a belt.
+#: Seconds a wait without a wakeup lasts at most. The loop has timers of its own, so this is a second net.
 _LONGEST_WAIT = 60.0
+#: Jobs removed by one pruning.
+PRUNE_BATCH = 500
+#: Jobs of each kind that one sweep deals with.
+SWEEP_BATCH = 1000
 
 
-class Answer(NamedTuple):
-    """What came of one request."""
+class StoreCalls:
+    """The calls on the storage, and on what stands beside it, that each request means."""
 
-    name: str
-    value: object  #: what the function returned, None if it raised
-    error: Exception | None
+    def __init__(
+        self, storage: Storage, plugins: Plugins, admission: AdmissionControl, schedules: Schedules
+    ) -> None:
+        self._storage = storage
+        self._plugins = plugins
+        self._admission = admission
+        self._schedules = schedules
+        self._stopping_told = False
+
+    def perform(self, request: Request) -> Reply:
+        """Do it, on the store thread; raises what the storage raises."""
+        match request:
+            case requests.ExchangeJobs():
+                return self._exchange(request)
+            case requests.SendHeartbeat(worker_id, running):
+                return requests.HeartbeatSent(self._storage.heartbeat(worker_id, running))
+            case requests.RecordNotes(notes):
+                self._record_notes(notes)
+                return requests.NotesRecorded()
+            case requests.DoUpkeep(kind):
+                return self._upkeep(kind)
+            case requests.RescueJobs(suspects):
+                return requests.JobsRescued(self._storage.rescue(suspects))
+            case requests.Register(worker):
+                self._storage.register(worker)
+                return requests.Registered()
+            case requests.Listen(worker, first):
+                if first:
+                    self._plugins.observe("taskito_worker_started", worker=worker)
+                return requests.Listening()
+            case requests.Unregister(worker):
+                self._unregister(worker)
+                return requests.Unregistered()
+
+    def listen(self, worker: WorkerInfo) -> Wakeups:
+        return self._storage.listen(worker.id, worker.queues)
+
+    def close(self) -> None:
+        """Give back every connection. Nothing more is asked afterwards."""
+        self._admission.close()
+        self._storage.close()
+
+    def _exchange(self, request: requests.ExchangeJobs) -> requests.ExchangeResult:
+        """One exchange; guarded tasks are claimed as far as their limits let them."""
+        permit, want = None, request.want
+        if want is not None and self._admission.guarded:
+            permit = self._admission.ask(self._storage, want, request.free)
+            want = permit.want
+        outcomes = request.outcomes
+        try:
+            exchange = self._storage.exchange(request.worker_id, outcomes, want)
+        except Exception:
+            if permit is not None:
+                self._admission.unclaimed(permit)
+            raise
+        if finished := [outcome for outcome in outcomes if outcome.job_id in exchange.recorded]:
+            self._plugins.observe("taskito_jobs_finished", outcomes=finished)
+        opened = self._admission.record(request.endings)
+        if permit is None:
+            return requests.ExchangeResult(exchange, more=opened)
+        unguarded = self._admission.claimed(permit, exchange.claims, exchange.now)
+        more = opened or self._admission.more(permit, exchange.claims)
+        return requests.ExchangeResult(exchange, unguarded, more, permit.retry_after())
+
+    def _record_notes(self, notes: Sequence[Note]) -> None:
+        """What the store refuses is dropped, for it would be refused again."""
+        try:
+            self._storage.note(notes)
+        except StorageUnavailable:
+            raise
+        except StorageError as exc:
+            log.error("%d notes of jobs cannot be stored: %s", len(notes), exc)
+
+    def _upkeep(self, kind: Upkeep) -> requests.JobsPruned | requests.JobsSwept | requests.CronFired:
+        match kind:
+            case Upkeep.PRUNE:
+                # A claim can commit just after its worker was declared dead and its jobs were rescued: that
+                # worker is no longer a peer of any other, so no suspicion would ever lead to this job.
+                self._storage.rescue({})
+                return requests.JobsPruned(self._storage.prune(PRUNE_BATCH))
+            case Upkeep.SWEEP:
+                return requests.JobsSwept(self._storage.sweep(SWEEP_BATCH))
+            case Upkeep.FIRE:
+                return requests.CronFired(self._schedules.fire(self._storage))
+
+    def _unregister(self, worker: WorkerInfo) -> None:
+        if not self._stopping_told:
+            self._stopping_told = True
+            self._plugins.observe("taskito_worker_stopping", worker=worker)
+        self._storage.unregister(worker.id)
 
 
 class StoreThread:
-    """Runs storage calls beside the loop."""
+    """Performs requests beside the loop."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        post: Callable[[Answer], None],
-        woken: Callable[[], None],
-        close: Callable[[], None],
-    ) -> None:
-        self._storage = storage
-        self._close = close  #: called last
+    def __init__(self, calls: StoreCalls, post: Callable[[Reply | requests.Wakeup], None]) -> None:
+        self._calls = calls
         self._post = post
-        self._woken = woken
-        self._requests: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         #: At most one; to take it out is to own it, and that is atomic.
-        self._standing_by: deque[tuple[str, Callable[[], object]]] = deque()
+        self._standing_by: deque[Request] = deque()
         self._wakeups: Wakeups | None = None
         self._thread = threading.Thread(target=self._run, name="taskito-store", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def request(self, name: str, function: Callable[[], object]) -> None:
-        """Have ``function`` called on the store thread; its answer is posted under ``name``."""
-        self._requests.put((name, function))
+    def request(self, request: Request) -> None:
+        """Have it performed after those before it; its reply is posted."""
+        self._requests.put(request)
         self._interrupt()
 
-    def stand_by(self, name: str, function: Callable[[], object]) -> None:
-        """Have ``function`` called at the next wakeup, in place of ``woken``."""
-        self._standing_by.append((name, function))
+    def stand_by(self, request: Request) -> None:
+        """Have it performed at the next wakeup, in place of posting that."""
+        self._standing_by.append(request)
 
     def stand_down(self) -> bool:
-        """Take back what stands by; False if a wakeup came first: then its answer is posted, or will be."""
+        """Take back what stands by; False if a wakeup came first: then its reply is posted, or will be."""
         try:
             self._standing_by.pop()
         except IndexError:
             return False
         return True
-
-    def listen(self, worker_id: str, queues: Sequence[str]) -> None:
-        """On the store thread only (inside a request): hear wakeups for these queues from now on."""
-        if self._wakeups is not None:
-            self._wakeups.close()
-        self._wakeups = self._storage.listen(worker_id, queues)
 
     def stop(self, timeout: float) -> bool:
         """Finish the requests at hand, close the storage and end; False if it did not within ``timeout``."""
@@ -90,33 +173,43 @@ class StoreThread:
         if wakeups is not None:
             wakeups.interrupt()
 
+    # ---- on the thread ----
+
     def _run(self) -> None:
         while (request := self._next()) is not None:
-            name, function = request
             try:
-                answer = Answer(name, function(), None)
+                reply = self._perform(request)
             except Exception as exc:
-                answer = Answer(name, None, exc)
-            self._post(answer)
+                reply = requests.Failed(request, exc)
+            self._post(reply)
+        self._hang_up()
+        self._calls.close()
+
+    def _perform(self, request: Request) -> Reply:
+        if isinstance(request, requests.Listen):
+            self._hang_up()
+            self._wakeups = self._calls.listen(request.worker)
+        return self._calls.perform(request)
+
+    def _hang_up(self) -> None:
         if self._wakeups is not None:
             self._wakeups.close()
-        self._close()
 
-    def _next(self) -> tuple[str, Callable[[], object]] | None:
-        """The next request; listens for wakeups until there is one."""
+    def _next(self) -> Request | None:
+        """The next request; listens for wakeups until there is one. None: the end."""
         while True:
             if self._wakeups is None:
                 return self._requests.get()
             try:
                 return self._requests.get_nowait()
             except queue.Empty:
-                if self._heard(self._wakeups):
+                if self._woken(self._wakeups):
                     try:
                         return self._standing_by.pop()
                     except IndexError:
-                        self._woken()
+                        self._post(requests.Wakeup())
 
-    def _heard(self, wakeups: Wakeups) -> bool:
+    def _woken(self, wakeups: Wakeups) -> bool:
         try:
             return wakeups.wait(_LONGEST_WAIT)
         except Exception:

@@ -18,9 +18,11 @@ import setproctitle
 from taskito.worker.children.launch import LaunchOptions
 from taskito.worker.children.process_pool import ProcessPool
 from taskito.worker.ipc import signals
-from taskito.worker.store.identity import new_worker_id
+from taskito.worker.ipc.child_options import ChildOptions
+from taskito.worker.store.lease import new_worker_id
 from taskito.worker.store.liveness import open_lifeline
-from taskito.worker.supervisor.loop import LoopOptions, WorkerLoop
+from taskito.worker.supervisor.booting import LoopOptions, WorkerIdentity
+from taskito.worker.supervisor.loop import WorkerLoop
 from taskito_core import plugin_manager
 
 log = logging.getLogger("taskito.worker")
@@ -35,14 +37,12 @@ class WorkerOptions:
     """The options of ``taskito worker``; durations in seconds."""
 
     app: str
-    procs: int | None = None  #: None: the app's setting; 0: as many as there are CPUs
-    queues: tuple[str, ...] | None = None
-    graceful_timeout: float = 25.0
-    boot_timeout: float = 60.0
-    start_method: str = "auto"
-    max_jobs_per_child: int | None = None
-    log_level: str = "info"
-    log_format: str = "text"
+    procs: int | None  #: None: the app's setting; 0: as many as there are CPUs
+    queues: tuple[str, ...] | None  #: None: every queue the app names
+    graceful_timeout: float
+    boot_timeout: float
+    start_method: str
+    child: ChildOptions
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -52,6 +52,12 @@ def run_worker(options: WorkerOptions) -> int:
     setproctitle.setproctitle(f"taskito: supervisor {options.app}")
     worker_id = new_worker_id()
     lifeline, rename = open_lifeline(worker_id)
+    launch = LaunchOptions(
+        app=options.app,
+        lifeline=lifeline.fd if lifeline else os.open(os.devnull, os.O_RDONLY),
+        boot_timeout=options.boot_timeout,
+        child=options.child,
+    )
     pipe = signals.SignalPipe(signals.HEEDED, signals.IGNORED, last=True)
     with selectors.DefaultSelector() as selector, pipe:
         signals.unblock()
@@ -61,28 +67,20 @@ def run_worker(options: WorkerOptions) -> int:
                 graceful_timeout=options.graceful_timeout,
                 boot_timeout=options.boot_timeout,
             ),
-            lambda report: plugin_manager.load(report.plugins),
+            lambda manifest: plugin_manager.load(manifest.plugins),
             selector,
-            worker_id,
-            rename,
-        )
-        pool = ProcessPool(
-            LaunchOptions(
-                app=options.app,
-                lifeline=lifeline.fd if lifeline else os.open(os.devnull, os.O_RDONLY),
-                log_level=options.log_level,
-                log_format=options.log_format,
-                boot_timeout=options.boot_timeout,
+            WorkerIdentity(id=worker_id, rename=rename),
+            lambda events: ProcessPool(
+                launch,
+                options.procs,
+                selector,
+                events,
+                start_method=options.start_method,
+                rng=random.random,
             ),
-            options.procs,
-            selector,
-            loop,
-            start_method=options.start_method,
-            max_jobs_per_child=options.max_jobs_per_child,
-            chance=random.random,
         )
         try:
-            return loop.run(pool, pipe)
+            return loop.run(pipe)
         finally:
             if lifeline is not None:
                 lifeline.close(held_for_alive=loop.held_for_alive)

@@ -1,0 +1,116 @@
+"""The executors of a worker, and when each of them has to be checked, relieved or replaced. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from taskito.worker.dispatch.inflight import NEVER, Executor
+
+#: An executor that holds several jobs and ended none for so many seconds is asked for the unbegun ones.
+RECALL_AFTER = 0.02
+#: An executor that holds jobs and is inside of none for so many seconds is ended; the jobs go elsewhere.
+SILENT_AFTER = 60.0
+
+
+class Executors:
+    """All open executors, by their ids."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Executor] = {}
+
+    def __iter__(self) -> Iterator[Executor]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __getitem__(self, executor_id: int) -> Executor:
+        return self._by_id[executor_id]
+
+    def get(self, executor_id: int) -> Executor | None:
+        return self._by_id.get(executor_id)
+
+    def open(self, executor_id: int, limit: int | None, now: float) -> None:
+        """A new one takes jobs, ``limit`` of them in all (None: without bound)."""
+        self._by_id[executor_id] = Executor(executor_id, limit, now)
+
+    def close(self, executor_id: int) -> None:
+        """Give this one nothing more; what it holds it may end or hand back."""
+        self._by_id[executor_id].closing = True
+
+    def remove(self, executor_id: int) -> Executor | None:
+        return self._by_id.pop(executor_id, None)
+
+    def free(self) -> int:
+        """How many could begin a job at once."""
+        return sum(1 for executor in self if not executor.outstanding and executor.room() > 0)
+
+    # ---- recalls: jobs that wait behind a slow one ----
+
+    def recalls(self, now: float) -> list[Executor]:
+        """Those whose unbegun jobs should be asked back now; each is named once."""
+        stuck = [executor for executor in self if _recall_at(executor) <= now]
+        for executor in stuck:
+            executor.recalled = True
+        return stuck
+
+    def next_recall(self) -> float:
+        """When ``recalls`` may name one next; infinity: never as things stand."""
+        return min((_recall_at(executor) for executor in self), default=NEVER)
+
+    # ---- hard limits ----
+
+    def to_check(self, now: float) -> list[Executor]:
+        """Those that have to be checked with ``overdue`` now."""
+        return [executor for executor in self if executor.check_at <= now]
+
+    def next_check(self) -> float:
+        """When ``to_check`` may name one next; infinity: never as things stand."""
+        return min((executor.check_at for executor in self), default=NEVER)
+
+    def overdue(self, executor_id: int, running: int, started: float, now: float) -> bool:
+        """Has the job this child is inside of (``running`` since ``started``) passed its hard limit?
+
+        Or does it hold jobs and begins none (``running`` 0): then it is stopped, or stuck between them.
+        If neither, its next check is set to the earliest moment at which that may change.
+        """
+        executor = self._by_id[executor_id]
+        executor.check_at = NEVER
+        if executor.outstanding:
+            if running or executor.quiet <= executor.progress:
+                executor.quiet = now
+            elif now - executor.quiet >= SILENT_AFTER:
+                return True
+            executor.check_at = executor.quiet + SILENT_AFTER
+        for entry in executor.outstanding.values():
+            if not entry.timeout:
+                continue
+            deadline = (started if entry.seq == running else now) + entry.timeout
+            if deadline <= now:
+                return True
+            executor.check_at = min(executor.check_at, deadline)
+        return False
+
+    # ---- recycling ----
+
+    def recycle(self) -> list[Executor]:
+        """Those that have ended all the jobs they may have; each is named once.
+
+        Not earlier: a replacement beside one that still runs its last job would be a job too many at once.
+        """
+        used_up = [executor for executor in self if _is_used_up(executor)]
+        for executor in used_up:
+            executor.recycled = True
+        return used_up
+
+
+def _recall_at(executor: Executor) -> float:
+    if executor.recalled or len(executor.outstanding) < 2:
+        return NEVER
+    return executor.progress + RECALL_AFTER
+
+
+def _is_used_up(executor: Executor) -> bool:
+    if executor.limit is None or executor.recycled or executor.outstanding:
+        return False
+    return executor.sent >= executor.limit

@@ -1,0 +1,30 @@
+"""The options of a worker's child processes: one record, from the command line to the child that obeys it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from taskito_core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildOptions:
+    """The options of ``taskito worker`` that concern its children; each child receives all of them."""
+
+    log_level: str = "info"
+    log_format: str = "text"
+    max_jobs: int | None = None  #: jobs after which a child is replaced, give or take a tenth; None: never
+
+    def to_argument(self) -> str:
+        """One word of a command line."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_argument(cls, word: str) -> ChildOptions:
+        """Raises ConfigError for anything that ``to_argument`` does not write."""
+        try:
+            return cls(**json.loads(word))
+        except (ValueError, TypeError) as exc:
+            raise ConfigError(f"expected the options of a child as JSON, got {word!r}: {exc}") from None
