@@ -33,7 +33,7 @@ class Migration(NamedTuple):
 
 
 @cache
-def known() -> tuple[Migration, ...]:
+def migrations() -> tuple[Migration, ...]:
     """Every migration of this plugin, oldest first."""
     files = (entry for entry in resources.files("taskito_postgres").joinpath("migrations").iterdir())
     found = [(entry.name.removesuffix(_STEM), entry) for entry in files if entry.name.endswith(_STEM)]
@@ -41,7 +41,7 @@ def known() -> tuple[Migration, ...]:
 
 
 def newest() -> int:
-    return known()[-1].version
+    return migrations()[-1].version
 
 
 def applied_version(session: Session, schema: str) -> int:
@@ -58,7 +58,7 @@ def pending(session: Session, schema: str) -> list[str]:
     """Names of the migrations ``migrate`` would apply, oldest first."""
     version = applied_version(session, schema)
     _refuse_newer(version, schema)
-    return [migration.name for migration in known() if migration.version > version]
+    return [migration.name for migration in migrations() if migration.version > version]
 
 
 def migrate(session: Session, schema: str) -> list[str]:
@@ -84,7 +84,7 @@ def script(schema: str) -> str:
         f"BEGIN;\nCREATE SCHEMA IF NOT EXISTS {quoted(schema)};\nSET LOCAL search_path = {quoted(schema)};"
     ]
     parts.append(_VERSION_TABLE.strip() + ";")
-    for migration in known():
+    for migration in migrations():
         parts += [f"-- {migration.name}", migration.sql.strip(), _record(migration)]
     return "\n\n".join([*parts, "COMMIT;"]) + "\n"
 
@@ -100,7 +100,7 @@ def _apply_missing(session: Session, schema: str) -> list[str]:
         execute(_VERSION_TABLE)
         row = execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
         version = row[0] if row else 0
-        missing = [migration for migration in known() if migration.version > version]
+        missing = [migration for migration in migrations() if migration.version > version]
         for migration in missing:
             execute(migration.sql.encode())
             execute(_record(migration).encode())

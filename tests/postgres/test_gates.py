@@ -187,7 +187,7 @@ def test_what_a_worker_without_gates_left_behind_is_found_by_the_sweep(
     parent = enqueue_and_claim(storage, worker_id, concurrency_key="key", concurrency=1)
     child, next_of_key = make_job(parents=(parent.id,)), keyed()
     storage.enqueue([child, next_of_key])
-    # What version 0001, or one that died right after, has done.
+    # What a worker that died right after its settle has done.
     database.execute(
         "UPDATE taskito.jobs SET finished = true, status = 'complete' WHERE id = %s", (parent.id,)
     )

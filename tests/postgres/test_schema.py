@@ -116,7 +116,7 @@ storage.close()
     with psycopg.connect(postgres_url) as database:
         assert rows(database, "SELECT count(*) FROM eight.jobs") == [(8,)]
         assert rows(database, "SELECT version FROM eight.schema_version ORDER BY version") == [
-            (migration.version,) for migration in migrate.known()
+            (migration.version,) for migration in migrate.migrations()
         ]
 
 
@@ -142,26 +142,22 @@ def test_a_role_that_may_not_create_schemas_works_once_its_schema_exists(
         database.execute(f'DROP ROLE "{role}"'.encode())
 
 
-def test_a_store_of_the_first_version_is_upgraded_while_its_code_still_writes(
-    open_storage: OpenStorage, database: psycopg.Connection[Any]
+def test_a_schema_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_holds(
+    open_storage: OpenStorage, database: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = migrate.known()[0]
-    database.execute("CREATE SCHEMA taskito")
-    database.execute("SET search_path = taskito")
-    for statement in (migrate._VERSION_TABLE, first.sql, migrate._record(first)):
-        database.execute(statement.encode())
-    old_enqueue = (
-        "INSERT INTO jobs_live (id, task_name, queue, priority, payload, created_at, scheduled_at, tags) "
-        "VALUES (%s, 'job', 'default', 0, '', 0, 0, '[]')"
-    )
-    database.execute(old_enqueue, ("before",))
     storage, worker = open_storage(), make_worker()
+    [receipt] = storage.enqueue([make_job()])
+    storage.close()
+    added = migrate.Migration(9998, "9998_more", "ALTER TABLE jobs ADD COLUMN more TEXT;")
+    all_of_them = (*migrate.migrations(), added)
+    monkeypatch.setattr(migrate, "migrations", lambda: all_of_them)
 
-    assert storage.migrate() == [migration.name for migration in migrate.known()[1:]]
-    database.execute(old_enqueue, ("after",))
+    assert storage.pending_migrations() == ["9998_more"]
     storage.register(worker)
 
-    assert [each.id for each in claim(storage, worker.id, 5)] == ["after", "before"]
+    assert storage.info().schema_version == 9998
+    assert rows(database, "SELECT more FROM taskito.jobs") == [(None,)]
+    assert [each.id for each in claim(storage, worker.id, 5)] == [receipt.id]
 
 
 def test_a_schema_newer_than_the_plugin_is_refused_with_what_to_do(
@@ -186,7 +182,7 @@ def test_without_auto_migrate_an_old_schema_is_refused_and_nothing_is_made(
         storage.enqueue([make_job()])
     assert rows(database, "SELECT count(*) FROM pg_namespace WHERE nspname = 'taskito'") == [(0,)]
 
-    assert storage.migrate() == [migration.name for migration in migrate.known()]
+    assert storage.migrate() == [migration.name for migration in migrate.migrations()]
     assert storage.enqueue([make_job()])[0].inserted
 
 
@@ -215,11 +211,13 @@ def test_the_printed_sql_makes_the_same_schema_as_migrating(
 
 
 def test_migrations_are_numbered_in_their_order_from_1() -> None:
-    versions = [migration.version for migration in migrate.known()]
+    versions = [migration.version for migration in migrate.migrations()]
     assert versions == sorted(set(versions))
     assert versions[0] == 1
     folder = Path(migrate.__file__).parent / "migrations"
-    assert {path.stem for path in folder.glob("*.sql")} == {migration.name for migration in migrate.known()}
+    assert {path.stem for path in folder.glob("*.sql")} == {
+        migration.name for migration in migrate.migrations()
+    }
 
 
 def test_the_search_path_is_the_schema_and_no_statement_depends_on_it(
