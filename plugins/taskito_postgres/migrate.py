@@ -1,7 +1,7 @@
 """The schema's versions: files in ``migrations/``, applied in order; all that are missing in one transaction.
 
-An advisory lock lets one process apply what many want at the same moment; the others
-wait and find it done. A role that may not create schemas works once somebody made the schema.
+An advisory lock lets one process apply what many want at the same moment; the others wait and find it done. A
+role that may not create schemas works once the schema is there.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def script(schema: str) -> str:
 def _apply_missing(session: Session, schema: str) -> list[str]:
     with session.transaction():
         execute = session.connection.execute
-        # Whoever comes second waits here for as long as the first one's migrations take.
+        # A second process waits here for as long as the first one's migrations take.
         execute("SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)")
         execute("SELECT pg_advisory_xact_lock(%s)", (0x7A5C170 << 32 | zlib.crc32(schema.encode()),))
         _create_schema(session, schema)

@@ -1,4 +1,4 @@
--- Every table of taskito. Unqualified names: whoever runs this sets search_path to the schema first.
+-- Every table of taskito. Names are unqualified: search_path must be the schema.
 -- Columns are TEXT, BYTEA, BIGINT, BOOLEAN and DOUBLE PRECISION only. Moments are milliseconds since
 -- the epoch, durations are seconds. metadata, tags, queues and the like are JSON as text.
 
@@ -18,7 +18,7 @@ CREATE TABLE jobs (
     cancel_force    BOOLEAN,                                  -- NULL: no request to cancel it while it runs
     status          TEXT             NOT NULL DEFAULT 'pending',
     queue           TEXT             NOT NULL,
-    lane            TEXT             NOT NULL DEFAULT '',     -- '' or a task's name: see storage.claim
+    lane            TEXT             NOT NULL DEFAULT '',     -- '' or the name of a guarded task
     task_name       TEXT             NOT NULL,
     tags            TEXT             NOT NULL DEFAULT '[]',
     payload         BYTEA            NOT NULL,
@@ -70,7 +70,7 @@ CREATE INDEX jobs_live_newest ON jobs_live (created_at, id) WHERE status = 'pend
 CREATE UNIQUE INDEX jobs_live_unique_key ON jobs_live (unique_key) WHERE unique_key IS NOT NULL;
 -- A slot belongs to a job from the moment it can be claimed until it ends or falls due later.
 CREATE UNIQUE INDEX jobs_live_slot ON jobs_live (concurrency_key, slot) WHERE slot IS NOT NULL;
-CREATE INDEX jobs_live_places ON jobs_live (concurrency_key, priority DESC, scheduled_at, id) WHERE gate = 'key';
+CREATE INDEX jobs_live_key ON jobs_live (concurrency_key, priority DESC, scheduled_at, id) WHERE gate = 'key';
 CREATE INDEX jobs_live_later ON jobs_live (concurrency_key, scheduled_at) WHERE gate = 'later';
 CREATE INDEX jobs_live_later_due ON jobs_live (scheduled_at) WHERE gate = 'later';
 CREATE INDEX jobs_live_children ON jobs_live (gate, id) WHERE gate = 'parents';
@@ -137,7 +137,7 @@ CREATE TABLE workers (
     version    TEXT    NOT NULL,
     queues     TEXT    NOT NULL,
     tasks      TEXT    NOT NULL,
-    waiting    TEXT,                        -- the queues it waits for, as JSON; NULL while it has enough to do
+    waiting    TEXT,                        -- the queues it waits for, as JSON; NULL: none
     CONSTRAINT workers_pkey PRIMARY KEY (worker_id),
     CONSTRAINT workers_status CHECK (status IN ('alive', 'stopped', 'dead'))
 ) WITH (fillfactor = 50);
@@ -156,11 +156,9 @@ CREATE TABLE circuit_breakers (
     task_name    TEXT             NOT NULL,
     state        TEXT             NOT NULL DEFAULT 'closed',
     threshold    BIGINT           NOT NULL,
-    failures     BIGINT           NOT NULL DEFAULT 0,
-    failed_at    TEXT             NOT NULL DEFAULT '[]',  -- when each of its failures was: the window slides
-    window_start BIGINT,
+    failures     TEXT             NOT NULL DEFAULT '[]',  -- when each of them was: the window slides
     opened_at    BIGINT,
-    probe_at     BIGINT,                    -- when the one probe of the half-open state was let through
+    probe_at     BIGINT,                    -- when the one probe of the half-open state started
     "window"     DOUBLE PRECISION NOT NULL,
     cooldown     DOUBLE PRECISION NOT NULL,
     CONSTRAINT circuit_breakers_pkey PRIMARY KEY (task_name),
@@ -173,7 +171,7 @@ CREATE TABLE periodic_tasks (
     priority        BIGINT  NOT NULL DEFAULT 0,
     next_run        BIGINT  NOT NULL,
     last_run        BIGINT,
-    last_registered BIGINT  NOT NULL,       -- when a live worker last named this entry
+    registered_at   BIGINT  NOT NULL,       -- when a live worker last declared this entry
     max_retries     BIGINT,
     timeout         DOUBLE PRECISION,
     result_ttl      DOUBLE PRECISION,
@@ -201,7 +199,7 @@ CREATE INDEX job_dependencies_parent ON job_dependencies (parent_id);
 CREATE TABLE task_metrics (
     task_name    TEXT             NOT NULL,
     queue        TEXT             NOT NULL DEFAULT '',
-    bucket       BIGINT           NOT NULL,  -- start of the minute
+    minute       BIGINT           NOT NULL,  -- when it began
     succeeded    BIGINT           NOT NULL DEFAULT 0,
     failed       BIGINT           NOT NULL DEFAULT 0,
     peak_memory  BIGINT           NOT NULL DEFAULT 0,  -- bytes
@@ -210,9 +208,9 @@ CREATE TABLE task_metrics (
     shortest_run DOUBLE PRECISION,
     longest_run  DOUBLE PRECISION,
     histogram    TEXT             NOT NULL DEFAULT '{}',
-    CONSTRAINT task_metrics_pkey PRIMARY KEY (task_name, bucket, queue)
+    CONSTRAINT task_metrics_pkey PRIMARY KEY (task_name, minute, queue)
 );
-CREATE INDEX task_metrics_bucket ON task_metrics (bucket);
+CREATE INDEX task_metrics_minute ON task_metrics (minute);
 
 CREATE TABLE replay_history (
     new_id        TEXT   NOT NULL,
