@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from taskito_core import Claim, JobFilter, JobStatus, NewJob
-from taskito_sqlite import migrate
 from taskito_sqlite.storage import SqliteStorage
-from taskito_testing import claim, complete, enqueue_and_claim, make_job, make_worker, want
+from taskito_testing import claim, complete, enqueue_and_claim, make_job, make_worker
 from taskito_testing.factories import status_of
 from tests.sqlite.conftest import Open
 
-#: How code of version 0001 records a result: it knows nothing of places and parents.
-OLD_COMPLETE = """
+#: A result recorded by a statement that knows nothing of slots and parents, as complete_in's.
+BARE_COMPLETE = """
 UPDATE jobs SET status = 'complete', result = ?3, started_at = ?4, completed_at = ?5,
                 prune_at = ?5 + CAST(result_ttl * 1000 AS INTEGER)
  WHERE id = ?1 AND token = ?2 AND status = 'running'
@@ -32,11 +31,11 @@ def worker(storage: SqliteStorage) -> str:
     return info.id
 
 
-def _old_code(storage: SqliteStorage, claimed: Claim) -> None:
+def _bare_statement(storage: SqliteStorage, claimed: Claim) -> None:
     now = storage.now()
     with closing(sqlite3.connect(storage.path, isolation_level=None)) as connection:
         values = (claimed.id, claimed.token, b"", now, now)
-        assert connection.execute(OLD_COMPLETE, values).rowcount == 1
+        assert connection.execute(BARE_COMPLETE, values).rowcount == 1
 
 
 def _own_transaction(storage: SqliteStorage, claimed: Claim) -> None:
@@ -46,7 +45,7 @@ def _own_transaction(storage: SqliteStorage, claimed: Claim) -> None:
 
 
 #: Ends of a job after which nobody looks at what follows from it.
-unheard = pytest.mark.parametrize("end", [_old_code, _own_transaction])
+unheard = pytest.mark.parametrize("end", [_bare_statement, _own_transaction])
 
 
 @unheard
@@ -178,28 +177,3 @@ def test_the_end_of_one_of_many_parents_costs_as_much_as_that_of_one_of_few(open
         costs.append(_steps(storage, settle_one_by_one))
 
     assert costs[1] < 20 * costs[0] * 3
-
-
-def test_children_that_waited_before_the_upgrade_are_opened_after_it(
-    open_storage: Open, sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    of_old = migrate.migrations()[:2]
-    with monkeypatch.context() as older, closing(sqlite3.connect(sqlite_path)) as connection:
-        older.setattr(migrate, "migrations", lambda: of_old)
-        migrate.apply(connection, 0)
-        connection.executemany(
-            """INSERT INTO jobs (id, gate, task_name, queue, status, priority, scheduled_at, created_at,
-                                 payload)
-               VALUES (?, ?, 'job', 'default', 'pending', 0, 0, 0, x'')""",
-            [("parent", None), ("child", "parents")],
-        )
-        connection.execute("INSERT INTO job_dependencies (job_id, parent_id) VALUES ('child', 'parent')")
-        connection.commit()
-
-    storage = open_storage()
-    assert storage.migrate() == ["0003_ends_are_followed_up"]
-    storage.register(worker := make_worker())
-    [parent] = claim(storage, worker.id, 5)
-
-    answer = storage.exchange(worker.id, [complete(parent)], want(5))
-    assert [each.id for each in answer.claims] == ["child"]

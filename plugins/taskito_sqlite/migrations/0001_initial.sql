@@ -8,7 +8,7 @@ CREATE TABLE jobs (
   queue           TEXT    NOT NULL,
   status          TEXT    NOT NULL,
   lane            TEXT    NOT NULL DEFAULT '',    -- '' or a task's name: only workers that know it look there
-  gate            TEXT,                           -- why a pending job is not claimable ('parents', 'key')
+  gate            TEXT,                           -- why a pending job is not claimable ('parents', 'key', 'later')
   priority        INTEGER NOT NULL,
   scheduled_at    INTEGER NOT NULL,
   token           INTEGER,                        -- the fence: on a live row exactly while it runs
@@ -27,8 +27,11 @@ CREATE TABLE jobs (
   result_ttl      REAL,
   unique_key      TEXT,
   concurrency_key TEXT,
-  slot            INTEGER,                        -- of concurrency_key, while it runs
+  places          INTEGER,                        -- how many jobs of concurrency_key may have a slot
+  slot            INTEGER,                        -- of concurrency_key, from when it can be claimed to its end
+  followed        INTEGER,                        -- 1: a job waits for the end of this one
   cancel_at       INTEGER,                        -- when cancelling the running job was asked for
+  cancel_force    INTEGER NOT NULL DEFAULT 0,     -- 1: without waiting for the task to agree
   progress        REAL,
   replay_of       TEXT,
   awaited         TEXT,                           -- doorbells of those who wait for its end, one a line
@@ -43,8 +46,9 @@ CREATE TABLE jobs (
 -- Every claim and every settle asks each partial index whether it is concerned. Their conditions begin with
 -- tests for NULL, because a list of states here took half of all the time.
 -- What can be claimed, in the order of claiming. Gated jobs are not in it, however many there are.
--- (status and gate are in it only because counting would otherwise read every row to test them again.)
-CREATE INDEX jobs_claim ON jobs (queue, lane, priority DESC, scheduled_at, id, status, gate)
+-- (status, gate and expires_at are in it only because counting, or a claim, would otherwise read every row to
+-- test them again.)
+CREATE INDEX jobs_claim ON jobs (queue, lane, priority DESC, scheduled_at, id, status, gate, expires_at)
   WHERE status = 'pending' AND gate IS NULL;
 CREATE INDEX jobs_gated ON jobs (queue, gate) WHERE gate IS NOT NULL;
 -- Pending jobs that have failed before: counting them must not read every pending row.
@@ -56,15 +60,21 @@ CREATE INDEX jobs_finished ON jobs (status, created_at, id, queue, completed_at)
 CREATE INDEX jobs_created ON jobs (created_at, id);
 CREATE INDEX jobs_prune ON jobs (prune_at) WHERE prune_at IS NOT NULL;
 CREATE INDEX jobs_expire ON jobs (expires_at) WHERE expires_at IS NOT NULL AND status = 'pending';
--- An outbox: finished jobs whose waiters are still to be told.
+-- Three outboxes of finished jobs: those whose waiters are still to be notified, those that other jobs still
+-- wait for, and those that still hold a slot. The next writer goes on from there, also for jobs that ended in a
+-- transaction of the task's own.
 CREATE INDEX jobs_awaited ON jobs (awaited)
   WHERE awaited IS NOT NULL AND completed_at IS NOT NULL;
+CREATE INDEX jobs_followed ON jobs (id) WHERE followed IS NOT NULL AND completed_at IS NOT NULL;
+CREATE INDEX jobs_vacated ON jobs (concurrency_key) WHERE slot IS NOT NULL AND completed_at IS NOT NULL;
 CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key)
   WHERE unique_key IS NOT NULL AND completed_at IS NULL;
-CREATE INDEX jobs_keyed ON jobs (concurrency_key, status)
-  WHERE concurrency_key IS NOT NULL AND completed_at IS NULL;
 CREATE UNIQUE INDEX jobs_slot ON jobs (concurrency_key, slot)
   WHERE slot IS NOT NULL;
+-- Due jobs of a key that wait for a slot, best first; and those whose time has not come.
+CREATE INDEX jobs_at_key ON jobs (concurrency_key, priority DESC, scheduled_at, id) WHERE gate = 'key';
+CREATE INDEX jobs_later ON jobs (scheduled_at, concurrency_key) WHERE gate = 'later';
+CREATE INDEX jobs_later_of_key ON jobs (concurrency_key, scheduled_at) WHERE gate = 'later';
 
 CREATE TABLE job_errors (
   seq       INTEGER PRIMARY KEY,
@@ -106,6 +116,7 @@ CREATE INDEX dead_letter_page ON dead_letter (failed_at, job_id);
 CREATE TABLE job_dependencies (
   job_id    TEXT NOT NULL,
   parent_id TEXT NOT NULL,
+  tolerant  INTEGER NOT NULL DEFAULT 0,           -- 1: the job runs also if this parent did not complete
   PRIMARY KEY (job_id, parent_id)
 ) WITHOUT ROWID;
 CREATE INDEX job_dependencies_parent ON job_dependencies (parent_id, job_id);
@@ -116,6 +127,7 @@ CREATE TABLE replay_history (
   replay_id    TEXT    NOT NULL UNIQUE,
   replayed_at  INTEGER NOT NULL,
   finished_at  INTEGER,
+  status_before TEXT,
   old_result   BLOB,
   old_error    TEXT,
   new_result   BLOB,
@@ -125,6 +137,7 @@ CREATE INDEX replay_history_job ON replay_history (job_id);
 
 CREATE TABLE task_logs (
   seq       INTEGER PRIMARY KEY,
+  id        TEXT,                                 -- time-ordered, made by the process that wrote the line
   job_id    TEXT    NOT NULL,
   token     INTEGER,
   task_name TEXT    NOT NULL,
@@ -135,6 +148,8 @@ CREATE TABLE task_logs (
 );
 CREATE INDEX task_logs_job ON task_logs (job_id, seq);
 CREATE INDEX task_logs_task ON task_logs (task_name, logged_at);
+CREATE INDEX task_logs_time ON task_logs (logged_at);
+CREATE UNIQUE INDEX task_logs_id ON task_logs (id) WHERE id IS NOT NULL;
 
 -- One row per task, queue and period: sums and a histogram, never a row per job.
 CREATE TABLE task_metrics (
