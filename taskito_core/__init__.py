@@ -5,6 +5,7 @@ Users import ``taskito``; nobody imports the submodules of either.
 
 from __future__ import annotations
 
+from taskito_core import columns, messages
 from taskito_core.circuit_breaker import Breaker, BreakerStep, KeptBreaker, StoredBreaker
 from taskito_core.errors import (
     ConfigError,
@@ -190,8 +191,10 @@ __all__ = [
     "WorkerStatus",
     "__version__",
     "clean_text",
+    "columns",
     "hookimpl",
     "mask_url",
+    "messages",
     "new_id",
 ]
 
