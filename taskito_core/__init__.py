@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from taskito_core import columns, messages
 from taskito_core.circuit_breaker import Breaker, BreakerStep, KeptBreaker, StoredBreaker
+from taskito_core.directories import runtime_directory
 from taskito_core.errors import (
     ConfigError,
     JobCancelled,
@@ -23,6 +24,7 @@ from taskito_core.errors import (
     TaskTimeoutError,
     WorkerShutdown,
 )
+from taskito_core.external import driver_connection
 from taskito_core.hookspecs import Offer, OfferKind, Returned, RunningJob, hookimpl
 from taskito_core.job import (
     FINISHED,
@@ -192,10 +194,12 @@ __all__ = [
     "__version__",
     "clean_text",
     "columns",
+    "driver_connection",
     "hookimpl",
     "mask_url",
     "messages",
     "new_id",
+    "runtime_directory",
 ]
 
 

@@ -20,7 +20,7 @@ class Bucket(NamedTuple):
     """The tokens of one key at one moment. A token bucket, as in ITU-T I.371, appendix I."""
 
     tokens: float
-    updated_at: int  #: milliseconds since the epoch, the store's clock
+    refilled_at: int  #: milliseconds since the epoch, the store's clock
 
     @classmethod
     def full(cls, limit: RateLimit, now: int) -> Bucket:
@@ -50,6 +50,6 @@ class Bucket(NamedTuple):
     def _refilled(self, limit: RateLimit, now: int) -> Bucket:
         # A clock that was set back gives nothing for the time it repeats. One that was set back by a day
         # would give nothing for a day: from there on it counts anew.
-        moment = max(now, self.updated_at) if self.updated_at - now <= CLOCK_PATIENCE else now
-        passed = max(0, now - self.updated_at) / 1000
+        moment = max(now, self.refilled_at) if self.refilled_at - now <= CLOCK_PATIENCE else now
+        passed = max(0, now - self.refilled_at) / 1000
         return Bucket(min(float(limit.burst), self.tokens + passed * limit.rate), moment)

@@ -61,4 +61,4 @@ def _bucket(connection: sqlite3.Connection, key: str, limit: RateLimit, now: int
 
 
 def _keep(connection: sqlite3.Connection, key: str, bucket: Bucket, limit: RateLimit) -> None:
-    connection.execute(KEEP_BUCKET, (key, bucket.tokens, limit.rate, limit.burst, bucket.updated_at))
+    connection.execute(KEEP_BUCKET, (key, bucket.tokens, limit.rate, limit.burst, bucket.refilled_at))

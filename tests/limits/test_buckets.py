@@ -101,7 +101,7 @@ def test_a_clock_that_goes_back_gives_nothing(limit: RateLimit, back: int, left:
 
     assert grant.granted == min(left, limit.burst)
     # A little is waited for, so that a clock that swings gives nothing twice; a lot is not.
-    assert after.updated_at == (10**12 if back <= 60_000 else 10**12 - back)
+    assert after.refilled_at == (10**12 if back <= 60_000 else 10**12 - back)
 
 
 def test_taking_and_giving_back_less_than_nothing_does_nothing() -> None:
