@@ -27,18 +27,16 @@ CREATE TABLE jobs (
   result_ttl      REAL,
   unique_key      TEXT,
   concurrency_key TEXT,
-  places          INTEGER,                        -- how many jobs of concurrency_key may have a slot
-  slot            INTEGER,                        -- of concurrency_key, from when it can be claimed to its end
+  concurrency     INTEGER,                        -- how many jobs of concurrency_key may have a slot
+  slot            INTEGER,                        -- of concurrency_key, while it can be claimed or runs
   followed        INTEGER,                        -- 1: a job waits for the end of this one
-  cancel_at       INTEGER,                        -- when cancelling the running job was asked for
-  cancel_force    INTEGER NOT NULL DEFAULT 0,     -- 1: without waiting for the task to agree
+  tolerant        INTEGER NOT NULL DEFAULT 0,     -- 1: it runs also if its parents did not complete
+  cancel_force    INTEGER,                        -- NULL: not asked to cancel; 0, 1: asked, with force
   progress        REAL,
-  replay_of       TEXT,
-  awaited         TEXT,                           -- doorbells of those who wait for its end, one a line
+  awaited         TEXT,                           -- addresses to notify of its end, one a line
   error           TEXT,
-  tags            TEXT,
+  tags            TEXT    NOT NULL DEFAULT '[]',
   metadata        TEXT,
-  options         TEXT,
   payload         BLOB    NOT NULL,
   result          BLOB,
   CHECK (CASE status WHEN 'running' THEN token IS NOT NULL WHEN 'pending' THEN token IS NULL ELSE 1 END)
@@ -105,8 +103,12 @@ CREATE TABLE dead_letter (
   timeout       REAL,
   result_ttl    REAL,
   metadata      TEXT,
-  tags          TEXT,
-  options       TEXT,
+  tags          TEXT    NOT NULL DEFAULT '[]',
+  lane          TEXT    NOT NULL DEFAULT '',
+  unique_key    TEXT,
+  concurrency_key TEXT,
+  concurrency   INTEGER,
+  expires_at    INTEGER,
   created_at    INTEGER NOT NULL,
   failed_at     INTEGER NOT NULL,
   payload       BLOB    NOT NULL
@@ -116,81 +118,77 @@ CREATE INDEX dead_letter_page ON dead_letter (failed_at, job_id);
 CREATE TABLE job_dependencies (
   job_id    TEXT NOT NULL,
   parent_id TEXT NOT NULL,
-  tolerant  INTEGER NOT NULL DEFAULT 0,           -- 1: the job runs also if this parent did not complete
   PRIMARY KEY (job_id, parent_id)
 ) WITHOUT ROWID;
 CREATE INDEX job_dependencies_parent ON job_dependencies (parent_id, job_id);
 
 CREATE TABLE replay_history (
-  seq          INTEGER PRIMARY KEY,
-  job_id       TEXT    NOT NULL,
-  replay_id    TEXT    NOT NULL UNIQUE,
-  replayed_at  INTEGER NOT NULL,
-  finished_at  INTEGER,
-  status_before TEXT,
-  old_result   BLOB,
-  old_error    TEXT,
-  new_result   BLOB,
-  new_error    TEXT
+  new_id        TEXT    PRIMARY KEY,
+  job_id        TEXT    NOT NULL,
+  replayed_at   INTEGER NOT NULL,
+  status_before TEXT    NOT NULL,
+  error_before  TEXT
 );
-CREATE INDEX replay_history_job ON replay_history (job_id);
+CREATE INDEX replay_history_job ON replay_history (job_id, replayed_at);
 
 CREATE TABLE task_logs (
-  seq       INTEGER PRIMARY KEY,
-  id        TEXT,                                 -- time-ordered, made by the process that wrote the line
+  id        TEXT    PRIMARY KEY,                  -- time-ordered, made by the process that wrote the line
   job_id    TEXT    NOT NULL,
-  token     INTEGER,
+  token     INTEGER NOT NULL,
   task_name TEXT    NOT NULL,
   level     TEXT    NOT NULL,
   message   TEXT    NOT NULL,
   extra     TEXT,
   logged_at INTEGER NOT NULL
 );
-CREATE INDEX task_logs_job ON task_logs (job_id, seq);
-CREATE INDEX task_logs_task ON task_logs (task_name, logged_at);
-CREATE INDEX task_logs_time ON task_logs (logged_at);
-CREATE UNIQUE INDEX task_logs_id ON task_logs (id) WHERE id IS NOT NULL;
+CREATE INDEX task_logs_job ON task_logs (job_id, id);
+CREATE INDEX task_logs_task ON task_logs (task_name, id);
 
--- One row per task, queue and period: sums and a histogram, never a row per job.
+-- One row per task, queue and minute: sums and a histogram, never a row per job. Durations are seconds.
 CREATE TABLE task_metrics (
-  task_name   TEXT    NOT NULL,
-  queue       TEXT    NOT NULL,
-  period      INTEGER NOT NULL,
-  succeeded   INTEGER NOT NULL DEFAULT 0,
-  failed      INTEGER NOT NULL DEFAULT 0,
-  waited_sum  REAL    NOT NULL DEFAULT 0,
-  ran_sum     REAL    NOT NULL DEFAULT 0,
-  ran_min     REAL,
-  ran_max     REAL,
-  peak_memory INTEGER NOT NULL DEFAULT 0,
-  histogram   BLOB,
-  PRIMARY KEY (task_name, period, queue)
+  task_name    TEXT    NOT NULL,
+  queue        TEXT    NOT NULL,
+  minute       INTEGER NOT NULL,                  -- its start
+  succeeded    INTEGER NOT NULL DEFAULT 0,
+  failed       INTEGER NOT NULL DEFAULT 0,
+  total_run    REAL    NOT NULL DEFAULT 0,
+  shortest_run REAL,
+  longest_run  REAL,
+  total_wait   REAL    NOT NULL DEFAULT 0,
+  peak_memory  INTEGER NOT NULL DEFAULT 0,        -- bytes
+  histogram    TEXT    NOT NULL DEFAULT '{}',
+  PRIMARY KEY (task_name, minute, queue)
 ) WITHOUT ROWID;
-CREATE INDEX task_metrics_period ON task_metrics (period);
+CREATE INDEX task_metrics_minute ON task_metrics (minute);
 
 CREATE TABLE periodic_tasks (
-  name       TEXT    PRIMARY KEY,
-  app        TEXT    NOT NULL,
-  task_name  TEXT    NOT NULL,
-  cron       TEXT    NOT NULL,
-  timezone   TEXT    NOT NULL,
-  catch_up   TEXT    NOT NULL,
-  queue      TEXT    NOT NULL,
-  payload    BLOB    NOT NULL,
-  options    TEXT,
-  enabled    INTEGER NOT NULL DEFAULT 1,
-  last_run   INTEGER,
-  next_run   INTEGER,
-  seen_at    INTEGER NOT NULL                     -- when a live worker last registered it
+  name          TEXT    PRIMARY KEY,
+  app           TEXT    NOT NULL,
+  task_name     TEXT    NOT NULL,
+  cron          TEXT    NOT NULL,
+  timezone      TEXT    NOT NULL,
+  catch_up      TEXT    NOT NULL,
+  queue         TEXT    NOT NULL,
+  payload       BLOB    NOT NULL,
+  priority      INTEGER NOT NULL DEFAULT 0,
+  max_retries   INTEGER,
+  timeout       REAL,
+  result_ttl    REAL,
+  metadata      TEXT,
+  tags          TEXT    NOT NULL DEFAULT '[]',
+  enabled       INTEGER NOT NULL DEFAULT 1,
+  last_run      INTEGER,
+  next_run      INTEGER NOT NULL,
+  registered_at INTEGER NOT NULL                  -- when a live worker last declared it
 );
 CREATE INDEX periodic_tasks_due ON periodic_tasks (next_run) WHERE enabled;
 
 CREATE TABLE rate_limits (
-  key        TEXT    PRIMARY KEY,
-  tokens     REAL    NOT NULL,
-  rate       REAL    NOT NULL,
-  burst      INTEGER NOT NULL,
-  updated_at INTEGER NOT NULL
+  key         TEXT    PRIMARY KEY,
+  tokens      REAL    NOT NULL,
+  rate        REAL    NOT NULL,
+  burst       INTEGER NOT NULL,
+  refilled_at INTEGER NOT NULL
 );
 
 CREATE TABLE circuit_breakers (
@@ -198,7 +196,7 @@ CREATE TABLE circuit_breakers (
   state      TEXT    NOT NULL,
   failures   TEXT    NOT NULL DEFAULT '[]',       -- moments of the failures inside the window
   opened_at  INTEGER,
-  probe_at   INTEGER,
+  probe_at   INTEGER,                             -- when the one probe of the half-open state was let through
   threshold  INTEGER NOT NULL,
   "window"   REAL    NOT NULL,
   cooldown   REAL    NOT NULL
@@ -217,9 +215,9 @@ CREATE TABLE workers (
   last_seen  INTEGER NOT NULL,
   beat       INTEGER NOT NULL DEFAULT 0,
   status     TEXT    NOT NULL DEFAULT 'alive' CHECK (status IN ('alive', 'stopped', 'dead')),
-  waiting    INTEGER NOT NULL DEFAULT 0,          -- it found too little to do: ring when a job arrives
-  doorbell   TEXT,                                -- path of its socket
-  listens    TEXT                                 -- queues whose jobs it wants to hear of
+  waiting    INTEGER NOT NULL DEFAULT 0,          -- 1: it found too little to do, so notify it of new jobs
+  notify_address TEXT,                            -- path of its socket
+  notify_queues  TEXT                             -- the queues of whose jobs it is notified
 );
 CREATE INDEX workers_alive ON workers (worker_id) WHERE status = 'alive';
 
