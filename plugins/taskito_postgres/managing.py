@@ -187,7 +187,7 @@ class Manage(Produce):
             lane=lane,
             parents=tuple((parent, JobStatus(status)) for parent, status in json.loads(parents or "[]")),
             paused=paused,
-            places=places,
+            concurrency=places,
             holders=tuple(json.loads(holders or "[]")),
             ahead=ahead,
         )

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import WaitUntil
 from taskito_core.errors import StorageUnavailable
-from taskito_core.storage import JobFilter
+from taskito_core.storage_client import JobFilter
 from taskito_sqlite import connection, write_lock
 from taskito_sqlite.storage import SqliteStorage
 from taskito_sqlite.write_lock import WriteLock
