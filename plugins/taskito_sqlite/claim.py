@@ -79,10 +79,12 @@ class Claiming:
 
     def __init__(self, connection: sqlite3.Connection, worker_id: str, want: Want, now: int) -> None:
         self.connection = connection
+        self.worker_id = worker_id
+        self.token = want.token
+        self.now = now
         self.claims: list[Claim] = []
         self._limit = want.limit
         self._caps = dict(want.caps)  #: what is left of them
-        self._values: dict[str, Any] = {"worker": worker_id, "token": want.token, "now": now}
 
     @property
     def room(self) -> int:
@@ -102,20 +104,6 @@ class Claiming:
         self.claims += claims
         if lane in self._caps:
             self._caps[lane] -= len(claims)
-
-    def values(self, level: Level, lane: str, limit: int = 0) -> dict[str, Any]:
-        """The values of the statements about one lane of a level."""
-        return {
-            **self._values,
-            "queue": level.queue,
-            "lane": lane,
-            "priority": level.priority,
-            "limit": limit,
-        }
-
-    def claim_these(self, ids: Sequence[str]) -> None:
-        """Mark the jobs with these ids as running."""
-        self.connection.execute(sql.CLAIM_IN_ORDER, {**self._values, "ids": json.dumps(ids)})
 
 
 def claim(
@@ -156,15 +144,14 @@ def _levels(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) 
     """The queue's priorities from the highest down, each with its lanes."""
     heads: dict[str, int] = {}
     for lane in _lanes(connection, queue, tasks):
-        for (priority,) in connection.execute(sql.FIRST_PRIORITY, {"queue": queue, "lane": lane}).fetchall():
+        for (priority,) in connection.execute(sql.FIRST_PRIORITY, (queue, lane)).fetchall():
             heads[lane] = priority
     while heads:
         best = max(heads.values())
         lanes = [lane for lane, priority in heads.items() if priority == best]
         yield Level(queue, best, lanes)
         for lane in lanes:
-            where = {"queue": queue, "lane": lane, "priority": best}
-            found = connection.execute(sql.NEXT_PRIORITY, where).fetchone()
+            found = connection.execute(sql.NEXT_PRIORITY, (queue, lane, best)).fetchone()
             if found is None:
                 del heads[lane]
             else:
@@ -174,7 +161,7 @@ def _levels(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) 
 def _lanes(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) -> Iterator[str]:
     yield ""
     lane = ""
-    while found := connection.execute(sql.NEXT_LANE, {"queue": queue, "lane": lane}).fetchone():
+    while found := connection.execute(sql.NEXT_LANE, (queue, lane)).fetchone():
         [lane] = found
         if lane in tasks:
             yield lane
@@ -188,7 +175,7 @@ def _claim_level(claiming: Claiming, level: Level) -> None:
         return
     heads: list[tuple[int, str, str]] = []
     for lane in level.lanes:
-        where = claiming.values(level, lane, claiming.room_in(lane))
+        where = (level.queue, lane, level.priority, claiming.now, claiming.room_in(lane))
         heads += claiming.connection.execute(sql.DUE_HEADS, where)
     best = sorted(heads)[: claiming.room]
     place = {job_id: index for index, (_, job_id, _) in enumerate(best)}
@@ -201,10 +188,10 @@ def _claim_level(claiming: Claiming, level: Level) -> None:
 
 
 def _claim_lane(claiming: Claiming, level: Level, lane: str, room: int) -> list[Claim]:
-    where = claiming.values(level, lane, room)
+    where = (level.queue, lane, level.priority, claiming.now, room, claiming.token)
     claims = list(map(Claim._make, claiming.connection.execute(sql.DUE, where))) if room > 0 else []
     if claims:
-        claiming.connection.execute(sql.CLAIM, where)
+        claiming.connection.execute(sql.CLAIM, (*where, claiming.worker_id))
     return claims
 
 
@@ -213,11 +200,17 @@ def _claim_in_order(claiming: Claiming, level: Level, tasks: tuple[str, ...]) ->
     rows: list[tuple[tuple[Any, ...], str]] = []
     for lane in _lanes(claiming.connection, level.queue, tasks):
         if (room := claiming.room_in(lane)) > 0:
-            where = claiming.values(level, lane, room)
+            where = (level.queue, lane, level.priority, claiming.now, room, claiming.token)
             rows += [(row, lane) for row in claiming.connection.execute(sql.DUE_IN_ORDER, where)]
     rows.sort(key=lambda found: (-found[0][-2], found[0][-1], found[0][0]))
     best = rows[: claiming.room]
-    claiming.claim_these([row[0] for row, _ in best])
+    values = {
+        "ids": json.dumps([row[0] for row, _ in best]),
+        "worker": claiming.worker_id,
+        "token": claiming.token,
+        "now": claiming.now,
+    }
+    claiming.connection.execute(sql.CLAIM_IN_ORDER, values)
     for row, lane in best:
         claiming.add(lane, [Claim._make(row[:-2])])
 
@@ -225,7 +218,10 @@ def _claim_in_order(claiming: Claiming, level: Level, tasks: tuple[str, ...]) ->
 def _earliest(claiming: Claiming, level: Level, lanes: list[str]) -> int | None:
     """When the first of the jobs that are left in these lanes of a level falls due."""
     found = (
-        claiming.connection.execute(sql.NEXT_DUE, claiming.values(level, lane)).fetchone() for lane in lanes
+        claiming.connection.execute(
+            sql.NEXT_DUE, (level.queue, lane, level.priority, claiming.now)
+        ).fetchone()
+        for lane in lanes
     )
     return min((int(row[0]) for row in found if row is not None), default=None)
 
@@ -242,8 +238,7 @@ def peek(
         for lane in _lanes(connection, queue, tuple(wanted)):
             if lane not in wanted:
                 continue
-            where = {"queue": queue, "lane": lane, "now": now}
-            [moment] = connection.execute(sql.PEEK, where).fetchone()
+            [moment] = connection.execute(sql.PEEK, (queue, lane, None, now)).fetchone()
             if moment is not None:
                 earliest[lane] = min(moment, earliest.get(lane, moment))
     return earliest

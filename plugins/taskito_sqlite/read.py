@@ -207,13 +207,6 @@ def facts(connection: sqlite3.Connection, job_id: str, now: int) -> Facts | None
     if job.concurrency_key is not None:
         keyed = {**named, "key": job.concurrency_key}
         holders = tuple(row[0] for row in connection.execute(sql.SLOT_HOLDERS, keyed))
-    values = {
-        **named,
-        "queue": job.queue,
-        "now": now,
-        "priority": job.priority,
-        "scheduled_at": job.scheduled_at,
-        "cap": MAX_AHEAD,
-    }
+    values = (job.queue, None, job.priority, now, MAX_AHEAD, job.scheduled_at, job.id)
     [ahead] = connection.execute(sql.AHEAD, values).fetchone()
     return Facts(job, now, lane, parents, bool(paused), concurrency, holders, ahead)

@@ -1,6 +1,9 @@
 """Claiming: a loose scan of the index ``jobs_claim`` over (queue, lane, priority), then one probe for each.
 
-``DUE*`` find jobs, and the ``CLAIM*`` after each marks the same rows: nobody else writes in this transaction.
+``DUE*`` find jobs, and the ``CLAIM*`` after each marks the same rows: no other process writes meanwhile.
+
+A claim sends half a dozen of these, so values are bound by number, the same in all of them: ?1 queue,
+?2 lane, ?3 priority, ?4 now, ?5 limit, ?6 token, ?7 worker.
 """
 
 from __future__ import annotations
@@ -9,32 +12,30 @@ from taskito_core import Claim, columns
 
 #: Condition of a job that can be claimed from ``scheduled_at`` on, until it expires.
 CLAIMABLE = "status = 'pending' AND gate IS NULL"
-#: Condition of a job that has not expired at ``:now``.
-UNEXPIRED = "(expires_at IS NULL OR expires_at > :now)"
-#: Condition of a claimable job that can be claimed at ``:now``.
-DUE_NOW = f"scheduled_at <= :now AND {UNEXPIRED}"
+#: Condition of a job that has not expired at ``?4`` (now).
+UNEXPIRED = "(expires_at IS NULL OR expires_at > ?4)"
+#: Condition of a claimable job that can be claimed at ``?4`` (now).
+DUE_NOW = f"scheduled_at <= ?4 AND {UNEXPIRED}"
 
 #: What becomes a Claim. Token and moment are those that CLAIM is about to write.
-_CLAIM = columns.listed(
-    Claim._fields, token=":token", claimed_at=":now", due_at="max(scheduled_at, created_at)"
-)
+_CLAIM = columns.listed(Claim._fields, token="?6", claimed_at="?4", due_at="max(scheduled_at, created_at)")
 
 NEXT_LANE = f"""
 -- The first lane of a queue after this one that holds claimable jobs.
 SELECT lane FROM jobs INDEXED BY jobs_claim
- WHERE {CLAIMABLE} AND queue = :queue AND lane > :lane ORDER BY lane LIMIT 1
+ WHERE {CLAIMABLE} AND queue = ?1 AND lane > ?2 ORDER BY lane LIMIT 1
 """
 
 FIRST_PRIORITY = f"""
 -- The highest priority in a lane.
 SELECT priority FROM jobs INDEXED BY jobs_claim
- WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane ORDER BY priority DESC LIMIT 1
+ WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 ORDER BY priority DESC LIMIT 1
 """
 
 NEXT_PRIORITY = f"""
 -- The next lower priority in a lane.
 SELECT priority FROM jobs INDEXED BY jobs_claim
- WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane AND priority < :priority
+ WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 AND priority < ?3
  ORDER BY priority DESC LIMIT 1
 """
 
@@ -42,23 +43,23 @@ DUE = f"""
 -- The due jobs of one lane and priority, as Claims; earliest first, then lower id.
 SELECT {_CLAIM}
   FROM jobs INDEXED BY jobs_claim
- WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane AND priority = :priority AND {DUE_NOW}
- ORDER BY scheduled_at, id LIMIT :limit
+ WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 AND priority = ?3 AND {DUE_NOW}
+ ORDER BY scheduled_at, id LIMIT ?5
 """
 
 DUE_HEADS = f"""
 -- As DUE, only what is needed to merge several lanes.
 SELECT scheduled_at, id, lane FROM jobs INDEXED BY jobs_claim
- WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane AND priority = :priority AND {DUE_NOW}
- ORDER BY scheduled_at, id LIMIT :limit
+ WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 AND priority = ?3 AND {DUE_NOW}
+ ORDER BY scheduled_at, id LIMIT ?5
 """
 
 CLAIM = f"""
 -- Mark the rows that DUE has just returned for the same values as running.
-UPDATE jobs SET status = 'running', worker = :worker, token = :token, claimed_at = :now
+UPDATE jobs SET status = 'running', worker = ?7, token = ?6, claimed_at = ?4
  WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_claim
-                WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane AND priority = :priority AND {DUE_NOW}
-                ORDER BY scheduled_at, id LIMIT :limit)
+                WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 AND priority = ?3 AND {DUE_NOW}
+                ORDER BY scheduled_at, id LIMIT ?5)
 """
 
 DUE_IN_ORDER = f"""
@@ -67,8 +68,8 @@ DUE_IN_ORDER = f"""
 -- its own.
 SELECT {_CLAIM}, priority, scheduled_at
   FROM jobs INDEXED BY jobs_claim
- WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane AND priority <= :priority AND {DUE_NOW}
- ORDER BY priority DESC, scheduled_at, id LIMIT :limit
+ WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 AND priority <= ?3 AND {DUE_NOW}
+ ORDER BY priority DESC, scheduled_at, id LIMIT ?5
 """
 
 CLAIM_IN_ORDER = """
@@ -80,7 +81,7 @@ UPDATE jobs SET status = 'running', worker = :worker, token = :token, claimed_at
 NEXT_DUE = f"""
 -- When the first job of one lane and priority falls due. A job that has expired never will.
 SELECT scheduled_at FROM jobs INDEXED BY jobs_claim
- WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane AND priority = :priority AND {UNEXPIRED}
+ WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 AND priority = ?3 AND {UNEXPIRED}
  ORDER BY scheduled_at LIMIT 1
 """
 
@@ -88,16 +89,16 @@ PEEK = f"""
 -- When the first job of a lane falls due: one probe per priority, for at most 200 of them.
 WITH RECURSIVE steps (priority) AS (
   SELECT (SELECT priority FROM jobs INDEXED BY jobs_claim
-           WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane
+           WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2
            ORDER BY priority DESC LIMIT 1)
   UNION ALL
   SELECT (SELECT jobs.priority FROM jobs INDEXED BY jobs_claim
-           WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane AND jobs.priority < steps.priority
+           WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 AND jobs.priority < steps.priority
            ORDER BY jobs.priority DESC LIMIT 1)
     FROM steps WHERE steps.priority IS NOT NULL LIMIT 200
 )
 SELECT min((SELECT scheduled_at FROM jobs INDEXED BY jobs_claim
-             WHERE {CLAIMABLE} AND queue = :queue AND lane = :lane AND jobs.priority = steps.priority
+             WHERE {CLAIMABLE} AND queue = ?1 AND lane = ?2 AND jobs.priority = steps.priority
                AND {UNEXPIRED}
              ORDER BY scheduled_at LIMIT 1))
   FROM steps WHERE steps.priority IS NOT NULL

@@ -154,12 +154,11 @@ SELECT id FROM jobs INDEXED BY jobs_slot
 
 AHEAD = f"""
 -- How many jobs of the same queue can be claimed now and come before this one; counted no further than the
--- cap.
+-- limit. Numbers as in sql.claim, and ?6 the job's due time, ?7 its id.
 SELECT count(*) FROM (
   SELECT 1 FROM jobs INDEXED BY jobs_claim
-   WHERE {CLAIMABLE} AND queue = :queue AND {DUE_NOW}
-     AND (-priority, scheduled_at, id) < (-:priority, :scheduled_at, :id)
-   LIMIT :cap)
+   WHERE {CLAIMABLE} AND queue = ?1 AND {DUE_NOW} AND (-priority, scheduled_at, id) < (-?3, ?6, ?7)
+   LIMIT ?5)
 """
 
 HOT = (GET, ERRORS, LETTERS, DEAD_LETTERS)
