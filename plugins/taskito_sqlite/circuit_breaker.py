@@ -64,7 +64,7 @@ class SqliteCircuitBreaker(Base, StoredBreaker):
             return after
 
         after, changed = self._read(decide)
-        # Only a writer may rely on what it read: it decides once more, now that nobody else can change it.
+        # Only a writer may rely on what it read: it decides once more, now that no other can change it.
         return self._write(change, durable=False) if changed else after
 
 

@@ -178,13 +178,13 @@ def _claim_level(claiming: Claiming, level: Level) -> None:
         where = (level.queue, lane, level.priority, claiming.now, claiming.room_in(lane))
         heads += claiming.connection.execute(sql.DUE_HEADS, where)
     best = sorted(heads)[: claiming.room]
-    place = {job_id: index for index, (_, job_id, _) in enumerate(best)}
+    rank = {job_id: index for index, (_, job_id, _) in enumerate(best)}
     before = len(claiming.claims)
     for lane in level.lanes:
         # What is claimed from a lane is a prefix of that lane, so its length is all we need.
         if share := sum(1 for _, _, its_lane in best if its_lane == lane):
             claiming.add(lane, _claim_lane(claiming, level, lane, share))
-    claiming.claims[before:] = sorted(claiming.claims[before:], key=lambda claim: place[claim.id])
+    claiming.claims[before:] = sorted(claiming.claims[before:], key=lambda claim: rank[claim.id])
 
 
 def _claim_lane(claiming: Claiming, level: Level, lane: str, room: int) -> list[Claim]:

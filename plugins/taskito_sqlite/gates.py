@@ -1,8 +1,8 @@
 """What the end of a job means for others: slots are given away, children are released or cancelled.
 
-All of it happens inside the caller's write transaction, and nobody else writes meanwhile, so it is exact. It
-need not be told which jobs ended: finished jobs that others wait for, or that hold a slot, are in indexes of
-their own, which hold nothing else.
+All of it happens inside the caller's write transaction, so no other process writes meanwhile. It need not be
+told which jobs ended: finished jobs that others wait for, or that hold a slot, are in indexes of their own,
+which hold nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``SqliteStorage``: the storage contract on one SQLite file. Its life here; the rest by noun next door."""
+"""``SqliteStorage``: the storage contract on one SQLite file. Its life is here, the rest beside it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The two SQL plugins are twins: modules, methods, statements, tables and columns have the same names.
 
-Whoever has read one finds the other's code at once. What only one of them needs is listed here, with why.
+A reader of one knows where to find things in the other. What only one of them needs is listed here, with why.
 """
 
 from __future__ import annotations

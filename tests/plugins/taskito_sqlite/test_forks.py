@@ -1,4 +1,4 @@
-"""Forks: nothing of a connection crosses, and the write-ahead log stays under whoever still writes."""
+"""Forks: nothing of a connection crosses, and the write-ahead log stays under a process that still writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from the end of a job: who goes on from it when nobody did, and what it may cost."""
+"""What follows from the end of a job: which call goes on from it when none has, and what it may cost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _own_transaction(storage: SqliteStorage, claimed: Claim) -> None:
         connection.commit()
 
 
-#: Ends of a job after which nobody looks at what follows from it.
+#: Ends of a job after which no cascade is run.
 unheard = pytest.mark.parametrize("end", [_bare_statement, _own_transaction])
 
 

@@ -1,4 +1,4 @@
-"""Many writers on one file: nobody starves, nobody sees a lock."""
+"""Many writers on one file: none starves, and none sees a lock."""
 
 from __future__ import annotations
 
