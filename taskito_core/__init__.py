@@ -64,38 +64,36 @@ from taskito_core.limits import (
 )
 from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally, TaskMetrics
 from taskito_core.redact import mask_url
-from taskito_core.storage import (
+from taskito_core.storage import Capability, Storage, StorageConfig, StorageInfo
+from taskito_core.storage_client import (
     COUNT_CAP,
-    Beat,
-    Capability,
     CountReport,
     Counts,
     DeadPage,
-    Exchange,
+    Edge,
+    Facts,
+    Gate,
     JobFilter,
+    LogFilter,
     Page,
+    Replay,
+    StorageClient,
+)
+from taskito_core.storage_worker import (
+    Beat,
+    Exchange,
+    LogEntry,
+    Note,
     Peer,
-    Storage,
-    StorageConfig,
-    StorageInfo,
+    PeriodicEntry,
+    PeriodicState,
+    Progress,
+    StorageWorker,
+    Swept,
     Wakeups,
     Want,
     WorkerInfo,
     WorkerStatus,
-)
-from taskito_core.storage_client import (
-    Edge,
-    Facts,
-    Gate,
-    LogEntry,
-    LogFilter,
-    Managing,
-    Note,
-    PeriodicEntry,
-    PeriodicState,
-    Progress,
-    Replay,
-    Swept,
 )
 from taskito_core.token_bucket import CLOCK_PATIENCE, Bucket
 
@@ -144,7 +142,6 @@ __all__ = [
     "KeptBreaker",
     "LogEntry",
     "LogFilter",
-    "Managing",
     "MaxRetriesExceededError",
     "Metrics",
     "Move",
@@ -171,10 +168,12 @@ __all__ = [
     "Sketch",
     "SoftTimeoutError",
     "Storage",
+    "StorageClient",
     "StorageConfig",
     "StorageError",
     "StorageInfo",
     "StorageUnavailable",
+    "StorageWorker",
     "StoredBreaker",
     "Swept",
     "Tallies",

@@ -17,7 +17,8 @@ import pluggy
 from taskito_core.job import NewJob, Outcome
 from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.metrics import Metrics
-from taskito_core.storage import Storage, StorageConfig, WorkerInfo
+from taskito_core.storage import Storage, StorageConfig
+from taskito_core.storage_worker import WorkerInfo
 
 PROJECT = "taskito"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -61,6 +62,12 @@ class Returned(NamedTuple):
     """What ``taskito_run_job`` gives back: a record, because pluggy skips a bare None."""
 
     value: object
+
+
+class CommandGroup(Protocol):
+    """The ``click.Group`` that is the command ``taskito``; its decorators work too."""
+
+    def add_command(self, cmd: Any, name: str | None = None) -> None: ...
 
 
 @hookspec
@@ -107,6 +114,18 @@ def taskito_open_metrics(url: str, config: StorageConfig) -> Metrics | None:
     Called in the supervisor and in readers, once each; a backend's own sink is asked for by the
     backend's name and is beside the storage of ``config``. Must not do I/O: a sink opens on first
     use. Raise ConfigError for a URL that cannot be used.
+    """
+
+
+@hookspec
+def taskito_register_commands(cli: CommandGroup) -> None:
+    """Add commands to the command line: ``cli.add_command(command)``, or ``@cli.command()``.
+
+    A name such as ``plugin check`` puts the command into a group that exists. Called in the process of the
+    command line, once, and only if it shows help, or runs a group or a command that is not taskito's own.
+    Must not block: ``taskito --help`` pays for it. Import click in this function, and the rest in the
+    command: the module of the hooks is imported by workers and clients too. Raising, and a name that is
+    taken, is said with the plugin's name on standard error, and the other commands work.
     """
 
 

@@ -19,7 +19,7 @@ import pluggy
 
 from taskito_core import coerce, hookspecs
 from taskito_core.errors import ConfigError, TaskitoError
-from taskito_core.hookspecs import PROJECT, Offer, OfferKind, Returned, hookimpl
+from taskito_core.hookspecs import PROJECT, CommandGroup, Offer, OfferKind, Returned, hookimpl
 from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.metrics import Metrics
 from taskito_core.plugin_discovery import Found, check_plugin, find_plugins
@@ -244,19 +244,33 @@ class Plugins:
             f"(installed: {', '.join(installed) or 'none'}){advice}"
         )
 
-    # ---- observers ----
+    # ---- one after the other ----
 
     def observe(self, hook_name: str, **kwargs: object) -> None:
-        """Call an observer hook, one implementation after the other, latest registered first.
+        """Call an observer hook. One that raises is logged: an observer cannot break the loop it watches."""
+        for label, problem in self._failures(hook_name, kwargs):
+            log.error("plugin %s failed in %s", label, hook_name, exc_info=problem)
 
-        One that raises is logged with its plugin's name, and the others are still called: an observer
-        cannot break the loop that it watches.
+    def register_commands(self, cli: CommandGroup) -> list[str]:
+        """Let every plugin add its commands to ``cli``; a sentence for each that raised."""
+        return [
+            f"plugin {label} could not add its commands: {problem}"
+            if isinstance(problem, TaskitoError)
+            else f"plugin {label} could not add its commands: {type(problem).__name__}: {problem}"
+            for label, problem in self._failures("taskito_register_commands", {"cli": cli})
+        ]
+
+    def _failures(self, hook_name: str, kwargs: Mapping[str, object]) -> Iterator[tuple[str, Exception]]:
+        """Call each implementation, latest registered first; yield the plugin and the error of each that
+        raises.
+
+        The others are still called.
         """
         for implementation in reversed(getattr(self.hook, hook_name).get_hookimpls()):
             try:
                 implementation.function(*[kwargs[name] for name in implementation.argnames])
-            except Exception:
-                log.exception("plugin %s failed in %s", self._label(implementation.plugin_name), hook_name)
+            except Exception as exc:
+                yield self._label(implementation.plugin_name), exc
 
     def _label(self, name: str) -> str:
         return self._found[name].label if name in self._found else name

@@ -58,7 +58,7 @@ def facts(store: Store, job: Job, now: int) -> Facts:
         lane=store.lanes[job.id],
         parents=tuple((parent.id, parent.status) for parent in unfinished),
         paused=job.queue in store.paused,
-        places=None if key is None else gates.places(store, job),
+        concurrency=None if key is None else gates.places(store, job),
         holders=tuple(holder.id for holder in held_by if holder.id != job.id),
         ahead=min(len(ahead), _AHEAD_CAP),
     )

@@ -7,9 +7,8 @@ from typing import Any
 from taskito_core import StorageConfig
 from taskito_postgres import location, migrate
 from taskito_postgres.connection import Connections
-from taskito_postgres.session import Session
+from taskito_postgres.session import Session, Statements
 from taskito_postgres.sql.clock import CLOCK
-from taskito_postgres.statements import Statements
 
 
 class Base:

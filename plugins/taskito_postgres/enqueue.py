@@ -180,7 +180,7 @@ def _receipts(jobs: Sequence[NewJob], inserted: set[str]) -> list[Receipt]:
 
 def _values(job: NewJob) -> list[Any]:
     """What goes into the columns PLAIN, a real number as one: psycopg tells types by the class."""
-    values = _values_of(job)
+    values = list(_values_of(job))
     for index in _REALS:
         if values[index] is not None:
             values[index] = float(values[index])

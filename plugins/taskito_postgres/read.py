@@ -112,7 +112,7 @@ class ReadMixin(Base):
             lane=lane,
             parents=tuple((parent, JobStatus(status)) for parent, status in json.loads(parents or "[]")),
             paused=paused,
-            places=concurrency,
+            concurrency=concurrency,
             holders=tuple(json.loads(holders or "[]")),
             ahead=ahead,
         )

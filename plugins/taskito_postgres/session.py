@@ -12,6 +12,7 @@ from psycopg import conninfo
 from psycopg.rows import TupleRow
 
 from taskito_postgres import arrays
+from taskito_postgres.location import quoted
 
 Connection = psycopg.Connection[TupleRow]
 Cursor = psycopg.Cursor[TupleRow]
@@ -112,6 +113,18 @@ def is_pooled(connection: Connection) -> bool:
         return True
     row = connection.execute(b"SELECT pg_backend_pid()", prepare=False).fetchone()
     return row is None or row[0] != connection.info.backend_pid
+
+
+class Statements(dict[str, bytes]):
+    """The statements of ``sql`` with one schema filled in, once per statement: ``statements[sql.CLAIM]``."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__()
+        self._prefix = f"{quoted(schema)}."
+
+    def __missing__(self, text: str) -> bytes:
+        statement = self[text] = text.replace("taskito.", self._prefix).encode()
+        return statement
 
 
 class RoundTrip:

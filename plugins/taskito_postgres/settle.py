@@ -21,10 +21,9 @@ from taskito_core import (
 from taskito_postgres import external
 from taskito_postgres.arrays import Bigints, Blobs, Texts
 from taskito_postgres.gates import Cascade, GatesMixin
-from taskito_postgres.session import Cursor, RoundTrip
+from taskito_postgres.session import Cursor, RoundTrip, Statements
 from taskito_postgres.sql import settle as sql
 from taskito_postgres.sql import wakeups
-from taskito_postgres.statements import Statements
 
 Kind = TypeVar("Kind", Complete, Dead, Retry, Release, Cancelled)
 

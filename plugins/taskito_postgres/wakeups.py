@@ -17,8 +17,7 @@ from taskito_postgres import location
 from taskito_postgres.arrays import Texts, storable
 from taskito_postgres.base import Base
 from taskito_postgres.connection import Connections
-from taskito_postgres.listener import Listener
-from taskito_postgres.notifier import Notifier
+from taskito_postgres.notifications import Listener, Notifier
 from taskito_postgres.session import Session
 from taskito_postgres.sql import wakeups as sql
 

@@ -1,4 +1,4 @@
-"""From the driver's exceptions to ours, so that none of SQLite's ever reaches a caller."""
+"""The driver's exceptions as the core's, so that none of SQLite's ever reaches a caller."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNSTORABLE = (
 
 
 def _primary_code(exc: BaseException) -> int:
-    # The low byte is the primary result code, the rest says which flavour of it.
+    # The low byte is the primary result code, the rest says which variant of it.
     return int(getattr(exc, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
@@ -38,7 +38,7 @@ def is_busy(exc: BaseException) -> bool:
 
 
 def is_stale(exc: BaseException) -> bool:
-    """True if the transaction has read what somebody else has changed since: it can never write."""
+    """True if the transaction has read what another one has changed since: it can never write."""
     return getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY_SNAPSHOT
 
 

@@ -1,4 +1,4 @@
-"""May a database live in this directory? Network file systems may not: their locks cannot be trusted."""
+"""Network file systems are refused: SQLite's locks cannot be trusted there."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _undermined: set[str] = set()
 
 
 def guard(database: Database) -> None:
-    """Have this database prepared for every fork from now on."""
+    """Prepare this database for every fork from now on."""
     _databases.add(database)
 
 
@@ -52,7 +52,7 @@ def _in_child() -> None:
         if left := database.after_fork_in_child():
             _inherited.extend(left)
             _undermined.add(database.path)
-    # They raise StorageError here; the grandchildren's forks are none of their business.
+    # They raise StorageError here, and forks of the child do not concern them.
     _databases.clear()
 
 

@@ -1,44 +1,47 @@
 """For tests of taskito and of its plugins: a store in memory, conformance suites, factories.
 
-Needs ``taskito-core[testing]``. Nothing in the runtime may import this package.
+Comes with ``taskito-core[testing]``. What is here is imported when it is first asked for, because the hooks
+of this package are imported by every program that loads plugins. Nothing in the runtime may import this
+package.
 """
 
-import pytest
+from __future__ import annotations
 
-# Before the first import of the suite: without it a third party sees bare AssertionErrors.
-pytest.register_assert_rewrite("taskito_testing.conformance")
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from taskito_kv.limits import MemoryCircuitBreaker, MemoryRateLimiter  # noqa: E402
-from taskito_kv.metrics import MemoryMetrics  # noqa: E402
-from taskito_kv.storage import MemoryStorage  # noqa: E402
-from taskito_testing.conformance import (  # noqa: E402
-    CircuitBreakerConformance,
-    MetricsConformance,
-    RateLimiterConformance,
-    StorageConformance,
-)
-from taskito_testing.factories import (  # noqa: E402
-    cancelled,
-    claim,
-    complete,
-    dead,
-    enqueue_and_claim,
-    error_info,
-    make_job,
-    make_worker,
-    new_token,
-    release,
-    retry,
-    want,
-)
-from taskito_testing.opening import (  # noqa: E402
-    missing_methods,
-    open_breaker,
-    open_limiter,
-    open_metrics,
-    open_storage,
-)
-from taskito_testing.plugin import register_memory_plugin  # noqa: E402
+if TYPE_CHECKING:
+    from taskito_kv.limits import MemoryCircuitBreaker, MemoryRateLimiter
+    from taskito_kv.metrics import MemoryMetrics
+    from taskito_kv.storage import MemoryStorage
+    from taskito_testing.conformance import (
+        CircuitBreakerConformance,
+        MetricsConformance,
+        RateLimiterConformance,
+        StorageConformance,
+    )
+    from taskito_testing.factories import (
+        cancelled,
+        claim,
+        complete,
+        dead,
+        enqueue_and_claim,
+        error_info,
+        make_job,
+        make_worker,
+        new_token,
+        release,
+        retry,
+        want,
+    )
+    from taskito_testing.opening import (
+        missing_methods,
+        open_breaker,
+        open_limiter,
+        open_metrics,
+        open_storage,
+    )
 
 __all__ = [
     "CircuitBreakerConformance",
@@ -68,4 +71,52 @@ __all__ = [
     "want",
 ]
 
-register_memory_plugin()
+#: module -> the names that it brings.
+_HOMES = {
+    "taskito_kv.limits": ("MemoryCircuitBreaker", "MemoryRateLimiter"),
+    "taskito_kv.metrics": ("MemoryMetrics",),
+    "taskito_kv.storage": ("MemoryStorage",),
+    "taskito_testing.conformance": (
+        "CircuitBreakerConformance",
+        "MetricsConformance",
+        "RateLimiterConformance",
+        "StorageConformance",
+    ),
+    "taskito_testing.factories": (
+        *(
+            "cancelled",
+            "claim",
+            "complete",
+            "dead",
+            "enqueue_and_claim",
+            "error_info",
+            "make_job",
+            "make_worker",
+        ),
+        *("new_token", "release", "retry", "want"),
+    ),
+    "taskito_testing.opening": (
+        *("missing_methods", "open_breaker", "open_limiter", "open_metrics", "open_storage"),
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _prepare()
+    found = globals()[name] = getattr(import_module(home), name)
+    return found
+
+
+def _prepare() -> None:
+    """Before the first name is given out: let asserts of the suite explain themselves, and open
+    ``memory://``."""
+    import pytest
+
+    from taskito_testing.plugin import register_memory_plugin
+
+    if "taskito_testing.conformance" not in sys.modules:
+        pytest.register_assert_rewrite("taskito_testing.conformance")
+    register_memory_plugin()

@@ -22,8 +22,8 @@ from taskito_core.job import (
     Retry,
     new_id,
 )
-from taskito_core.storage import NO_CAPS, Storage, Want, WorkerInfo
-from taskito_core.storage_client import LogEntry, PeriodicEntry
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import NO_CAPS, LogEntry, PeriodicEntry, Want, WorkerInfo
 
 # As a supervisor draws them: 31 random bits per process start, then a counter.
 _tokens = itertools.count((random.SystemRandom().getrandbits(31) << 32) + 1)

@@ -13,7 +13,11 @@ from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.metrics import Metrics
 from taskito_core.plugin_manager import load
 from taskito_core.storage import Storage, StorageConfig
-from taskito_core.storage_client import Managing
+from taskito_core.storage_client import StorageClient
+from taskito_core.storage_worker import StorageWorker
+from taskito_testing.plugin import register_memory_plugin
+
+register_memory_plugin()
 
 
 def open_storage(url: str, schema: str = "taskito", **options: Any) -> Storage:
@@ -47,7 +51,7 @@ def open_metrics(url: str, schema: str = "taskito", **options: Any) -> Metrics:
 
 def contract_methods() -> list[str]:
     """The names of the methods of the storage contract, in its order."""
-    named = {**vars(Storage), **vars(Managing)}
+    named = {**vars(StorageWorker), **vars(StorageClient), **vars(Storage)}
     return [name for name, value in named.items() if inspect.isfunction(value) and name[0] != "_"]
 
 

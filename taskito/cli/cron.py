@@ -10,7 +10,7 @@ import click
 from taskito.cli.exits import INTERNAL, Refusal
 from taskito.cli.table import aligned, moment
 from taskito.cli.target import app_option, json_option, open_queue
-from taskito_core.storage_client import PeriodicState
+from taskito_core.storage_worker import PeriodicState
 
 
 @click.group()

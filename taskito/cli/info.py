@@ -16,7 +16,7 @@ from taskito.cli.target import Target, app_option, json_option, open_target
 from taskito_core.errors import StorageUnavailable
 
 if TYPE_CHECKING:
-    from taskito_core.storage import WorkerInfo
+    from taskito_core.storage_worker import WorkerInfo
 
 COLUMNS = ("pending", "running", "complete", "failed", "dead", "cancelled")
 

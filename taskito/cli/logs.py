@@ -11,7 +11,7 @@ from taskito.cli.selection import Duration
 from taskito.cli.table import moment
 from taskito.cli.target import app_option, json_option, open_queue
 from taskito.running_job.job_log import READABLE
-from taskito_core.storage_client import LogEntry
+from taskito_core.storage_worker import LogEntry
 
 
 @click.command()

@@ -1,19 +1,22 @@
 """The command ``taskito``: finds the command that was asked for and turns errors into exit codes.
 
-Commands are imported when they are needed, so that ``taskito --help`` is quick. Standard output carries
-only the answer; what went wrong goes to standard error, in one line.
+Commands are imported when they are needed, so that ``taskito --help`` is quick, and plugins are asked for
+theirs only where they may have some. Standard output carries only the answer; what went wrong goes to
+standard error, in one line.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from taskito.cli.exits import exit_for
+from taskito.cli.plugin_commands import PluginCommands
 from taskito.config.settings import project_table
 from taskito_core.errors import TaskitoError
 
@@ -34,17 +37,21 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """A group that imports a command when somebody asks for it."""
+    """A group that imports a command when it is asked for; behind taskito's own come those of plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *sorted(_of_plugins().commands)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        _show_variables(command)
+        command = _own(name)
+        if command is None:
+            command = _of_plugins().commands.get(name)
+            if command is None:
+                _warn(_of_plugins().unloaded)
+        elif isinstance(command, click.Group):
+            _of_plugins()  # which may add to it
+        if command is not None:
+            _show_variables(command)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -55,6 +62,29 @@ class Commands(click.Group):
             raise exit_for(exc) from exc
 
 
+def _own(name: str) -> click.Command | None:
+    """The command of this name that is not a plugin's."""
+    if name not in COMMANDS:
+        return None
+    module, _, attribute = COMMANDS[name].partition(":")
+    command: click.Command = getattr(importlib.import_module(module), attribute)
+    return command
+
+
+@functools.cache
+def _of_plugins() -> PluginCommands:
+    """The commands of plugins, which are asked for them once."""
+    commands = PluginCommands(_own)
+    commands.load()
+    _warn(commands.refused)
+    return commands
+
+
+def _warn(problems: Iterable[str]) -> None:
+    for problem in problems:
+        click.echo(f"Warning: {problem}", err=True)
+
+
 def defaults(table: Mapping[str, Any]) -> dict[str, Any]:
     """``[tool.taskito]`` as click wants it: what is said for all commands, then what is said for one.
 
@@ -62,7 +92,7 @@ def defaults(table: Mapping[str, Any]) -> dict[str, Any]:
     """
     common = {_option(key): value for key, value in table.items() if not isinstance(value, dict)}
     found: dict[str, Any] = {}
-    for name in COMMANDS:
+    for name in dict.fromkeys((*COMMANDS, *(key for key, value in table.items() if isinstance(value, dict)))):
         own = table.get(name)
         own = own if isinstance(own, dict) else {}
         found[name] = common | {

@@ -14,7 +14,8 @@ from taskito.client.result import JobResult
 from taskito.running_job import job_log
 from taskito_core.errors import ConfigError, JobNotFoundError, TaskitoError, not_found
 from taskito_core.job import Job, JobStatus, NewJob, new_id
-from taskito_core.storage_client import LogEntry, LogFilter, PeriodicState, Progress, Replay
+from taskito_core.storage_client import LogFilter, Replay
+from taskito_core.storage_worker import LogEntry, PeriodicState, Progress
 
 #: Jobs deleted by one transaction of ``purge_completed`` and ``purge_dead``.
 PURGE_BATCH = 500

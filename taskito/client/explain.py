@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from taskito_core.job import JobStatus
 from taskito_core.limits import BreakerRecord, BreakerState
-from taskito_core.storage import WorkerInfo, WorkerStatus
 from taskito_core.storage_client import Facts, Gate
+from taskito_core.storage_worker import WorkerInfo, WorkerStatus
 
 #: How many ids one sentence names.
 MOST_NAMED = 5
@@ -130,8 +130,8 @@ def _in_the_store(facts: Facts) -> list[Blocker]:
 
 def _no_place(facts: Facts) -> str:
     key, holders = facts.job.concurrency_key, _named(list(facts.holders))
-    if len(facts.holders) >= (facts.places or 0):
-        return f"all {facts.places} places of {key} are taken, by {holders}"
+    if len(facts.holders) >= (facts.concurrency or 0):
+        return f"all {facts.concurrency} places of {key} are taken, by {holders}"
     return f"it has no place of {key} yet: it gets one when its time comes"
 
 

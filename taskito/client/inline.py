@@ -24,7 +24,8 @@ from taskito.worker.store.identity import TokenMint, new_worker_id
 from taskito.worker.threads import run_in_thread
 from taskito_core.job import Claim, Dead, Job, JobStatus, NewJob, Outcome, Receipt, Release, Retry, new_id
 from taskito_core.retry import decide
-from taskito_core.storage import StorageConfig, Want, WorkerInfo
+from taskito_core.storage import StorageConfig
+from taskito_core.storage_worker import Want, WorkerInfo
 from taskito_kv.storage import MemoryStorage
 from taskito_kv.store import forget
 

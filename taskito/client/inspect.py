@@ -12,8 +12,9 @@ from taskito.client.result import JobResult
 from taskito.serialization.serializers import Serializer
 from taskito_core.errors import ConfigError
 from taskito_core.job import AttemptError, DeadLetter, JobStatus
-from taskito_core.storage import Counts, JobFilter, Storage, WorkerInfo
-from taskito_core.storage_client import LogEntry
+from taskito_core.storage import Storage
+from taskito_core.storage_client import Counts, JobFilter
+from taskito_core.storage_worker import LogEntry, WorkerInfo
 
 T = TypeVar("T")
 

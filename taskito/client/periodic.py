@@ -12,7 +12,7 @@ from taskito.client.task import Task, call_arguments
 from taskito.cron.schedule import CATCH_UP, Schedule
 from taskito.serialization.serializers import dump_call
 from taskito_core.errors import ConfigError
-from taskito_core.storage_client import PeriodicEntry
+from taskito_core.storage_worker import PeriodicEntry
 
 P = ParamSpec("P")
 R = TypeVar("R")

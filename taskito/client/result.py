@@ -21,7 +21,8 @@ from taskito_core.errors import (
     not_found,
 )
 from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
-from taskito_core.storage_client import Edge, LogEntry, LogFilter
+from taskito_core.storage_client import Edge, LogFilter
+from taskito_core.storage_worker import LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -13,7 +13,7 @@ from typing import Any
 from taskito.serialization.serializers import DEFAULT
 from taskito_core.errors import ConfigError
 from taskito_core.job import clean_text
-from taskito_core.storage_client import LogEntry, Note, Progress
+from taskito_core.storage_worker import LogEntry, Note, Progress
 
 Fields = list[Any]  #: ``["progress", value]`` or ``["log", id, logged_at, level, message, extra]``
 

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import WaitUntil
 from taskito_core.plugin_manager import open_storage_url
-from taskito_core.storage import WorkerInfo
+from taskito_core.storage_worker import WorkerInfo
 from taskito_testing import make_job
 from tests.cli.conftest import Run, command, environment
 

@@ -10,8 +10,8 @@ import pytest
 
 from taskito_core.errors import ConfigError
 from taskito_core.job import Job, JobStatus, NewJob, Outcome, Receipt, Release, new_id
-from taskito_core.storage import Beat, Exchange, Storage, StorageConfig, Want
-from taskito_core.storage_client import PeriodicState
+from taskito_core.storage import Storage, StorageConfig
+from taskito_core.storage_worker import Beat, Exchange, PeriodicState, Want
 from taskito_kv.store import forget
 from taskito_testing import (
     MemoryStorage,

@@ -69,7 +69,11 @@ def test_what_needs_an_event_loop_is_refused_with_advice(given: object) -> None:
         found(given, Asynchronous)
 
 
-@pytest.mark.parametrize("given", [None, "sqlite://", object(), Wrapper(None), Wrapper(3)], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [None, "sqlite://", object(), Wrapper(None), Wrapper(3)],
+    ids=["None", "text", "object", "empty", "wrong"],
+)
 def test_anything_else_is_refused_by_its_type(given: object) -> None:
     kind = f"{type(given).__module__}.{type(given).__qualname__}"
 

@@ -91,4 +91,14 @@ def core_alone(wheels: dict[str, Path], new_environment: Callable[..., Environme
 @pytest.fixture(scope="session")
 def everything(wheels: dict[str, Path], new_environment: Callable[..., Environment]) -> Environment:
     """Core, both storages and the plugin that brings only a limiter."""
-    return new_environment(*(wheels[name] for name in PROJECTS if name != "taskito-misspelt-limiter"))
+    names = ("taskito-core", "taskito-sqlite", "taskito-postgres", "taskito-only-limiter")
+    return new_environment(*(wheels[name] for name in names))
+
+
+@pytest.fixture(scope="session")
+def with_kit(wheels: dict[str, Path], new_environment: Callable[..., Environment]) -> Environment:
+    """What ``pip install taskito-core[testing] taskito-sqlite`` makes, with ours taken from their wheels."""
+    directory = wheels["taskito-core"].parent
+    pins = directory / "pins.txt"
+    pins.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in wheels.items()))
+    return new_environment("--constraint", pins, "taskito-core[testing]", "taskito-sqlite")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import PROJECTS, Environment, pip
+from tests.packaging.conftest import PROJECTS, ROOT, Environment, pip
 
 pytestmark = pytest.mark.timeout(400)  # pip fetches the dependencies when its cache is cold
 
@@ -63,25 +65,97 @@ def names(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
+def sources(package: Path) -> set[str]:
+    """What a wheel with this package must hold of it."""
+    files = (file for suffix in ("py", "sql", "typed") for file in package.rglob(f"*.{suffix}"))
+    return {str(file.relative_to(package.parent)) for file in files}
+
+
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return message_from_bytes(archive.read(name))
+
+
+@pytest.mark.parametrize("plugin", ["taskito_sqlite", "taskito_postgres", "taskito_kv", "taskito_testing"])
+def test_a_plugins_wheel_brings_its_package_and_nothing_else(plugin: str, wheels: dict[str, Path]) -> None:
+    project = plugin.replace("_", "-")
+
+    built = names(wheels[project])
+
+    assert {name for name in built if ".dist-info/" not in name} == sources(PROJECTS[project])
+    assert f"{plugin}/py.typed" in built
+
+
 @pytest.mark.parametrize("plugin", ["taskito_sqlite", "taskito_postgres"])
-def test_a_plugins_wheel_brings_code_types_and_migrations(plugin: str, wheels: dict[str, Path]) -> None:
-    source = PROJECTS[plugin.replace("_", "-")]
-
-    built = names(wheels[plugin.replace("_", "-")])
-
-    expected = {f"{plugin}/{file.name}" for file in source.glob("*.py")}
-    expected |= {f"{plugin}/migrations/{file.name}" for file in (source / "migrations").glob("*.sql")}
-    assert built == expected | {f"{plugin}/py.typed"} | {name for name in built if ".dist-info/" in name}
-    assert any(name.endswith(".sql") for name in built)
+def test_a_storages_wheel_brings_its_migrations(plugin: str, wheels: dict[str, Path]) -> None:
+    assert any(name.endswith(".sql") for name in names(wheels[plugin.replace("_", "-")]))
 
 
 def test_the_cores_wheel_brings_two_typed_packages_and_no_tests(wheels: dict[str, Path]) -> None:
     built = names(wheels["taskito-core"])
 
-    assert {"taskito/py.typed", "taskito_core/py.typed", "taskito/cli/main.py"} <= built
-    tops = {name.partition("/")[0] for name in built}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"taskito", "taskito_core"}
+    packages = {name for name in built if ".dist-info/" not in name}
+    assert packages == sources(ROOT / "taskito_core") | sources(ROOT / "taskito")
+    assert {"taskito/py.typed", "taskito_core/py.typed", "taskito/cli/main.py"} <= packages
+    assert not [name for name in packages if "test" in name.removesuffix("test_mode.py")]
     assert any(name.endswith("/licenses/LICENSE") for name in built)
+
+
+def test_the_extra_for_tests_brings_the_kit_which_brings_the_store_in_memory(
+    wheels: dict[str, Path], with_kit: Environment, tmp_path: Path
+) -> None:
+    core, kit = metadata(wheels["taskito-core"]), metadata(wheels["taskito-testing"])
+
+    installed = with_kit.run("python", "-c", "import taskito_testing, taskito_kv", cwd=tmp_path)
+
+    assert "testing" in core.get_all("Provides-Extra", [])
+    assert "taskito-testing; extra == 'testing'" in core.get_all("Requires-Dist", [])
+    assert not [line for line in core.get_all("Requires-Dist", []) if "pytest" in line]
+    assert any(line.startswith("taskito-kv") for line in kit.get_all("Requires-Dist", []))
+    assert installed.returncode == 0, installed.stderr
+
+
+THIRD_PARTY = """
+import pytest
+from taskito_testing import StorageConformance
+
+
+class TestMine(StorageConformance):
+    @pytest.fixture
+    def storage_url(self, tmp_path):
+        return f"sqlite:///{tmp_path}/jobs.db"
+"""
+
+
+def test_the_suite_runs_in_somebodys_repository_from_wheels_alone(
+    with_kit: Environment, tmp_path: Path
+) -> None:
+    (tmp_path / "test_conformance.py").write_text(THIRD_PARTY)
+    some = "fork or crash or moves or surface or settle"
+
+    done = with_kit.run("python", "-m", "pytest", "-q", "-W", "error", "-k", some, cwd=tmp_path)
+
+    last = done.stdout.strip().splitlines()[-1]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(last.split(" passed")[0].split()[-1]) > 20
+
+
+def test_the_kit_adds_its_command_and_is_not_imported_by_programs_that_load_plugins(
+    with_kit: Environment, tmp_path: Path
+) -> None:
+    program = (
+        "import sys; from taskito import Queue; Queue(); "
+        "print(sorted({'pytest', 'hypothesis', 'taskito_kv', 'click'} & set(sys.modules)))"
+    )
+
+    listed = with_kit.run("taskito", "plugin", "list", "--json", cwd=tmp_path)
+    checked = with_kit.run("taskito", "plugin", "check", "memory://mine", "-k", "moves", cwd=tmp_path)
+    used = with_kit.run("python", "-c", program, cwd=tmp_path)
+
+    assert [one["name"] for one in json.loads(listed.stdout)] == ["sqlite", "testing"]
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert used.stdout == "[]\n", used.stderr
 
 
 def test_the_core_alone_says_what_to_install(core_alone: Environment, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, unpack_error
 from taskito_core.job import ErrorInfo, ErrorKind, Outcome
 from taskito_core.retry import Crashed, Raised, Returned, decide
-from taskito_core.storage import WorkerInfo
+from taskito_core.storage_worker import WorkerInfo
 from taskito_testing import make_worker, want
 
 Work = Callable[..., list[Outcome]]

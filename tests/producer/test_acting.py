@@ -21,7 +21,7 @@ from taskito import (
     TaskitoError,
 )
 from taskito.serialization.serializers import DEFAULT, dump_call
-from taskito_core.storage_client import LogEntry
+from taskito_core.storage_worker import LogEntry
 from taskito_testing import claim, make_worker
 from taskito_testing.factories import make_entry
 from tests.producer.conftest import Work

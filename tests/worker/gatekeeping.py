@@ -15,7 +15,8 @@ from taskito_core.job import Claim, Outcome, new_id
 from taskito_core.limits import BreakerOptions, BreakerState, Grant, RateLimit, Wants
 from taskito_core.plugin_manager import Plugins
 from taskito_core.retry import RetryPolicy
-from taskito_core.storage import Exchange, StorageConfig, Want
+from taskito_core.storage import StorageConfig
+from taskito_core.storage_worker import Exchange, Want
 from taskito_kv.limits import MemoryCircuitBreaker, MemoryRateLimiter
 from taskito_kv.storage import MemoryStorage
 from taskito_testing.factories import (

@@ -27,7 +27,8 @@ from taskito_core.errors import StorageUnavailable
 from taskito_core.job import JobStatus, Outcome
 from taskito_core.plugin_manager import Plugins
 from taskito_core.retry import RetryPolicy
-from taskito_core.storage import Exchange, StorageConfig, Wakeups, Want, WorkerInfo
+from taskito_core.storage import StorageConfig
+from taskito_core.storage_worker import Exchange, Wakeups, Want, WorkerInfo
 from taskito_kv.storage import MemoryStorage
 from taskito_testing.factories import make_job, make_worker
 

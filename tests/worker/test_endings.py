@@ -10,7 +10,7 @@ from taskito.worker.children.backoff import BootBackoff
 from taskito.worker.dispatch.pace import FLOOR, UNKNOWN, Pace
 from taskito.worker.store.lease import BEAT_INTERVAL, LEASE, PeerWatch
 from taskito.worker.supervisor.shutdown import Phase, Shutdown
-from taskito_core.storage import Peer
+from taskito_core.storage_worker import Peer
 
 INT, TERM, QUIT = signal.SIGINT, signal.SIGTERM, signal.SIGQUIT
 

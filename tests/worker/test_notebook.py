@@ -6,7 +6,7 @@ import pytest
 
 from taskito.worker.store.job_log import BATCH, MAX_ENTRIES, NEVER, PATIENCE, Notebook
 from taskito.worker.store.rounds import INTERVALS, Round, Rounds
-from taskito_core.storage_client import LogEntry, Progress
+from taskito_core.storage_worker import LogEntry, Progress
 
 
 def line(number: int) -> LogEntry:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from taskito.worker.store.cron import DECLARE_INTERVAL, Schedules
-from taskito_core.storage import JobFilter, StorageConfig
-from taskito_core.storage_client import PeriodicEntry
+from taskito_core.storage import StorageConfig
+from taskito_core.storage_client import JobFilter
+from taskito_core.storage_worker import PeriodicEntry
 from taskito_kv.storage import MemoryStorage
 from taskito_testing.factories import make_entry
 

@@ -15,7 +15,9 @@ from taskito_core.errors import StorageError
 from taskito_core.hookspecs import OfferKind
 from taskito_core.job import Claim, Complete, NewJob
 from taskito_core.plugin_manager import load
-from taskito_core.storage import Counts, Storage, StorageConfig, Want, WorkerInfo
+from taskito_core.storage import Storage, StorageConfig
+from taskito_core.storage_client import Counts
+from taskito_core.storage_worker import Want, WorkerInfo
 
 Open = Callable[[], Storage]
 
@@ -33,8 +35,10 @@ def hear() -> None:
 
 def opener(url: str, schema: str) -> Open:
     if url.startswith("memory:"):
-        # A store of this process alone, known only once the testing package is imported.
-        import taskito_testing  # noqa: F401
+        # A store of this process alone, and known only here.
+        from taskito_testing.plugin import register_memory_plugin
+
+        register_memory_plugin()
 
     def open_it() -> Storage:
         plugins = load()

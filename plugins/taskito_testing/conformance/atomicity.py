@@ -10,7 +10,8 @@ import pytest
 
 from taskito_core.errors import StorageError
 from taskito_core.job import JobStatus, NewJob, Receipt
-from taskito_core.storage import JobFilter, Storage
+from taskito_core.storage import Storage
+from taskito_core.storage_client import JobFilter
 from taskito_testing.conformance.base import ConformanceBase, Connect
 from taskito_testing.conformance.processes import Actors
 from taskito_testing.factories import (

@@ -15,8 +15,8 @@ from taskito_core.job import (
     Outcome,
     Release,
 )
-from taskito_core.storage import Exchange
 from taskito_core.storage_client import Gate, Replay
+from taskito_core.storage_worker import Exchange
 from taskito_testing.factories import cancelled, dead, error_info, retry
 
 QUARTER_HOUR = 1_000_000  #: milliseconds; every delay and shift is a multiple of it

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from taskito_core.storage import COUNT_CAP, Counts, Storage
+from taskito_core.storage import Storage
+from taskito_core.storage_client import COUNT_CAP, Counts
 from taskito_testing.conformance.base import ConformanceBase
 from taskito_testing.factories import claim, complete, dead, make_job, release, retry
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from taskito_core.job import JobStatus
-from taskito_core.storage import JobFilter, Storage
+from taskito_core.storage import Storage
+from taskito_core.storage_client import JobFilter
 from taskito_testing.conformance.base import ConformanceBase, wait_until
 from taskito_testing.conformance.processes import Actors
 from taskito_testing.factories import claim, complete, make_job, new_token_base

@@ -8,7 +8,8 @@ import pytest
 
 from taskito_core.job import Claim, JobStatus, Outcome
 from taskito_core.storage import Storage
-from taskito_core.storage_client import Edge, LogFilter, Progress
+from taskito_core.storage_client import Edge, LogFilter
+from taskito_core.storage_worker import Progress
 from taskito_testing.conformance.base import ConformanceBase
 from taskito_testing.factories import (
     cancelled,

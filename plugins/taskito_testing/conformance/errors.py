@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from taskito_core.errors import StorageUnavailable
-from taskito_core.storage import JobFilter, Storage
+from taskito_core.storage import Storage
+from taskito_core.storage_client import JobFilter
 from taskito_testing.conformance.base import ConformanceBase
 from taskito_testing.factories import make_job, make_worker, want
 from taskito_testing.opening import open_storage

@@ -57,7 +57,7 @@ class Knowing(ConformanceBase):
         claims = claim(storage, worker, 1)
 
         facts = _facts(storage, waiting.id)
-        assert (facts.places, facts.job.gate) == (2, Gate.KEY)
+        assert (facts.concurrency, facts.job.gate) == (2, Gate.KEY)
         assert sorted(facts.holders) == sorted(job.id for job in holders)
         assert len(_facts(storage, holders[0].id).holders) == 1
 
@@ -141,7 +141,7 @@ def _facts(storage: Storage, job_id: str) -> Facts:
 def _reasons(facts: Facts) -> list[str]:
     """Why a worker that knows only the task ``job`` cannot claim it, as ``explain`` would tell."""
     job = facts.job
-    places_taken = facts.places is not None and len(facts.holders) >= facts.places
+    slots_taken = facts.concurrency is not None and len(facts.holders) >= facts.concurrency
     reasons = {
         "status": job.status is not JobStatus.PENDING,
         "due": job.scheduled_at > facts.now,
@@ -155,7 +155,7 @@ def _reasons(facts: Facts) -> list[str]:
     if job.status is JobStatus.PENDING:
         assert (job.gate == Gate.PARENTS) == bool(facts.parents)
         if job.gate == Gate.KEY and not reasons["expired"]:  # what has expired is not let in
-            assert places_taken
+            assert slots_taken
         if job.gate is None:
-            assert not places_taken
+            assert not slots_taken
     return [reason for reason, holds in reasons.items() if holds]

@@ -6,7 +6,8 @@ import pytest
 
 from taskito_core.errors import StorageError
 from taskito_core.job import JobStatus
-from taskito_core.storage import Peer, Storage, WorkerInfo, WorkerStatus
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Peer, WorkerInfo, WorkerStatus
 from taskito_testing.conformance.base import ConformanceBase, NewWorker
 from taskito_testing.factories import (
     claim,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from taskito_core.job import Claim, JobStatus, NewJob, Outcome
-from taskito_core.storage import JobFilter, Storage
-from taskito_core.storage_client import Gate
+from taskito_core.storage import Storage
+from taskito_core.storage_client import Gate, JobFilter
 from taskito_testing.conformance.base import PATIENCE, ConformanceBase, Connect
 from taskito_testing.conformance.processes import Actors
 from taskito_testing.factories import (

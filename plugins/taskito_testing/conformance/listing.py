@@ -9,7 +9,8 @@ import pytest
 
 from taskito_core.errors import StorageError
 from taskito_core.job import DeadReason, JobStatus
-from taskito_core.storage import JobFilter, Storage
+from taskito_core.storage import Storage
+from taskito_core.storage_client import JobFilter
 from taskito_testing.conformance.base import ConformanceBase
 from taskito_testing.factories import (
     claim,

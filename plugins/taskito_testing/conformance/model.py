@@ -19,8 +19,9 @@ from hypothesis.stateful import (
 )
 
 from taskito_core.job import Claim, NewJob, Outcome, Release, new_id
-from taskito_core.storage import Counts, JobFilter, Storage, StorageConfig, Want
-from taskito_core.storage_client import Progress
+from taskito_core.storage import Storage, StorageConfig
+from taskito_core.storage_client import Counts, JobFilter
+from taskito_core.storage_worker import Progress, Want
 from taskito_kv.storage import MemoryStorage
 from taskito_kv.store import forget
 from taskito_testing.conformance.base import ConformanceBase

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from taskito_core.storage import Storage
-from taskito_core.storage_client import LogEntry, LogFilter, Progress
+from taskito_core.storage_client import LogFilter
+from taskito_core.storage_worker import LogEntry, Progress
 from taskito_testing.conformance.base import PATIENCE, ConformanceBase, Connect
 from taskito_testing.factories import complete, enqueue_and_claim, make_job, make_log, retry
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from taskito_core.job import JobStatus
-from taskito_core.storage import JobFilter, Storage
+from taskito_core.storage import Storage
+from taskito_core.storage_client import JobFilter
 from taskito_testing.conformance.base import ConformanceBase, NewWorker
 from taskito_testing.factories import (
     claim,

@@ -6,7 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from taskito_core.job import ErrorKind, JobStatus
-from taskito_core.storage import Storage, WorkerStatus
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import WorkerStatus
 from taskito_testing.conformance.base import ConformanceBase, Connect, NewWorker
 from taskito_testing.factories import claim, complete, enqueue_and_claim, make_job, retry
 

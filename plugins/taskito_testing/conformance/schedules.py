@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from taskito_core.storage import JobFilter, Storage
-from taskito_core.storage_client import PeriodicState
+from taskito_core.storage import Storage
+from taskito_core.storage_client import JobFilter
+from taskito_core.storage_worker import PeriodicState
 from taskito_testing.conformance.base import PATIENCE, ConformanceBase, Connect
 from taskito_testing.conformance.processes import Actors
 from taskito_testing.factories import claim, make_entry, make_job, want

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from taskito_core.job import NewJob, Receipt
-from taskito_core.storage import JobFilter, Storage
+from taskito_core.storage import Storage
+from taskito_core.storage_client import JobFilter
 from taskito_testing.conformance.base import ConformanceBase, Connect
 from taskito_testing.conformance.processes import Actors
 from taskito_testing.factories import (

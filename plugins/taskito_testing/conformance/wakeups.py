@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from taskito_core.storage import Storage, Wakeups
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Wakeups
 from taskito_testing.conformance.base import PATIENCE, ConformanceBase, Connect
 from taskito_testing.conformance.processes import Actors
 from taskito_testing.factories import claim, complete, make_job, want

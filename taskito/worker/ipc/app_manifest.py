@@ -13,7 +13,7 @@ from typing import Any
 from taskito_core.limits import BreakerOptions, RateLimit
 from taskito_core.retry import RetryPolicy
 from taskito_core.storage import StorageConfig
-from taskito_core.storage_client import PeriodicEntry
+from taskito_core.storage_worker import PeriodicEntry
 
 
 @dataclass(frozen=True, slots=True)

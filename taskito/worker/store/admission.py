@@ -20,7 +20,8 @@ from taskito_core.errors import StorageError
 from taskito_core.job import Charge, Claim, Complete, Dead, DeadReason, Outcome, Retry
 from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker, RateLimit, RateLimiter, Wants
 from taskito_core.plugin_manager import Plugins
-from taskito_core.storage import Storage, Want
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Want
 
 log = logging.getLogger("taskito.worker")
 

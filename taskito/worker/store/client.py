@@ -25,8 +25,8 @@ from taskito.worker.store.thread import Answer, StoreThread
 from taskito.worker.store.timers import Looks
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Complete, Release, Retry
-from taskito_core.storage import Beat, Storage, Want, WorkerInfo
-from taskito_core.storage_client import Note, Swept
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Beat, Note, Swept, Want, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from taskito.cron import schedule
 from taskito_core.job import NewJob
 from taskito_core.storage import Storage
-from taskito_core.storage_client import PeriodicEntry, PeriodicState
+from taskito_core.storage_worker import PeriodicEntry, PeriodicState
 
 log = logging.getLogger("taskito.worker")
 

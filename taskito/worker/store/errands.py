@@ -15,8 +15,8 @@ from taskito.worker.store.cron import Schedules
 from taskito_core.errors import StorageError, StorageUnavailable
 from taskito_core.job import Outcome
 from taskito_core.plugin_manager import Plugins
-from taskito_core.storage import Beat, Exchange, Storage, Want, WorkerInfo
-from taskito_core.storage_client import Note, Swept
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Beat, Exchange, Note, Swept, Want, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 

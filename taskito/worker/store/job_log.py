@@ -5,7 +5,7 @@ Notes are recorded before the outcome of their job, so that whoever has a result
 
 from __future__ import annotations
 
-from taskito_core.storage_client import LogEntry, Note, Progress
+from taskito_core.storage_worker import LogEntry, Note, Progress
 
 #: Log entries and characters that wait for the store at most; beyond it the oldest are dropped.
 MAX_ENTRIES = 20_000

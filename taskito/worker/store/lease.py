@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from taskito_core.storage import Peer
+from taskito_core.storage_worker import Peer
 
 #: Seconds between two heartbeats.
 BEAT_INTERVAL = 5.0

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from taskito_core.storage import Storage, Wakeups
+from taskito_core.storage import Storage
+from taskito_core.storage_worker import Wakeups
 
 log = logging.getLogger("taskito.worker")
 

@@ -36,7 +36,7 @@ from taskito.worker.supervisor.mailbox import Mailbox
 from taskito.worker.supervisor.shutdown import ExitCode, Phase, Shutdown
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable, TaskitoError
 from taskito_core.plugin_manager import Plugins
-from taskito_core.storage import WorkerInfo
+from taskito_core.storage_worker import WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 

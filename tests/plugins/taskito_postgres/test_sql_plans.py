@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from taskito_postgres.session import Statements
 from taskito_postgres.sql import admin, enqueue, gates, job_log, limits, metrics, settle, workers
 from taskito_postgres.sql import claim as claim_sql
-from taskito_postgres.statements import Statements
 from taskito_postgres.storage import PostgresStorage
 from taskito_testing.factories import claim, complete, make_job, retry
 
