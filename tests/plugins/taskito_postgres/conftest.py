@@ -13,6 +13,7 @@ from taskito_postgres.storage import PostgresStorage
 from taskito_testing.factories import make_worker
 
 OpenStorage = Callable[..., PostgresStorage]
+OpenKeeper = Callable[..., Any]
 
 
 @pytest.fixture
@@ -47,3 +48,17 @@ def database(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A plain connection to this test's database, to look behind the storage's back."""
     with psycopg.connect(postgres_url, autocommit=True, application_name="the test") as connection:
         yield connection
+
+
+@pytest.fixture
+def open_keeper() -> Iterator[OpenKeeper]:
+    """``open_keeper(kind, url, **config)``: a limiter or breakers, closed after the test."""
+    opened: list[Any] = []
+
+    def make(kind: type, url: str, **config: Any) -> Any:
+        opened.append(kind(StorageConfig(backend="postgres", db_url=url, **config)))
+        return opened[-1]
+
+    yield make
+    for keeper in opened:
+        keeper.close()

@@ -1,8 +1,7 @@
-"""Limits on a real server: what is written, what is locked, and what a lost server does to them."""
+"""The rate limiter, and what it and the circuit breaker do when the server is lost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,42 +9,21 @@ import psycopg
 import pytest
 
 from conftest import WaitUntil
-from taskito_core import BreakerOptions, RateLimit, StorageConfig, StorageUnavailable
+from taskito_core import BreakerOptions, RateLimit, StorageUnavailable
 from taskito_postgres.circuit_breaker import PostgresCircuitBreaker
 from taskito_postgres.rate_limiter import PostgresRateLimiter
 from tools.private_postgres import Server
 
+from .conftest import OpenKeeper
+from .locks import someone_is_blocked
+
 SLOW = RateLimit(rate=0.001, burst=10)
 OPTIONS = BreakerOptions(threshold=3)
-Open = Callable[..., Any]
 
 
-@pytest.fixture
-def open_keeper() -> Iterator[Open]:
-    """``open_keeper(kind, url, **config)``: a limiter or breakers, closed after the test."""
-    opened: list[Any] = []
-
-    def make(kind: type, url: str, **config: Any) -> Any:
-        opened.append(kind(StorageConfig(backend="postgres", db_url=url, **config)))
-        return opened[-1]
-
-    yield make
-    for keeper in opened:
-        keeper.close()
-
-
-def rows(database: psycopg.Connection[Any], table: str) -> list[tuple[Any, ...]]:
-    """Every row with the transaction that wrote it."""
-    return database.execute(f"SELECT xmin::text, * FROM taskito.{table}".encode()).fetchall()
-
-
-def someone_is_blocked(database: psycopg.Connection[Any]) -> bool:
-    """Does one session wait for a row that another transaction has locked?"""
-    found = database.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
-    return found.fetchone() == (1,)
-
-
-def test_two_schemas_never_see_each_others_limits_and_breakers(postgres_url: str, open_keeper: Open) -> None:
+def test_two_schemas_never_see_each_others_limits_and_breakers(
+    postgres_url: str, open_keeper: OpenKeeper
+) -> None:
     mine, yours = (open_keeper(PostgresRateLimiter, postgres_url, schema=name) for name in ("mine", "yours"))
     ours, theirs = (
         open_keeper(PostgresCircuitBreaker, postgres_url, schema=name) for name in ("mine", "yours")
@@ -57,24 +35,8 @@ def test_two_schemas_never_see_each_others_limits_and_breakers(postgres_url: str
     assert theirs.read() == []
 
 
-def test_as_long_as_all_goes_well_a_breaker_writes_nothing(
-    postgres_url: str, open_keeper: Open, database: psycopg.Connection[Any]
-) -> None:
-    breaker = open_keeper(PostgresCircuitBreaker, postgres_url)
-    breaker.admit({"task": OPTIONS})
-    written = rows(database, "circuit_breakers")
-
-    for _ in range(3):
-        breaker.admit({"task": OPTIONS})
-        breaker.record({"task": ((True, True), OPTIONS)})
-        breaker.withdraw(["task"])
-
-    assert len(written) == 1
-    assert rows(database, "circuit_breakers") == written
-
-
 def test_neither_limits_nor_breakers_are_found_by_reading_a_table_through(
-    postgres_url: str, open_keeper: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
+    postgres_url: str, open_keeper: OpenKeeper, database: psycopg.Connection[Any], wait_until: WaitUntil
 ) -> None:
     def scans() -> dict[str, tuple[int, int]]:
         found = database.execute(
@@ -103,7 +65,7 @@ def test_neither_limits_nor_breakers_are_found_by_reading_a_table_through(
 
 
 def test_a_bucket_that_another_worker_has_locked_is_waited_for_and_then_read_anew(
-    postgres_url: str, open_keeper: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
+    postgres_url: str, open_keeper: OpenKeeper, database: psycopg.Connection[Any], wait_until: WaitUntil
 ) -> None:
     limiter = open_keeper(PostgresRateLimiter, postgres_url)
     limiter.acquire({"key": (4, SLOW)})
@@ -117,14 +79,14 @@ def test_a_bucket_that_another_worker_has_locked_is_waited_for_and_then_read_ane
 
 
 def test_a_bucket_is_never_refilled_for_the_time_of_a_wait_for_its_lock(
-    postgres_url: str, open_keeper: Open, database: psycopg.Connection[Any], wait_until: WaitUntil
+    postgres_url: str, open_keeper: OpenKeeper, database: psycopg.Connection[Any], wait_until: WaitUntil
 ) -> None:
     limiter, limit = open_keeper(PostgresRateLimiter, postgres_url), RateLimit(rate=0.001, burst=1000)
     limiter.acquire({"key": (1000, limit)})
 
     with ThreadPoolExecutor(1) as thread:
         with database.transaction():
-            # Whoever waits here has come before this moment, and must not take the bucket back behind it.
+            # The limiter that waits here came before this moment, and must not take the bucket back behind it.
             database.execute("SELECT 1 FROM taskito.rate_limits WHERE key = 'key' FOR UPDATE")
             waiting = thread.submit(limiter.acquire, {"key": (0, limit)})
             wait_until(lambda: someone_is_blocked(database))
@@ -141,7 +103,7 @@ def test_a_bucket_is_never_refilled_for_the_time_of_a_wait_for_its_lock(
 
 @pytest.mark.parametrize("kind", [PostgresRateLimiter, PostgresCircuitBreaker])
 def test_after_an_outage_the_same_object_goes_on(
-    private_server: Server, open_keeper: Open, kind: type, wait_until: WaitUntil
+    private_server: Server, open_keeper: OpenKeeper, kind: type, wait_until: WaitUntil
 ) -> None:
     url = private_server.new_database("limits")
     keeper = open_keeper(kind, url)
@@ -162,7 +124,7 @@ def test_after_an_outage_the_same_object_goes_on(
 
 @pytest.mark.parametrize("kind", [PostgresRateLimiter, PostgresCircuitBreaker])
 def test_a_server_that_was_restarted_in_between_is_not_noticed(
-    private_server: Server, open_keeper: Open, kind: type
+    private_server: Server, open_keeper: OpenKeeper, kind: type
 ) -> None:
     keeper = open_keeper(kind, private_server.new_database("limits"))
     acquire = {"key": (1, SLOW)}
