@@ -1,28 +1,30 @@
-"""How Postgres would run the hot statements: none reads a whole table, whatever the planner believes."""
+"""The statements: each can be pasted, and no hot one reads a whole table, whatever the planner believes."""
 
 from __future__ import annotations
 
 import itertools
+import pkgutil
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import psycopg
 import pytest
 
+from taskito_postgres import sql
 from taskito_postgres.session import Statements
-from taskito_postgres.sql import admin, enqueue, gates, job_log, limits, metrics, settle, workers
-from taskito_postgres.sql import claim as claim_sql
 from taskito_postgres.storage import PostgresStorage
 from taskito_testing.factories import claim, complete, make_job, retry
 
-MODULES = (enqueue, claim_sql, settle, gates, workers, admin, job_log, limits, metrics)
-HOT = tuple(statement for module in MODULES for statement in module.HOT)
-NAMES = {
-    value: name
+MODULES = [import_module(f"{sql.__name__}.{each.name}") for each in pkgutil.iter_modules(sql.__path__)]
+HOT = tuple(statement for module in MODULES for statement in getattr(module, "HOT", ()))
+#: Every whole statement, by its module and name.
+STATEMENTS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": value
     for module in MODULES
     for name, value in vars(module).items()
-    if isinstance(value, str) and value in HOT
+    if isinstance(value, str) and value.startswith("\n-- ") and not name.startswith("_")
 }
 
 
@@ -34,12 +36,12 @@ def numbered(statement: bytes) -> tuple[str, int]:
         name, cast = found.groups()
         if name not in names:
             names.append(name)
-        return f"${names.index(name) + 1}{cast or _CASTS[name]}"
+        return f"${names.index(name) + 1}{cast or _CASTS.get(name, '')}"
 
     return re.sub(r"%\((\w+)\)b(::\w+(?:\[\])?)?", place, statement.decode()), len(names)
 
 
-#: The types of parameters whose statements do not say them.
+#: The types of parameters that the server cannot infer.
 _CASTS = {
     **dict.fromkeys(("id", "worker", "waiting", "after"), "::text"),
     **dict.fromkeys(("shift", "limit", "token", "kept"), "::bigint"),
@@ -47,7 +49,7 @@ _CASTS = {
     **dict.fromkeys(
         (
             "tokens", "started", "delays", "caps", "locks", "moments", "succeeded", "failed", "peak_memory",
-            "wanted", "bursts", "opened", "probes", "thresholds", "old_opened", "old_probes",
+            "wanted", "bursts", "opened", "probes", "thresholds", "old_opened", "old_probes", "beats",
         ),
         "::bigint[]",
     ),
@@ -59,7 +61,7 @@ _CASTS = {
             "ids", "queues", "tasks", "charges", "kinds", "types", "messages", "tracebacks", "summaries",
             "reasons", "lanes", "statuses", "task_names", "capped", "parents", "children", "states",
             "failures", "old_states", "old_failures", "keys", "unique_keys", "errors", "job_ids", "levels",
-            "extras", "histograms",
+            "extras", "histograms", "payloads",
         ),
         "::text[]",
     ),
@@ -69,6 +71,24 @@ _CASTS = {
 def analyzed(database: psycopg.Connection[Any]) -> None:
     for table in ("jobs_live", "jobs_done", "job_errors", "dead_letter", "workers"):
         database.execute(f"VACUUM ANALYZE taskito.{table}".encode())
+
+
+def test_each_statement_can_be_pasted_into_a_shell(
+    storage: PostgresStorage, database: psycopg.Connection[Any]
+) -> None:
+    storage.migrate()
+    refused = {}
+    for name in STATEMENTS.keys() - {"enqueue.COPY"}:  # which has no parameters, and cannot be prepared
+        text, _ = numbered(STATEMENTS[name].encode())
+        if name == "workers.REGISTER":  # there the lists are JSON
+            text = text.replace("::text[]", "")
+        try:
+            database.execute(f"PREPARE pasted AS {text}".encode())
+            database.execute("DEALLOCATE pasted")
+        except psycopg.Error as error:
+            refused[name] = str(error)
+
+    assert refused == {}
 
 
 #: What the planner may believe: nothing yet, that all is empty, the truth about many rows, that all
@@ -90,7 +110,8 @@ def test_no_hot_statement_reads_a_table_through_whatever_the_planner_believes(
     if belief == "full":
         analyzed(database)
 
-    plans = {NAMES[statement]: plan(storage, statement) for statement in HOT}
+    plans = {name: plan(storage, text) for name, text in STATEMENTS.items() if text in HOT}
+    assert len(plans) == len(HOT)
 
     read_through = {name: shown for name, shown in plans.items() if any(_reads_through(shown))}
     assert not read_through, "\n\n".join(f"{name}\n{shown}" for name, shown in read_through.items())
