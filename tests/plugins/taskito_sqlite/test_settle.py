@@ -1,4 +1,4 @@
-"""Outcomes that SQLite cannot keep: the worker's outbox finds them, so the store must refuse the whole batch."""
+"""Outcomes that SQLite cannot keep: their batch is refused as a whole, and the worker takes it apart."""
 
 from __future__ import annotations
 
