@@ -25,12 +25,10 @@ OWN_MODULES = {
         "notify_socket": "so processes notify each other",
     },
     "taskito_postgres": {
-        "session": "one connection and its settings: a pooler may share it",
-        "listener": "LISTEN has a connection of its own",
-        "batch": "a batch with gates is many statements in one transaction",
+        "session": "a connection and its settings: a pooler may share it",
         "arrays": "a batch travels as arrays",
-        "notifier": "NOTIFY is sent by a thread, after the caller's commit",
-        "statements": "the schema's name is put into each statement",
+        "batch": "a batch with gates is many statements in one transaction",
+        "notifications": "LISTEN has a connection of its own, NOTIFY a thread",
     },
 }
 
