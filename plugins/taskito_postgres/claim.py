@@ -283,7 +283,7 @@ class _Claiming:
         if not complete:
             next_claim = now + (CLAIM_AGAIN if self._in_order else HELD_AGAIN)
             earliest = min(earliest or next_claim, next_claim)
-        rows = [] if self._taken is None else sorted(self._taken.fetchall(), key=_place)
+        rows = [] if self._taken is None else sorted(self._taken.fetchall(), key=_position)
         return _Found(
             claims=[Claim._make(row[:_CLAIM_FIELDS]) for row in rows],
             now=now,
@@ -298,6 +298,6 @@ class _Claiming:
         )
 
 
-def _place(row: tuple[Any, ...]) -> int:
-    place: int = row[_CLAIM_FIELDS]
-    return place
+def _position(row: tuple[Any, ...]) -> int:
+    position: int = row[_CLAIM_FIELDS]
+    return position

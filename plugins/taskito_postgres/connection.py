@@ -182,7 +182,7 @@ class Connections:
             if pool is not None and not pool.closed and pool.get_stats()["pool_size"]:
                 return pool
             # An empty pool connects in a thread of its own and would let the caller wait for a server that
-            # is down: connect here, where the reason can be told, and hand the connection over.
+            # is down: connect here, where the reason is known, and hand the connection over.
             if not self._spare:
                 self._spare.append(self.open(self.settings()))
             if pool is None or pool.closed:

@@ -21,7 +21,7 @@ from taskito_postgres.sql.clock import CLOCK
 
 #: From here on COPY is faster than arrays.
 COPY_FROM = 2000
-#: Times a batch is sent over a lost connection before the caller hears of it.
+#: Times a batch is sent over a lost connection before the call fails.
 SENDINGS = 3
 
 _values_of = columns.values_of(columns.PLAIN)
@@ -125,7 +125,7 @@ class EnqueueMixin(GatesMixin):
     # ---- all others ----
 
     def _store_full(self, session: Session, jobs: Sequence[NewJob], queues: set[str]) -> list[Receipt]:
-        """In a transaction that looks at its own answers; after its commit, the cascade."""
+        """In a transaction that depends on its own answers; after its commit, the cascade."""
         try:
             receipts, cascade = self._store_batch(session, jobs, locks_parents=True)
         except errors.LockNotAvailable:

@@ -213,7 +213,7 @@ class Session:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """An explicit transaction, for work that has to look at answers in between."""
+        """An explicit transaction, for work that depends on answers in between."""
         with self.connection.transaction():
             if self._preamble is not None:
                 self.connection.execute(self._preamble)

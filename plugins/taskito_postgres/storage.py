@@ -1,4 +1,4 @@
-"""``PostgresStorage``: the storage contract on PostgreSQL. Its life is here, the rest by noun next door."""
+"""``PostgresStorage``: the storage contract on PostgreSQL. Opening and closing is here, the rest by noun."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from taskito_postgres.sql.clock import NOW
 from taskito_postgres.sql.settle import CANCELLED, ENDED_UNSEEN
 
 CANCEL = f"""
--- Cancel those that are pending. Found by id and not by place, so that a row which only changed is not
+-- Cancel those that are pending. Found by id and not by ctid, so that a row which only changed is not
 -- missed; one that is claimed first is no longer pending.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs j SET {CANCELLED}, error = %(reason)b::text

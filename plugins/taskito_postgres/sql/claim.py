@@ -50,25 +50,25 @@ _PRESENT = f"""
 )
 """
 
-# A row that another transaction changed after this statement began is not at the place that was
+# A row that another transaction changed after this statement began is not where it was
 # locked, as far as this statement sees: it is left for the next claim.
 _TAKE = f"""
 UPDATE taskito.jobs_live j
    SET status = 'running', worker = %(worker)b, token = %(token)b, claimed_at = c.now
   FROM picked p, clock c
  WHERE j.ctid = p.ctid
-RETURNING {columns.listed(Claim._fields, "j", due_at="greatest(j.scheduled_at, j.created_at)")}, p.place"""
+RETURNING {columns.listed(Claim._fields, "j", due_at="greatest(j.scheduled_at, j.created_at)")}, p.position"""
 
 CLAIM = f"""
 -- Take the best due jobs: one probe per wanted queue and priority, in serving order, each locking no
 -- more than it needs. Only where several lanes share a priority must they be merged by age first, and
--- then some rows are locked in vain until the commit. Rows come in any order, each with its place.
+-- then some rows are locked in vain until the commit. Rows come in any order, each with its position.
 WITH RECURSIVE {_PRESENT}, wanted AS (
     SELECT rank, queue, priority, array_agg(lane) AS lanes
       FROM present WHERE lane = '' OR lane = ANY (%(tasks)b)
      GROUP BY rank, queue, priority ORDER BY rank, priority DESC
 ), picked AS MATERIALIZED (
-    SELECT row_number() OVER () AS place, l.ctid
+    SELECT row_number() OVER () AS position, l.ctid
       FROM clock c CROSS JOIN wanted w CROSS JOIN LATERAL (
            SELECT one.ctid FROM (
                   SELECT j.ctid FROM taskito.jobs_live j
@@ -119,9 +119,9 @@ WITH RECURSIVE {_PRESENT}, wanted AS (
                    ORDER BY j.scheduled_at, j.id LIMIT least(a.cap, %(limit)b) FOR UPDATE SKIP LOCKED) one
             LIMIT least(a.cap, %(limit)b)) l
 ), picked AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY m.rank, m.priority DESC, m.scheduled_at, m.id) AS place, m.ctid
+    SELECT row_number() OVER (ORDER BY m.rank, m.priority DESC, m.scheduled_at, m.id) AS position, m.ctid
       FROM (SELECT * FROM free UNION ALL SELECT * FROM rationed) m
-     ORDER BY place LIMIT %(limit)b
+     ORDER BY position LIMIT %(limit)b
 )
 {_TAKE}, j.lane
 """
@@ -157,18 +157,18 @@ WITH RECURSIVE clock AS MATERIALIZED (
             LIMIT coalesce(a.cap, %(limit)b) FOR UPDATE SKIP LOCKED) d
      WHERE l.lane = '' OR l.lane = ANY (%(tasks)b)
 ), picked AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY f.rank, f.priority DESC, f.scheduled_at, f.id) AS place, f.ctid
+    SELECT row_number() OVER (ORDER BY f.rank, f.priority DESC, f.scheduled_at, f.id) AS position, f.ctid
       FROM (SELECT found.*, row_number() OVER (
                    PARTITION BY lane ORDER BY rank, priority DESC, scheduled_at, id) AS number FROM found) f
      WHERE f.number <= f.cap
-     ORDER BY place LIMIT %(limit)b
+     ORDER BY position LIMIT %(limit)b
 )
 {_TAKE}, j.lane
 """
 
 WORKER_STATE = f"""
 -- The clock, whether this worker is alive, and whether it is marked as waiting. The last statement of its
--- transaction, and so the place to say whether the commit waits for the disk.
+-- transaction, and so the one that says whether the commit waits for the disk.
 SELECT {NOW}, coalesce(w.status = 'alive', false), w.waiting,
        CASE WHEN %(lazily)b THEN set_config('synchronous_commit', 'off', true) END
   FROM (VALUES (1)) AS one LEFT JOIN taskito.workers w ON w.worker_id = %(worker)b

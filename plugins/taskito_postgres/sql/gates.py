@@ -1,7 +1,7 @@
 """Gates: what keeps a pending job from being claimed, and what opens it.
 
-Dependencies. The process that finishes a job looks at its children after the commit, and the process that
-stores a child looks at its parents after its own commit; LOCK_PARENTS sees to it that of a parent and a child
+Dependencies. The process that finishes a job checks its children after the commit, and the process that
+stores a child checks its parents after its own commit; LOCK_PARENTS sees to it that of a parent and a child
 that pass each other one sees the other. In a transaction of the caller's own no row of others may be touched:
 there ``sweep`` is the net.
 
@@ -86,7 +86,7 @@ SELECT NULL, NULL, NULL, NULL FROM picked HAVING count(*) > (SELECT count(*) FRO
 OPEN_PARENTS_GATE = f"""
 -- Open the gate of the children of these parents, and of these children, whose parents have all finished. A
 -- job with a concurrency key goes on to the next gate. Parents are run in the order of their ids, so the last
--- one is looked at first: of ten thousand it is the one most likely to be live. Changed by id, so that a row
+-- one is checked first: of ten thousand it is the one most likely to be live. Changed by id, so that a row
 -- which is marked as awaited meanwhile is not missed; coalesce, so that no index of all gated rows is read
 -- instead.
 WITH candidate AS (
@@ -110,7 +110,7 @@ RETURNING j.id, j.queue, j.concurrency_key
 """
 
 ADD_EDGES = """
--- Who waits for whom. An edge that is there already is left as it is.
+-- Which job waits for which. An edge that is there already is left as it is.
 INSERT INTO taskito.job_dependencies (job_id, parent_id)
 SELECT e.job_id, e.parent_id FROM unnest(%(ids)b, %(parents)b) AS e(job_id, parent_id)
     ON CONFLICT DO NOTHING
@@ -129,7 +129,7 @@ SELECT set_config('lock_timeout', %(timeout)b, true)
 """
 
 UNRELEASED_CHILDREN = """
--- The net: children whose parents are to be looked at, the newest and (true) those after the last seen.
+-- The net: children whose parents are to be checked, the newest and (true) those after the last seen.
 (SELECT l.id, false FROM taskito.jobs_live l WHERE l.gate = 'parents'
   ORDER BY l.gate DESC, l.id DESC LIMIT %(limit)b)
 UNION ALL

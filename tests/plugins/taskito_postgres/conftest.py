@@ -45,7 +45,7 @@ def worker_id(storage: PostgresStorage) -> str:
 
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A plain connection to this test's database, to look behind the storage's back."""
+    """A plain connection to this test's database, to see what the storage does not show."""
     with psycopg.connect(postgres_url, autocommit=True, application_name="the test") as connection:
         yield connection
 

@@ -1,4 +1,4 @@
-"""Who waits for whom in the database of a test."""
+"""Waits for locks in the database of a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The caller's own connection: every kind that is taken, the end of its transaction, who waits for whom."""
+"""The caller's own connection: every kind that is taken, the end of its transaction, and waits for it."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_anything_else_is_refused_with_what_would_be_right(storage: PostgresStor
     assert storage.counts().by_queue == {}
 
 
-def test_a_worker_that_waits_is_rung_by_the_callers_commit(
+def test_a_worker_that_waits_is_notified_by_the_callers_commit(
     storage: PostgresStorage, worker_id: str, postgres_url: str
 ) -> None:
     waking = storage.listen(worker_id, ["default"])
@@ -215,7 +215,7 @@ def test_an_open_completion_holds_up_neither_producers_of_dependants_nor_a_worke
     assert storage.sweep(100).opened == [child.id]
 
 
-def test_whoever_awaits_a_job_is_told_by_the_callers_commit(
+def test_the_end_of_an_awaited_job_is_notified_by_the_callers_commit(
     storage: PostgresStorage, worker_id: str, postgres_url: str, wait_until: WaitUntil, database: Any
 ) -> None:
     claimed = enqueue_and_claim(storage, worker_id)

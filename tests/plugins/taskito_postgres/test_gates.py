@@ -1,4 +1,4 @@
-"""Gates while others are at the same rows: parents that end, places that are freed, keys given up."""
+"""Gates while others are at the same rows: parents that end, slots that are freed, keys given up."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
         return list(threads.map(run, calls))
 
 
-def keyed(key: str = "key", places: int = 1, **fields: Any) -> NewJob:
-    return make_job(concurrency_key=key, concurrency=places, **fields)
+def keyed(key: str = "key", slots: int = 1, **fields: Any) -> NewJob:
+    return make_job(concurrency_key=key, concurrency=slots, **fields)
 
 
 def test_a_child_that_is_stored_while_its_parent_ends_never_needs_the_sweep(
@@ -113,7 +113,7 @@ def test_a_cancel_does_not_miss_a_job_that_only_changes_at_that_moment(
     assert answers == [[job.id]]
 
 
-def test_a_place_that_is_freed_while_another_job_of_the_key_arrives_is_taken_by_one(
+def test_a_slot_that_is_freed_while_another_job_of_the_key_arrives_is_taken_by_one(
     storage: PostgresStorage, worker_id: str
 ) -> None:
     running = enqueue_and_claim(storage, worker_id, concurrency_key="key", concurrency=1)
@@ -274,7 +274,7 @@ def test_a_claim_with_caps_locks_little_more_than_it_takes(
 
 
 @pytest.mark.parametrize("keeps", ["child", "next of key"])
-def test_a_job_is_let_go_although_somebody_begins_to_wait_for_it_at_that_moment(
+def test_a_job_is_let_go_although_it_is_marked_as_awaited_at_that_moment(
     storage: PostgresStorage,
     worker_id: str,
     database: psycopg.Connection[Any],

@@ -1,4 +1,4 @@
-"""The schema: who makes it, what is in it, who may see whom."""
+"""The schema: how it is made, what is in it, and that schemas do not see each other."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_neither_limits_nor_breakers_are_found_by_reading_a_table_through(
         return {name: (by_index, through) for name, by_index, through in found}
 
     def use(expected: int) -> dict[str, int]:
-        """Ask and tell; how often each table has been read through so far."""
+        """Use both; how often each table has been read through so far."""
         limiter = open_keeper(PostgresRateLimiter, postgres_url)
         breaker = open_keeper(PostgresCircuitBreaker, postgres_url)
         for name in ("a", "b", "a"):
@@ -86,7 +86,7 @@ def test_a_bucket_is_never_refilled_for_the_time_of_a_wait_for_its_lock(
 
     with ThreadPoolExecutor(1) as thread:
         with database.transaction():
-            # The limiter that waits here came before this moment, and must not take the bucket back behind it.
+            # The limiter that waits came before this moment, and must not take the bucket back behind it.
             database.execute("SELECT 1 FROM taskito.rate_limits WHERE key = 'key' FOR UPDATE")
             waiting = thread.submit(limiter.acquire, {"key": (0, limit)})
             wait_until(lambda: someone_is_blocked(database))

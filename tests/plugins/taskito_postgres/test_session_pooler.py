@@ -267,7 +267,7 @@ def test_s36_a_task_that_changes_the_search_path_disturbs_nobody(
     assert sorted(seen) == list(range(6))
 
 
-# ---- S4: a server that belongs to somebody else ----
+# ---- S4: a server of another owner ----
 
 
 def test_s4_a_role_without_create_produces_and_works_once_the_schema_exists(postgres_url: str) -> None:

@@ -83,7 +83,7 @@ def test_an_outcome_whose_row_changes_at_that_moment_is_recorded_all_the_same(
     claims = claim(storage, worker_id, 3)
     answers = []
     with database.transaction():
-        # What somebody does who begins to wait for the result.
+        # What result() does to the row.
         database.execute("UPDATE taskito.jobs_live SET awaited = true WHERE id = %s", (claims[1].id,))
         thread = threading.Thread(
             target=lambda: answers.append(storage.exchange(worker_id, [kind(each) for each in claims], None))
@@ -98,7 +98,7 @@ def test_an_outcome_whose_row_changes_at_that_moment_is_recorded_all_the_same(
 def test_an_outcome_whose_row_changes_twice_is_recorded_all_the_same(
     storage: PostgresStorage, worker_id: str, database: psycopg.Connection[Any], wait_until: WaitUntil
 ) -> None:
-    # What two producers do, one after the other, who each store a child of the job.
+    # What two producers do, one after the other, that each store a child of the job.
     touch = "UPDATE taskito.jobs_live SET awaited = awaited WHERE id = %s"
     with ThreadPoolExecutor(2) as threads, psycopg.connect(database.info.dsn) as second:
         for _ in range(TRIES):

@@ -51,7 +51,7 @@ def waking(storage: PostgresStorage, worker: WorkerInfo) -> Iterator[Wakeups]:
 
 
 @pytest.fixture
-def heard(postgres_url: str) -> Iterator[Callable[[], list[str]]]:
+def notified(postgres_url: str) -> Iterator[Callable[[], list[str]]]:
     """What was notified on the channel of work since the last call."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"LISTEN {location.channel('taskito', 'work')}".encode())
@@ -74,28 +74,28 @@ def test_a_job_enqueued_elsewhere_wakes_a_worker_that_waits(
 
 
 def test_a_job_for_another_queue_wakes_no_worker(
-    storage: PostgresStorage, waking: Wakeups, heard: Callable[[], list[str]]
+    storage: PostgresStorage, waking: Wakeups, notified: Callable[[], list[str]]
 ) -> None:
     storage.enqueue([make_job(queue="other")])
 
-    assert heard() == []
+    assert notified() == []
     assert waking.wait(0.1) is False
 
 
 def test_no_worker_is_notified_while_all_have_enough_to_do(
-    storage: PostgresStorage, worker: WorkerInfo, waking: Wakeups, heard: Callable[[], list[str]]
+    storage: PostgresStorage, worker: WorkerInfo, waking: Wakeups, notified: Callable[[], list[str]]
 ) -> None:
     storage.enqueue([make_job() for _ in range(5)])
-    assert heard() == ["default"]
+    assert notified() == ["default"]
     assert len(claim(storage, worker.id, 2)) == 2  # as many as were wanted: not waiting any more
 
     storage.enqueue([make_job()])
 
-    assert heard() == []
+    assert notified() == []
 
 
 def test_a_burst_of_single_jobs_notifies_a_few_times_and_once_after_the_last(
-    storage: PostgresStorage, waking: Wakeups, heard: Callable[[], list[str]]
+    storage: PostgresStorage, waking: Wakeups, notified: Callable[[], list[str]]
 ) -> None:
     start = time.monotonic()
     for _ in range(100):
@@ -103,7 +103,7 @@ def test_a_burst_of_single_jobs_notifies_a_few_times_and_once_after_the_last(
     took = time.monotonic() - start
 
     # One every 20 ms, and the trailing one.
-    assert 1 <= len(heard()) <= took / 0.02 + 3
+    assert 1 <= len(notified()) <= took / 0.02 + 3
 
 
 def test_jobs_that_a_worker_hands_back_wake_another_one(
