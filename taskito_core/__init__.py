@@ -1,6 +1,6 @@
 """What plugin authors import: the contracts, the records that travel through them, and the hooks.
 
-Users import ``taskito``; nobody imports the submodules of either.
+Users import ``taskito``. Programs and plugins import no submodule of either.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from taskito_core.limits import Admission, BreakerOptions, BreakerRecord, BreakerState
 
-#: Seconds after which to ask again while somebody else's probe runs: it may end at any moment.
-PROBE_LOOK = 1.0
+#: Seconds after which to ask again while another worker's probe runs: it may end at any moment.
+PROBE_AGAIN = 1.0
 
 
 class Breaker(NamedTuple):
@@ -26,13 +26,13 @@ class Breaker(NamedTuple):
     probe_at: int | None = None  #: when the probe of the half-open state was let through; it is known by this
 
     def admit(self, options: BreakerOptions, now: int) -> tuple[Breaker, Admission]:
-        """May a job start? Half-open, one may: it is the probe of whoever asked."""
+        """May a job start? Half-open, one may: it is the probe of the worker that asked."""
         breaker = self._under(options, now)
         if breaker.state is BreakerState.CLOSED:
             return breaker, Admission(True, BreakerState.CLOSED, 0.0)
         if wait := breaker._wait(options, now):
-            look = wait if breaker.state is BreakerState.OPEN else min(wait, PROBE_LOOK)
-            return breaker, Admission(False, breaker.state, look)
+            again = wait if breaker.state is BreakerState.OPEN else min(wait, PROBE_AGAIN)
+            return breaker, Admission(False, breaker.state, again)
         probing = breaker._replace(state=BreakerState.HALF_OPEN, probe_at=now)
         return probing, Admission(True, BreakerState.HALF_OPEN, 0.0)
 
@@ -55,7 +55,7 @@ class Breaker(NamedTuple):
         return breaker
 
     def report(self, task_name: str, options: BreakerOptions, now: int) -> BreakerRecord:
-        """The breaker as people look at it."""
+        """The breaker as people see it."""
         closed = self.state is BreakerState.CLOSED
         failures = self._recent(options, now) if closed else self.failures
         wait = 0.0 if closed else self._wait(options, now)
@@ -129,7 +129,7 @@ class StoredBreaker(ABC):
             breaker, answers[task] = (kept[0] if kept else Breaker()).admit(tasks[task], now)
             return breaker, tasks[task]
 
-        for task, (breaker, _) in self._turn("ask circuit breakers", tasks, step).items():
+        for task, (breaker, _) in self._step("ask circuit breakers", tasks, step).items():
             self._probes.admitted(task, answers[task], breaker)
         return answers
 
@@ -139,7 +139,7 @@ class StoredBreaker(ABC):
         def step(task: str, kept: KeptBreaker | None, now: int) -> KeptBreaker | None:
             return kept and (kept[0].withdraw(self._probes.get(task)), kept[1])
 
-        for task, (breaker, _) in self._turn("withdraw probes", task_names, step).items():
+        for task, (breaker, _) in self._step("withdraw probes", task_names, step).items():
             self._probes.stored(task, breaker)
 
     def record(
@@ -153,7 +153,7 @@ class StoredBreaker(ABC):
             return breaker.record(successes, options, now, self._probes.get(task)), options
 
         states = {}
-        for task, (breaker, _) in self._turn("tell circuit breakers", outcomes, step).items():
+        for task, (breaker, _) in self._step("tell circuit breakers", outcomes, step).items():
             self._probes.stored(task, breaker)
             states[task] = breaker.state
         return states
@@ -164,11 +164,11 @@ class StoredBreaker(ABC):
         def step(task: str, kept: KeptBreaker | None, now: int) -> KeptBreaker | None:
             return kept and (Breaker(), kept[1])
 
-        return bool(self._turn("reset a circuit breaker", [task_name], step))
+        return bool(self._step("reset a circuit breaker", [task_name], step))
 
     @abstractmethod
-    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
-        """Take a step with each breaker, as if nobody else did meanwhile; a step may be taken again.
+    def _step(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
+        """Take a step with each breaker, as if no other process did meanwhile; a step may be taken again.
 
         What is stored afterwards, of those that exist then. ``doing`` is what an error says has failed.
         """

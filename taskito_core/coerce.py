@@ -1,17 +1,20 @@
-"""Reading one value: each function takes text, TOML or Python and returns what it means.
+"""Checks of single values: each function takes text, TOML or Python and returns what it means.
 
-All raise ValueError or TypeError for what cannot be meant; the caller knows the name and the
-source of the value and says so.
+The functions that read a value raise ValueError or TypeError for one that means nothing; ``checked`` makes a
+ConfigError of that, with the name of the value.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import TypeVar
+
+from taskito_core.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -22,6 +25,20 @@ _CENTURY = (
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|m|h|d|)")
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+def checked(what: str, expected: str, read: Callable[[object], T], value: object) -> T:
+    """``read(value)``; a ConfigError that says what ``what`` must be if the value means nothing."""
+    try:
+        return read(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{what} must be {expected}, got {value!r}") from None
+
+
+def did_you_mean(name: object, known: Collection[str]) -> str:
+    """``; did you mean 'x'?`` for a name that is close to a known one, else an empty text."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def optional(convert: Callable[[object], T]) -> Callable[[object], T | None]:
@@ -40,18 +57,23 @@ def maybe(convert: Callable[[object], T]) -> Callable[[object], T | None]:
     return lambda value: None if value is None else convert(value)
 
 
-def whole(least: int, most: int = MOST) -> Callable[[object], int]:
-    """Whole numbers from ``least`` to ``most``. True is not 1 here: it is a slip."""
+def integer(least: int, most: int = MOST) -> Callable[[object], int]:
+    """Whole numbers from ``least`` to ``most``, not as text. True is not 1 here: it is a slip."""
 
     def read(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | str):
+        if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(type(value).__name__)
-        number = int(value)
-        if not least <= number <= most:
-            raise ValueError(number)
-        return number
+        if not least <= value <= most:
+            raise ValueError(value)
+        return int(value)
 
     return read
+
+
+def whole(least: int, most: int = MOST) -> Callable[[object], int]:
+    """The same, also as text."""
+    read = integer(least, most)
+    return lambda value: read(int(value) if isinstance(value, str) else value)
 
 
 def duration(value: object) -> float:
@@ -68,6 +90,14 @@ def duration(value: object) -> float:
     seconds = float(value)
     if not (math.isfinite(seconds) and 0.0 <= seconds <= _CENTURY):
         raise ValueError(seconds)
+    return seconds
+
+
+def span(value: object) -> float:
+    """A duration above 0."""
+    seconds = duration(value)
+    if not seconds:
+        raise ValueError(value)
     return seconds
 
 
@@ -88,7 +118,7 @@ def boolean(value: object) -> bool:
 
 
 def anything(value: object) -> str:
-    """Any text, also an empty one: whoever uses it judges it."""
+    """Any text, also an empty one: its user checks it."""
     if not isinstance(value, str):
         raise TypeError(type(value).__name__)
     return value

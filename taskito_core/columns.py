@@ -86,7 +86,7 @@ JOBS = (
     Column("crashes", Kind.INTEGER, SetBy.LIFE, nullable=False, default=0, in_letter=True),
     Column("interruptions", Kind.INTEGER, SetBy.LIFE, nullable=False, default=0, in_letter=True),
     Column("slot", Kind.INTEGER, SetBy.LIFE),  # of its concurrency key, while claimable or running
-    Column("cancel_force", Kind.BOOLEAN, SetBy.LIFE),  # NULL: nobody has asked to cancel it while it runs
+    Column("cancel_force", Kind.BOOLEAN, SetBy.LIFE),  # NULL: not asked to cancel while it runs
     Column("progress", Kind.REAL, SetBy.LIFE),
     Column("error", Kind.TEXT, SetBy.LIFE, in_letter=True),
     Column("result", Kind.BYTES, SetBy.LIFE),

@@ -40,7 +40,7 @@ class Offer:
     name: str  #: lower case, e.g. ``postgres``
     aliases: tuple[str, ...] = ()  #: other spellings, e.g. ``postgresql``
     schemes: tuple[str, ...] = ()  #: URL schemes that select it, without ``://``
-    #: For storage: look at a config without any I/O and raise ConfigError for what can never work.
+    #: For storage: check a config without any I/O; raises ConfigError for what can never work.
     check: Callable[[StorageConfig], None] | None = None
     #: For storage: the location a config names as people may see it, password masked.
     describe: Callable[[StorageConfig], str] | None = None
@@ -94,7 +94,7 @@ def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
     """Return the rate limiter that ``url`` (a URL or an offered name) asks for, or None if not yours.
 
     A name alone means the one in the storage of ``config``: ``config.beside(name, url)`` makes the config
-    of either. Called in the supervisor, once, and in whoever asks why a job waits, for each look. Must
+    of either. Called in the supervisor, once, and by ``explain``, each time. Must
     not do I/O: it opens on first use. Raise ConfigError for a URL that cannot be used.
     """
 
@@ -103,7 +103,7 @@ def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
 def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
     """Return the circuit breaker that ``url`` asks for, or None if not yours; as taskito_open_limiter.
 
-    Called in the supervisor, once, and in whoever looks at breakers, for each look.
+    Called in the supervisor, once, and each time that a client reads or resets breakers.
     """
 
 
@@ -131,7 +131,7 @@ def taskito_register_commands(cli: CommandGroup) -> None:
 
 @hookspec
 def taskito_jobs_enqueued(jobs: Sequence[NewJob]) -> None:
-    """Look at jobs that were just stored.
+    """Learn of jobs that were just stored.
 
     Called in the producer, once per batch, after the commit. Should not block: the caller waits.
     Raising is logged with the plugin's name and changes nothing.
@@ -140,7 +140,7 @@ def taskito_jobs_enqueued(jobs: Sequence[NewJob]) -> None:
 
 @hookspec
 def taskito_jobs_finished(outcomes: Sequence[Outcome]) -> None:
-    """Look at outcomes that were just recorded (fenced ones are left out).
+    """Learn of outcomes that were just recorded (fenced ones are left out).
 
     Called in the supervisor's store thread (or the in-process worker's), once per exchange that
     recorded something. Must not block: the next exchange waits. Raising is logged and changes nothing.
@@ -149,7 +149,7 @@ def taskito_jobs_finished(outcomes: Sequence[Outcome]) -> None:
 
 @hookspec
 def taskito_worker_started(worker: WorkerInfo) -> None:
-    """Notice that this worker is registered and about to claim.
+    """Learn that this worker is registered and about to claim.
 
     Called once, in the supervisor (or the process of ``run_worker``). May block for a moment.
     Raising is logged and changes nothing.
@@ -158,7 +158,7 @@ def taskito_worker_started(worker: WorkerInfo) -> None:
 
 @hookspec
 def taskito_worker_stopping(worker: WorkerInfo) -> None:
-    """Notice that this worker has settled everything and is about to exit; as taskito_worker_started."""
+    """Learn that this worker has settled everything and is about to exit; as taskito_worker_started."""
 
 
 @hookspec

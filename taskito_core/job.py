@@ -118,9 +118,9 @@ class NewJob:
     unique_key: str | None = None  #: held by one live job at a time
     parents: tuple[str, ...] = ()  #: ids of jobs that must complete first
     tolerant: bool = False  #: run also if parents ended otherwise
-    concurrency_key: str | None = None  #: jobs of one key share places
-    concurrency: int | None = None  #: how many; given exactly if there is a key
-    drop_excess: bool = False  #: if every place is taken: cancelled at once
+    concurrency_key: str | None = None  #: jobs of one key share its slots
+    concurrency: int | None = None  #: how many slots; given exactly if there is a key
+    drop_excess: bool = False  #: cancelled at once if every slot is taken
 
 
 class Receipt(NamedTuple):
@@ -268,7 +268,7 @@ class Release(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """The attempt was stopped because somebody had asked for it, and so the job is over."""
+    """The attempt was stopped because the job was asked to cancel, and so the job is over."""
 
     job_id: str
     token: int

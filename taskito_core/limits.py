@@ -1,6 +1,6 @@
-"""The contracts of the two gatekeepers, rate limiter and circuit breaker, and how their options are read.
+"""The contracts of rate limiter and circuit breaker, and how their options are read.
 
-Both are shared by every worker of a store, so both are batch-first and answer from state that all of
+Every worker of a store shares both, so both are batch-first and answer from state that all of
 them see. Constructing one does no I/O; each call is atomic per key or task, safe from any thread,
 never blocks for a token or a probe, and raises ``StorageUnavailable`` (with the driver's exception as
 ``__cause__``) if the shared state cannot be reached. Durations are float seconds, moments integer
@@ -9,14 +9,13 @@ milliseconds since the epoch on the **store's** clock.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from taskito_core.coerce import duration
+from taskito_core import coerce
 from taskito_core.errors import ConfigError
 
 _RATE = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{0,9})\s*([smhd])")
@@ -99,7 +98,7 @@ class Admission(NamedTuple):
 
 
 class BreakerRecord(NamedTuple):
-    """One breaker, as people look at it."""
+    """One breaker, as people see it."""
 
     task_name: str
     state: BreakerState
@@ -134,7 +133,7 @@ class CircuitBreaker(Protocol):
     def withdraw(self, task_names: Sequence[str]) -> None:
         """The starts that this object was admitted for did not happen.
 
-        If one of them was the probe, anybody may probe at once. Another object's probe is not touched.
+        If one of them was the probe, the next admission may probe at once. Another object's probe stays.
         """
         ...
 
@@ -182,24 +181,17 @@ def parse_breaker(given: object) -> BreakerOptions:
     known = [field.name for field in fields(BreakerOptions)]
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = coerce.did_you_mean(name, known)
             raise ConfigError(f"circuit_breaker has no {name!r}{hint} (it has: {', '.join(known)})")
-    threshold = given.get("threshold")
-    if isinstance(threshold, bool) or not isinstance(threshold, int) or not 1 <= threshold <= _MOST_FAILURES:
-        raise ConfigError(
-            f"threshold of circuit_breaker must be a whole number from 1 to {_MOST_FAILURES}, "
-            f"got {threshold!r}"
-        )
-    spans = {name: _span(name, given[name]) for name in ("window", "cooldown") if name in given}
+    threshold = coerce.checked(
+        "threshold of circuit_breaker",
+        f"a whole number from 1 to {_MOST_FAILURES}",
+        coerce.integer(1, _MOST_FAILURES),
+        given.get("threshold"),
+    )
+    spans = {
+        name: coerce.checked(f"{name} of circuit_breaker", "seconds above 0", coerce.span, given[name])
+        for name in ("window", "cooldown")
+        if name in given
+    }
     return BreakerOptions(threshold, **spans)
-
-
-def _span(name: str, value: object) -> float:
-    try:
-        found = duration(value)
-    except (TypeError, ValueError, OverflowError):
-        found = 0.0
-    if found <= 0:
-        raise ConfigError(f"{name} of circuit_breaker must be seconds above 0, got {value!r}")
-    return found

@@ -46,6 +46,8 @@ RAN_TOO_LONG = "ran {ran:.3f} s, its timeout is {timeout:g} s; a thread cannot b
 NOT_WAITED_FOR = "the worker could not wait for it"
 #: The task raised WorkerShutdown itself.
 STOPPED_UNASKED = "raised by the task: nobody had asked it to stop"
+#: It was taken away each time; ``times`` counts. The job is buried with this.
+INTERRUPTED_TOO_OFTEN = "interrupted {times} times: the worker died or lost it each time it ran"
 #: The store refuses the outcome; the job is buried with this instead. ``problem`` is what the store said.
 NOT_STORABLE = "the outcome could not be stored: {problem}"
 

@@ -1,7 +1,7 @@
 """Metrics: how attempts are added up, and the sink that keeps the sums. Never a row per job.
 
 Everything here can be merged in any order and grouping, because it was added up in different
-children, workers and minutes before anybody asks for it.
+children, workers and minutes before they are read.
 """
 
 from __future__ import annotations

@@ -6,14 +6,13 @@ in its name. Both would mean a plugin that is installed and does nothing.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pluggy
 
-from taskito_core import hookspecs
+from taskito_core import coerce, hookspecs
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import PROJECT
 
@@ -93,10 +92,9 @@ def _refuse_unmarked(found: Found, manager: pluggy.PluginManager) -> None:
         if not marked and not (name.startswith(PREFIX) and inspect.isroutine(member)):
             continue
         if name not in HOOKS:
-            close = difflib.get_close_matches(name, HOOKS, n=1)
-            advice = f"did you mean {close[0]!r}?" if close else f"the hooks are {', '.join(HOOKS)}"
+            advice = coerce.did_you_mean(name, HOOKS) or f"; the hooks are {', '.join(HOOKS)}"
             raise ConfigError(
-                f"plugin {found.label} implements {name!r}, which is no hook of taskito; {advice}"
+                f"plugin {found.label} implements {name!r}, which is no hook of taskito{advice}"
             )
         if not marked:
             raise ConfigError(

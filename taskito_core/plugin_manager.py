@@ -1,4 +1,4 @@
-"""Plugins: the only place that looks for entry points, and the one that turns names into open things.
+"""Plugins: loads them from their entry points, and opens what they offer by its name or URL.
 
 A plugin is what stands behind an entry point of the group ``taskito``. It is checked when it
 is loaded: a slip in a hook's name, a second way to run a job or an offer made twice is a
@@ -26,7 +26,7 @@ from taskito_core.plugin_discovery import Found, check_plugin, find_plugins
 from taskito_core.redact import mask_text, mask_url
 from taskito_core.storage import Storage, StorageConfig
 
-__all__ = ["Listing", "Plugins", "load", "open_storage_url"]
+__all__ = ["Listing", "Plugins", "load"]
 
 log = logging.getLogger("taskito.plugins")
 T = TypeVar("T")
@@ -145,7 +145,7 @@ class Plugins:
         for offer in self._offered(kind):
             if word in (offer.schemes if separator else (offer.name, *offer.aliases)):
                 return offer
-        raise ConfigError(self._nobody_offers(kind, word, mask_url(name_or_url)))
+        raise ConfigError(self._not_offered(kind, word, mask_url(name_or_url)))
 
     def normalise(self, config: StorageConfig) -> StorageConfig:
         """``config`` with the backend's own name for an alias, checked as far as can be without I/O.
@@ -183,32 +183,33 @@ class Plugins:
 
     def open_limiter(self, url: str | None, config: StorageConfig) -> RateLimiter:
         """The rate limiter that a name or URL asks for, by default the storage's; else ConfigError."""
-        url = self._beside(OfferKind.LIMITER, config, url)
-        with _masking(url), _opening(OfferKind.LIMITER, url):
-            limiter: RateLimiter | None = self.hook.taskito_open_limiter(url=url, config=config)
-        return _opened(limiter, OfferKind.LIMITER, url)
+        limiter: RateLimiter = self._open(OfferKind.LIMITER, url, config)
+        return limiter
 
     def open_breaker(self, url: str | None, config: StorageConfig) -> CircuitBreaker:
         """The circuit breaker that a name or URL asks for, by default the storage's; else ConfigError."""
-        url = self._beside(OfferKind.BREAKER, config, url)
-        with _masking(url), _opening(OfferKind.BREAKER, url):
-            breaker: CircuitBreaker | None = self.hook.taskito_open_breaker(url=url, config=config)
-        return _opened(breaker, OfferKind.BREAKER, url)
+        breaker: CircuitBreaker = self._open(OfferKind.BREAKER, url, config)
+        return breaker
 
     def open_metrics(self, url: str | None, config: StorageConfig) -> Metrics | None:
         """The metrics sink that a name or URL asks for, by default the storage's; None: no metrics."""
-        url = self.chosen(OfferKind.METRICS, config, url)
-        if url is None:
+        if self.chosen(OfferKind.METRICS, config, url) is None:
             return None
-        with _masking(url), _opening(OfferKind.METRICS, url):
-            metrics: Metrics | None = self.hook.taskito_open_metrics(url=url, config=config)
-        return _opened(metrics, OfferKind.METRICS, url)
+        metrics: Metrics = self._open(OfferKind.METRICS, url, config)
+        return metrics
+
+    def _open(self, kind: OfferKind, setting: str | None, config: StorageConfig) -> Any:
+        """What ``chosen`` names; ConfigError if the storage backend offers none."""
+        url = self.chosen(kind, config, setting) or self.find(kind, config.backend).name
+        with _masking(url), _opening(kind, url):
+            opened = getattr(self.hook, f"taskito_open_{kind}")(url=url, config=config)
+        return _opened(opened, kind, url)
 
     def chosen(self, kind: OfferKind, config: StorageConfig, setting: str | None) -> str | None:
         """The name or URL by which to open what stands beside the storage; None: nothing does.
 
         A ``setting`` of None means what the storage backend itself offers, if it does; "none" means
-        no metrics. Raises ConfigError if nobody offers what the setting names.
+        no metrics. Raises ConfigError if no plugin offers what the setting names.
         """
         if setting is None:
             offered = any(offer.name == config.backend for offer in self._offered(kind))
@@ -218,14 +219,10 @@ class Plugins:
         offer = self.find(kind, setting)
         return setting if "://" in setting else offer.name
 
-    def _beside(self, kind: OfferKind, config: StorageConfig, setting: str | None) -> str:
-        """``chosen``, of what cannot be done without: ConfigError if the storage backend offers none."""
-        return self.chosen(kind, config, setting) or self.find(kind, config.backend).name
-
     def _offered(self, kind: OfferKind) -> Iterable[Offer]:
         return (offer for offers in self._offers.values() for offer in offers if offer.kind == kind)
 
-    def _nobody_offers(self, kind: OfferKind, word: str, shown: str) -> str:
+    def _not_offered(self, kind: OfferKind, word: str, shown: str) -> str:
         installed = sorted(offer.name for offer in self._offered(kind))
         ours = _PIP_LINES.get(kind, {})
         wanted = ours.get(_ALIASES.get(word, word))
@@ -370,12 +367,3 @@ def load(only: tuple[str, ...] | None = None) -> Plugins:
         if only not in _loaded:
             _loaded[only] = Plugins.discover(only=only)
         return _loaded[only]
-
-
-def open_storage_url(url: str, schema: str = "taskito") -> Storage:
-    """The storage a URL's scheme selects: ``sqlite:///abs/path``, ``postgresql://…``. For tests and tools."""
-    if "://" not in url:
-        raise ConfigError(f"expected a URL such as 'sqlite:///tmp/jobs.db', got {mask_url(url)!r}")
-    plugins = load()
-    backend = plugins.find(OfferKind.STORAGE, url).name
-    return plugins.open_storage(StorageConfig(backend=backend, db_url=url, schema=schema))

@@ -11,11 +11,11 @@ from urllib.parse import unquote
 
 MASK = "***"
 
-# `passfile` and `sslkey` name files, and the file is what an operator looks for.
+# `passfile` and `sslkey` name files, and the file is what an operator needs.
 _SECRET = re.compile(r"pass(?!file)|pwd|secret|token|scram_\w*key|api_?key", re.IGNORECASE)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
 # key = value as libpq reads it: a quoted value may hold spaces, a backslash takes the next character along.
-# Words that follow without a key of their own belong to a value that somebody forgot to quote.
+# Words that follow without a key of their own belong to a value that was not quoted.
 _PAIR = re.compile(
     r"([A-Za-z_][\w.\-]*)(\s*=\s*)"
     r"('(?:\\.|[^'\\])*(?:'|$)|(?:\\.|[^\s\\])*)"

@@ -1,4 +1,4 @@
-"""How an attempt ends: the only place that knows about retries, crashes and their bounds.
+"""How an attempt ends: retries, crashes and their bounds are decided here alone.
 
 Pure: a claim, what happened to it and the task's policy in, an Outcome out.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from taskito_core import messages
 from taskito_core.job import (
     Cancelled,
     Charge,
@@ -38,8 +39,8 @@ class RetryPolicy:
     max_delay: float = 300.0  #: no delay is longer, in seconds
     jitter: bool = True  #: add up to a quarter of the delay, so that a failed batch does not return as one
 
-    def delay(self, retry_count: int, chance: float) -> float:
-        """Seconds to wait before retry number ``retry_count + 1``; ``chance`` in [0, 1) decides the jitter.
+    def delay(self, retry_count: int, random: float) -> float:
+        """Seconds to wait before retry number ``retry_count + 1``; ``random`` in [0, 1) decides the jitter.
 
         ``min(max_delay, backoff * 2 ** retry_count)``, or ``delays[retry_count]``, plus jitter.
         """
@@ -48,7 +49,7 @@ class RetryPolicy:
         else:
             # Beyond 2**63 the power only costs digits: max_delay has long won.
             base = min(self.max_delay, self.backoff * 2.0 ** min(retry_count, 63))
-        return base * (1.0 + 0.25 * chance) if self.jitter else base
+        return base * (1.0 + 0.25 * random) if self.jitter else base
 
 
 class Returned(NamedTuple):
@@ -89,7 +90,7 @@ class Snoozed(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """The task gave way to somebody who had asked for its job to be cancelled."""
+    """The task stopped because its job was asked to cancel."""
 
     error: str
 
@@ -98,12 +99,12 @@ Result = Returned | Raised | Crashed | Lost | HandedBack | Snoozed | Stopped
 
 
 def decide(
-    claim: Claim, result: Result, policy: RetryPolicy, chance: float, started_at: int | None
+    claim: Claim, result: Result, policy: RetryPolicy, random: float, started_at: int | None
 ) -> Outcome:
     """Choose how this attempt ends.
 
-    ``chance`` in [0, 1) is the jitter's random number; ``started_at`` is when the attempt
-    really started (store's clock, milliseconds), None if it did not or nobody knows.
+    ``random`` in [0, 1) is the jitter's random number; ``started_at`` is when the attempt
+    really started (store's clock, milliseconds), None if it did not, or that is not known.
     """
     match result:
         case Returned(value):
@@ -115,9 +116,9 @@ def decide(
         case Stopped(why):
             return Cancelled(claim.id, claim.token, why, started_at)
         case Raised(error, retryable):
-            return _after_failure(claim, error, retryable, policy, chance, started_at)
+            return _after_failure(claim, error, retryable, policy, random, started_at)
         case Crashed(error):
-            return _after_crash(claim, error, policy, chance, started_at)
+            return _after_crash(claim, error, policy, random, started_at)
         case Lost(error):
             return Retry(claim.id, claim.token, 0.0, Charge.INTERRUPTION, error, started_at)
 
@@ -129,7 +130,7 @@ def refuse(claim: Claim) -> Dead | None:
     """
     if claim.interruptions < MAX_INTERRUPTIONS:
         return None
-    message = f"interrupted {claim.interruptions} times: the worker died or lost it each time it ran"
+    message = messages.INTERRUPTED_TOO_OFTEN.format(times=claim.interruptions)
     error = ErrorInfo(ErrorKind.INTERRUPTED, "Interrupted", message)
     return Dead(claim.id, claim.token, DeadReason.INTERRUPTIONS, None, error, None)
 
@@ -139,7 +140,7 @@ def _after_failure(
     error: ErrorInfo,
     retryable: bool,
     policy: RetryPolicy,
-    chance: float,
+    random: float,
     started_at: int | None,
 ) -> Outcome:
     if not retryable:
@@ -147,14 +148,14 @@ def _after_failure(
     allowed = policy.max_retries if claim.max_retries is None else claim.max_retries
     if claim.retry_count >= allowed:
         return Dead(claim.id, claim.token, DeadReason.RETRIES, None, error, started_at)
-    delay = policy.delay(claim.retry_count, chance)
+    delay = policy.delay(claim.retry_count, random)
     return Retry(claim.id, claim.token, delay, Charge.RETRY, error, started_at)
 
 
 def _after_crash(
-    claim: Claim, error: ErrorInfo, policy: RetryPolicy, chance: float, started_at: int | None
+    claim: Claim, error: ErrorInfo, policy: RetryPolicy, random: float, started_at: int | None
 ) -> Outcome:
     if claim.crashes + 1 >= MAX_CRASHES:
         return Dead(claim.id, claim.token, DeadReason.CRASHES, Charge.CRASH, error, started_at)
-    delay = policy.delay(claim.crashes, chance)
+    delay = policy.delay(claim.crashes, random)
     return Retry(claim.id, claim.token, delay, Charge.CRASH, error, started_at)

@@ -147,8 +147,8 @@ class PeriodicState(NamedTuple):
 class Wakeups(Protocol):
     """Tells one worker that there may be work. Used by one thread; others may only call ``interrupt``.
 
-    A wakeup means "look now". It carries no data, and may be lost or spurious: after ``wait`` returned, for
-    whatever reason, the caller looks again, and it passes a timeout that it can bear.
+    A wakeup means "ask now". It carries no data, and may be lost or spurious: after ``wait`` returned, for
+    whatever reason, the caller asks the store again, and it passes a timeout that it can bear.
     """
 
     def wait(self, timeout: float) -> bool:

@@ -35,7 +35,7 @@ class Bucket(NamedTuple):
         return left, left.grant(wanted, granted, limit)
 
     def grant(self, wanted: int, granted: int, limit: RateLimit) -> Grant:
-        """The answer to whoever left the bucket like this."""
+        """The answer to a taker that left the bucket like this."""
         if granted == wanted and wanted > 0:
             return Grant(granted, 0.0)
         missing = max(0.0, 1.0 - self.tokens)

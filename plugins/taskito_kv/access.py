@@ -1,4 +1,4 @@
-"""How a call of ``MemoryStorage`` gets at the store: all of it, under one lock."""
+"""How a call of ``MemoryStorage`` reaches the store: all of it, under one lock."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MemoryAccess:
 
     @contextmanager
     def _changing(self) -> Iterator[Store]:
-        """The same for a call after which whoever waits for something looks again."""
+        """The same for a call that changes something: every thread that waits checks again afterwards."""
         with self._ready() as store:
             yield store
             store.changed.notify_all()

@@ -1,4 +1,4 @@
-"""Which jobs of the memory store can be claimed, in which order, and what keeps the others."""
+"""Which jobs of the memory store can be claimed, in which order, and what keeps the others waiting."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def facts(store: Store, job: Job, now: int) -> Facts:
         lane=store.lanes[job.id],
         parents=tuple((parent.id, parent.status) for parent in unfinished),
         paused=job.queue in store.paused,
-        concurrency=None if key is None else gates.places(store, job),
+        concurrency=None if key is None else gates.concurrency(store, job),
         holders=tuple(holder.id for holder in held_by if holder.id != job.id),
         ahead=min(len(ahead), _AHEAD_CAP),
     )
@@ -69,7 +69,7 @@ def _lanes(want: Want) -> set[str]:
 
 
 def _claimable(store: Store, queues: Sequence[str], lanes: Container[str], now: int) -> list[Job]:
-    """Pending jobs of these queues and lanes that only their time keeps back, in no order."""
+    """Pending jobs of these queues and lanes that wait for nothing but their time, in no order."""
     return [
         job
         for job in store.pending()

@@ -1,14 +1,14 @@
-"""What keeps a pending job of the memory store from being claimed: parents, and places of its key.
+"""What keeps a pending job of the memory store from being claimed: parents, and the slots of its key.
 
-A place is held by every live job of the key without a gate. Who frees one, or comes to want one,
-stirs the key; ``let_in`` gives the places out once the call has done everything else.
+Every live job of a key that has no gate holds a slot. A change that frees a slot, or adds a job that wants
+one, calls ``review_key``; ``give_slots`` hands the slots out once the call has done everything else.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from taskito_core import Gate, Job, JobStatus
+from taskito_core import Gate, Job, JobStatus, messages
 from taskito_kv.store import Store, in_order
 
 
@@ -24,41 +24,41 @@ def end(store: Store, job: Job, status: JobStatus, now: int, **changes: Any) -> 
 
 def _end_alone(store: Store, job: Job, status: JobStatus, now: int, **changes: Any) -> Job:
     store.forced.discard(job.id)
-    stir(store, job)
+    review_key(store, job)
     return store.put(job, status=status, completed_at=now, gate=None, cancel_asked=False, **changes)
 
 
 def pass_parents(store: Store, job: Job, now: int) -> Job | None:
-    """Take the job past its parents if they have finished; the job if it was cancelled because of one."""
+    """Open the gate of its parents if they have finished; the job if it was cancelled because of one."""
     parents = store.parents_of(job.id)
-    if not store.asked[job.id].tolerant:
+    if not store.given[job.id].tolerant:
         for parent in parents:
             if parent.status.finished and parent.status is not JobStatus.COMPLETE:
-                reason = f"parent {parent.id} was {parent.status}"
+                reason = messages.PARENT_FAILED.format(parent=parent.id, status=parent.status)
                 return _end_alone(store, job, JobStatus.CANCELLED, now, error=reason)
     if all(parent.status.finished for parent in parents):
-        line_up(store, job, now)
+        pass_key(store, job, now)
     return None
 
 
-def line_up(store: Store, job: Job, now: int) -> Job:
-    """Only its time and its key keep this job from running: without a key it can be claimed."""
+def pass_key(store: Store, job: Job, now: int) -> Job:
+    """Open the job, or put it behind the gate of its key if it has one. Parents keep it no longer."""
     if job.concurrency_key is None:
-        store.ring({job.queue})
+        store.wake({job.queue})
         return store.put(job, gate=None)
-    stir(store, job)
+    review_key(store, job)
     return store.put(job, gate=Gate.LATER if job.scheduled_at > now else Gate.KEY)
 
 
-def stir(store: Store, job: Job) -> None:
-    """Have ``let_in`` look at the key of this job."""
+def review_key(store: Store, job: Job) -> None:
+    """Have ``give_slots`` review the key of this job, if it has one."""
     if job.concurrency_key is not None:
-        store.stirred.add(job.concurrency_key)
+        store.keys_to_review.add(job.concurrency_key)
 
 
-def let_in(store: Store, now: int) -> None:
-    """Give the free places of the stirred keys to due jobs, best first. The last step of every call."""
-    for key in store.stirred:
+def give_slots(store: Store, now: int) -> None:
+    """Give the free slots of the keys under review to due jobs, best first. The last step of every call."""
+    for key in store.keys_to_review:
         due = [
             job
             for job in store.pending()
@@ -68,20 +68,20 @@ def let_in(store: Store, now: int) -> None:
             and not has_expired(job, now)
         ]
         for job in sorted(due, key=in_order):
-            if len(holders(store, key)) < places(store, job):
+            if len(holders(store, key)) < concurrency(store, job):
                 store.put(job, gate=None)
-                store.ring({job.queue})
+                store.wake({job.queue})
             else:
                 store.put(job, gate=Gate.KEY)
-    store.stirred.clear()
+    store.keys_to_review.clear()
 
 
-def places(store: Store, job: Job) -> int:
-    return store.asked[job.id].concurrency or 0
+def concurrency(store: Store, job: Job) -> int:
+    return store.given[job.id].concurrency or 0
 
 
 def holders(store: Store, key: str) -> list[Job]:
-    """The jobs that take the places of this key."""
+    """The jobs that hold the slots of this key."""
     return [
         job
         for job in store.jobs.values()

@@ -1,17 +1,18 @@
-"""How new jobs get into the memory store: all or none, each id and each unique key once."""
+"""How the memory store inserts new jobs: all or none, each id and each unique key once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
-from taskito_core import Gate, Job, JobNotFoundError, JobStatus, NewJob, Receipt, StorageError
+from taskito_core import Gate, Job, JobNotFoundError, JobStatus, NewJob, Receipt, StorageError, messages
 from taskito_kv import gates
 from taskito_kv.store import Store, milliseconds
 
 
 def insert(store: Store, jobs: Sequence[NewJob], now: int) -> list[Receipt]:
-    """Store the jobs, and open those that nothing keeps back."""
+    """Store the jobs, and open those that need not wait."""
     for new in jobs:
         _refuse_unstorable(new)
     receipts: list[Receipt] = []
@@ -24,30 +25,30 @@ def insert(store: Store, jobs: Sequence[NewJob], now: int) -> list[Receipt]:
         for receipt in receipts:
             if receipt.inserted:
                 store.delete(receipt.id)
-        store.stirred.clear()
+        store.keys_to_review.clear()
         raise
-    gates.let_in(store, now)
+    gates.give_slots(store, now)
     inserted = [new for new, receipt in zip(jobs, receipts, strict=True) if receipt.inserted]
     for new in inserted:
         _drop_if_in_excess(store, new, now)
-    store.ring({new.queue for new in inserted})
+    store.wake({new.queue for new in inserted})
     return receipts
 
 
 def _insert_one(store: Store, new: NewJob, stand_ins: dict[str, str], now: int) -> Receipt:
-    """``stand_ins`` are the ids that stand for the jobs of the batch so far."""
+    """``stand_ins``: of the batch so far, the id that each job's receipt names."""
     if new.id in store.jobs:
         return Receipt(new.id, False)
     holder = store.holder_of(new.unique_key)
     if holder is not None:
         return Receipt(holder.id, False)
-    # A parent that was not inserted because its unique key is held: the child waits for the holder.
+    # If a parent was not inserted because its unique key is held, the child waits for the holder.
     parents = [parent if parent in store.jobs else stand_ins.get(parent, parent) for parent in new.parents]
     for parent in parents:
         if parent not in store.jobs:
-            raise JobNotFoundError(f"job {new.id} has the parent {parent}, which is not stored")
+            raise JobNotFoundError(messages.missing_parents(new.id, [parent]))
     store.jobs[new.id] = _fresh_job(new, now)
-    store.asked[new.id] = new
+    store.given[new.id] = new
     store.lanes[new.id] = new.lane
     if parents:
         store.edges[new.id] = tuple(dict.fromkeys(parents))
@@ -58,45 +59,25 @@ def _insert_one(store: Store, new: NewJob, stand_ins: dict[str, str], now: int) 
 def _drop_if_in_excess(store: Store, new: NewJob, now: int) -> None:
     job = store.jobs[new.id]
     if new.drop_excess and job.gate == Gate.KEY:
-        error = f"dropped: all {new.concurrency} places of '{new.concurrency_key}' are taken"
+        error = messages.DROPPED.format(concurrency=new.concurrency, key=new.concurrency_key)
         gates.end(store, job, JobStatus.CANCELLED, now, error=error)
-        gates.let_in(store, now)
+        gates.give_slots(store, now)
+
+
+#: What a new row takes over from what ``enqueue`` is given, as it is.
+_GIVEN = tuple(sorted({field.name for field in fields(Job)} & {field.name for field in fields(NewJob)}))
 
 
 def _fresh_job(new: NewJob, now: int) -> Job:
-    due = now + milliseconds(new.delay) if new.scheduled_at is None else new.scheduled_at
-    expires_at = new.expires_at
-    if expires_at is None and new.expires is not None:
-        expires_at = now + milliseconds(new.expires)
-    return Job(
-        id=new.id,
-        task_name=new.task_name,
-        queue=new.queue,
-        status=JobStatus.PENDING,
-        payload=new.payload,
-        result=None,
-        error=None,
-        priority=new.priority,
-        created_at=now,
-        scheduled_at=due,
-        claimed_at=None,
-        started_at=None,
-        completed_at=None,
-        retry_count=0,
-        max_retries=new.max_retries,
-        crashes=0,
-        interruptions=0,
-        timeout=new.timeout,
-        result_ttl=new.result_ttl,
-        worker=None,
-        token=None,
-        metadata=new.metadata,
-        tags=new.tags,
-        gate=Gate.PARENTS,
-        expires_at=expires_at,
-        unique_key=new.unique_key,
-        concurrency_key=new.concurrency_key,
-    )
+    row: dict[str, Any] = dict.fromkeys(field.name for field in fields(Job))
+    row |= {name: getattr(new, name) for name in _GIVEN}
+    row |= {"status": JobStatus.PENDING, "gate": Gate.PARENTS, "created_at": now, "cancel_asked": False}
+    row |= {"retry_count": 0, "crashes": 0, "interruptions": 0}
+    if new.scheduled_at is None:
+        row["scheduled_at"] = now + milliseconds(new.delay)
+    if new.expires_at is None and new.expires is not None:
+        row["expires_at"] = now + milliseconds(new.expires)
+    return Job(**row)
 
 
 def _refuse_unstorable(new: NewJob) -> None:

@@ -17,14 +17,14 @@ from taskito_core import (
 from taskito_kv.access import MemoryAccess
 
 
-class _Door(MemoryAccess):
+class _Beside(MemoryAccess):
     """The store that a config names, its lock and its clock."""
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class MemoryRateLimiter(_Door):
+class MemoryRateLimiter(_Beside):
     """``RateLimiter`` as plain Python."""
 
     def acquire(self, wants: Wants) -> dict[str, Grant]:
@@ -43,11 +43,11 @@ class MemoryRateLimiter(_Door):
                 store.buckets[key] = bucket.put_back(count, limit, now)
 
 
-class MemoryCircuitBreaker(_Door, StoredBreaker):
+class MemoryCircuitBreaker(_Beside, StoredBreaker):
     """``CircuitBreaker`` as plain Python."""
 
     def __init__(self, config: StorageConfig) -> None:
-        _Door.__init__(self, config)
+        _Beside.__init__(self, config)
         StoredBreaker.__init__(self)
 
     def read(self) -> list[BreakerRecord]:
@@ -58,7 +58,7 @@ class MemoryCircuitBreaker(_Door, StoredBreaker):
                 for task, (breaker, options) in sorted(store.breakers.items())
             ]
 
-    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
+    def _step(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
         with self._lock() as store:
             now = self.now()
             stepped = {task: step(task, store.breakers.get(task), now) for task in tasks}

@@ -1,4 +1,4 @@
-"""What can be done with the jobs of the memory store beside running them; ``Managing`` without schedules."""
+"""What people do with the jobs of the memory store, and the upkeep that its workers do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taskito_core import (
     Replay,
     Swept,
 )
-from taskito_kv import claiming, gates, looking, repeating, sweeping
+from taskito_kv import claiming, gates, reading, repeating, sweeping
 from taskito_kv.access import MemoryAccess
 
 
@@ -31,12 +31,12 @@ class MemoryManaging(MemoryAccess):
             asked = [store.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in store.jobs]
             pending = [job for job in asked if job.status is JobStatus.PENDING]
             for job in pending:
-                # A parent among them may have cancelled it a moment ago: here it was asked for by name.
+                # A parent in ``ids`` may have cancelled it just now; then it gets this reason too.
                 if store.jobs[job.id].status is JobStatus.PENDING:
                     gates.end(store, store.jobs[job.id], JobStatus.CANCELLED, now, error=reason)
                 else:
                     store.put(store.jobs[job.id], error=reason)
-            gates.let_in(store, now)
+            gates.give_slots(store, now)
             return [job.id for job in pending]
 
     def ask_to_cancel(self, ids: Sequence[str], force: bool) -> list[str]:
@@ -46,7 +46,7 @@ class MemoryManaging(MemoryAccess):
                 store.put(job, cancel_asked=True)
                 if force:
                     store.forced.add(job.id)
-                store.ring_worker(job.worker)
+                store.wake_worker(job.worker)
             return [job.id for job in running]
 
     def replay(self, job_id: str, new_id: str) -> Receipt | None:
@@ -90,7 +90,7 @@ class MemoryManaging(MemoryAccess):
         with self._ready() as store:
             if store.paused.pop(queue, None) is None:
                 return False
-            store.ring({queue})
+            store.wake({queue})
             return True
 
     def paused(self) -> Mapping[str, int]:
@@ -118,7 +118,7 @@ class MemoryManaging(MemoryAccess):
     def complete_in(self, connection: object, outcome: Complete) -> bool:
         raise no_transactions()
 
-    # ---- look ----
+    # ---- read ----
 
     def edges(self, ids: Sequence[str]) -> list[Edge]:
         with self._ready() as store:
@@ -135,7 +135,7 @@ class MemoryManaging(MemoryAccess):
 
     def logs(self, where: LogFilter, limit: int) -> list[LogEntry]:
         with self._ready() as store:
-            matching = [entry for entry in store.logs.values() if looking.log_matches(entry, where)]
+            matching = [entry for entry in store.logs.values() if reading.log_matches(entry, where)]
             return sorted(matching, key=lambda entry: entry.id)[:limit]
 
     def await_logs(self, job_id: str, after: str | None, timeout: float) -> bool:
@@ -145,7 +145,7 @@ class MemoryManaging(MemoryAccess):
             def told() -> bool:
                 if job_id not in store.jobs or store.jobs[job_id].status.finished:
                     return True
-                return any(looking.log_matches(entry, where) for entry in store.logs.values())
+                return any(reading.log_matches(entry, where) for entry in store.logs.values())
 
             return store.changed.wait_for(told, timeout)
 

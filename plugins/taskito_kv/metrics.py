@@ -40,7 +40,7 @@ class MemoryMetrics:
             return found.take()
 
     def close(self) -> None:
-        """Nothing is held open: the store outlives every object that looks at it."""
+        """Nothing is held open: the store outlives every object that uses it."""
 
     def _now(self) -> int:
         if os.getpid() != self._pid:

@@ -1,13 +1,10 @@
-"""How an attempt's end is written down in the memory store."""
+"""How the memory store records the end of an attempt."""
 
 from __future__ import annotations
 
-from taskito_core import Cancelled, Complete, Dead, ErrorInfo, ErrorKind, Gate, Job, JobStatus, Outcome, Retry
+from taskito_core import Cancelled, Complete, Dead, Gate, Job, JobStatus, Outcome, Retry, messages
 from taskito_kv import gates
 from taskito_kv.store import Store, milliseconds
-
-#: The error of a job that was asked to cancel and whose attempt ended in a Retry, a Release or a rescue.
-CANCELLED_WHILE_RUNNING = "cancelled while running"
 
 
 def settle(store: Store, outcome: Outcome, now: int) -> bool:
@@ -50,7 +47,7 @@ def _settle_dead(store: Store, job: Job, outcome: Dead, now: int) -> None:
 
 def _settle_retry(store: Store, job: Job, outcome: Retry, now: int) -> None:
     if job.cancel_asked:
-        error = CANCELLED_WHILE_RUNNING
+        error = messages.CANCELLED_WHILE_RUNNING
         gates.end(store, job, JobStatus.CANCELLED, now, error=error, started_at=outcome.started_at)
         return
     store.add_error(job, outcome.token, outcome.error, now)
@@ -58,29 +55,29 @@ def _settle_retry(store: Store, job: Job, outcome: Retry, now: int) -> None:
         job,
         error=outcome.error.summary,
         started_at=outcome.started_at,
-        expires_at=None,  # it has had its start
+        expires_at=None,  # it has started
         **store.charged(job, outcome.charge),
     )
     hand_back(store, failed, now, outcome.delay)
 
 
 def hand_back(store: Store, job: Job, now: int, delay: float | None = None) -> None:
-    """Running to pending, or to its end if somebody asked. A place is kept unless it is due later."""
+    """Running to pending, or cancelled if that was asked for. It keeps its slot unless it is due later."""
     if job.cancel_asked:
-        gates.end(store, job, JobStatus.CANCELLED, now, error=CANCELLED_WHILE_RUNNING)
+        gates.end(store, job, JobStatus.CANCELLED, now, error=messages.CANCELLED_WHILE_RUNNING)
         return
     due = job.scheduled_at if delay is None else now + milliseconds(delay)
     job = store.put(job, status=JobStatus.PENDING, token=None, scheduled_at=due)
     if delay and job.concurrency_key is not None:
         store.put(job, gate=Gate.LATER)
-        gates.stir(store, job)
+        gates.review_key(store, job)
 
 
 def interrupt(store: Store, job: Job, now: int) -> None:
     """Take a running job from a worker that is gone."""
-    error = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerLost", f"worker {job.worker} is gone")
+    error = messages.worker_lost(job.worker)
     store.add_error(job, job.token or 0, error, now)
-    # Without its token, also if it ends here: what its worker may still send is fenced.
+    # It loses its token, also if it ends here: what its worker may still send is fenced.
     lost = store.put(
         job, error=error.summary, interruptions=job.interruptions + 1, expires_at=None, token=None
     )
@@ -88,14 +85,14 @@ def interrupt(store: Store, job: Job, now: int) -> None:
 
 
 def _recorded_before(store: Store, job: Job, outcome: Outcome) -> bool:
-    """Whether this same outcome was sent and recorded before; any other one with its token is fenced."""
+    """True if this same outcome was sent and recorded before; any other one with its token is fenced."""
     same_end = job.token == outcome.token
     if isinstance(outcome, Complete):
         return job.status is JobStatus.COMPLETE and same_end
     if isinstance(outcome, Dead):
         return job.status is JobStatus.DEAD and same_end
     if isinstance(outcome, Retry) and any(
-        # What it says tells it from another end of the same claim, and from what a rescue wrote about it.
+        # Another end of the same claim has other texts, and so has what a rescue wrote about it.
         error.token == outcome.token and (error.kind, error.type, error.message) == outcome.error[:3]
         for error in store.errors.get(job.id, [])
     ):

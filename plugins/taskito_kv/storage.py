@@ -1,8 +1,8 @@
 """The storage contract as plain Python: dictionaries, one lock, nothing clever.
 
 This is the executable reading of ``taskito_core.storage``: where a docstring there can be
-read in two ways, what happens here is meant. It lives in one process and forgets
-everything with it. A store is known by its name, so several storage objects may share one.
+read in two ways, what happens here is meant. It lives in one process, and is lost
+with it. A store is known by its name, so several storage objects may share one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from taskito_core import (
     WorkerInfo,
     WorkerStatus,
 )
-from taskito_kv import claiming, gates, looking
+from taskito_kv import claiming, gates, reading
 from taskito_kv.inserting import insert
 from taskito_kv.managing import MemoryManaging, no_transactions
 from taskito_kv.schedules import MemorySchedules
@@ -43,7 +43,7 @@ _DAY = 24 * 60 * 60 * 1000
 
 
 class MemoryStorage(MemoryManaging, MemorySchedules):
-    """One connection, so to speak, to the store its config names (``memory://NAME`` and a schema)."""
+    """A handle on the store that its config names (``memory://NAME`` and a schema)."""
 
     capabilities = frozenset({Capability.WAKEUPS})
 
@@ -63,7 +63,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
         return ""
 
     def close(self) -> None:
-        """Nothing is held open: the store outlives every object that looks at it."""
+        """Nothing is held open: the store outlives every object that uses it."""
 
     def info(self) -> StorageInfo:
         with self._lock() as store:
@@ -97,7 +97,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
             now = self.now()
             before = {job.id for job in store.claimable()}
             recorded = frozenset(outcome.job_id for outcome in outcomes if settle(store, outcome, now))
-            gates.let_in(store, now)
+            gates.give_slots(store, now)
             opened = not before.issuperset(job.id for job in store.claimable())
             alive = store.is_alive(worker_id)
             if want is None or not alive:
@@ -140,7 +140,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
             lost = [job for job in store.running() if not store.is_alive(job.worker or "")]
             for job in lost:
                 interrupt(store, job, now)
-            gates.let_in(store, now)
+            gates.give_slots(store, now)
             return [job.id for job in lost]
 
     def unregister(self, worker_id: str) -> None:
@@ -153,7 +153,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
             now = self.now()
             for job in store.jobs_run_by(worker_id):
                 hand_back(store, store.put(job, token=None), now)
-            gates.let_in(store, now)
+            gates.give_slots(store, now)
 
     def listen(self, worker_id: str, queues: Sequence[str]) -> Wakeups:
         with self._ready() as store:
@@ -175,7 +175,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
                 del store.workers[worker_id]
             return len(going)
 
-    # ---- look ----
+    # ---- read ----
 
     def get(self, ids: Sequence[str]) -> list[Job]:
         with self._ready() as store:
@@ -191,11 +191,11 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
 
     def list_jobs(self, where: JobFilter, limit: int, cursor: str | None) -> Page:
         with self._ready() as store:
-            return looking.page_of_jobs(store.jobs.values(), where, limit, cursor)
+            return reading.page_of_jobs(store.jobs.values(), where, limit, cursor)
 
     def counts(self, exact: bool = False) -> CountReport:
         with self._ready() as store:
-            return looking.count(store.jobs.values(), exact)
+            return reading.count(store.jobs.values(), exact)
 
     def errors(self, job_id: str) -> list[AttemptError]:
         with self._ready() as store:
@@ -203,7 +203,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
 
     def dead_letters(self, limit: int, cursor: str | None) -> DeadPage:
         with self._ready() as store:
-            return looking.page_of_letters(store.letters.values(), limit, cursor)
+            return reading.page_of_letters(store.letters.values(), limit, cursor)
 
     def letters(self, ids: Sequence[str]) -> list[DeadLetter]:
         with self._ready() as store:
@@ -211,7 +211,7 @@ class MemoryStorage(MemoryManaging, MemorySchedules):
 
     def workers(self) -> list[WorkerInfo]:
         with self._ready() as store:
-            return looking.workers_in_order(store.workers.values())
+            return reading.workers_in_order(store.workers.values())
 
 
 def _has_outlived(job: Job, now: int) -> bool:

@@ -1,13 +1,13 @@
-"""What ``MemoryStorage`` objects look at: the tables as dictionaries, and the ears of the workers.
+"""The data behind ``MemoryStorage`` objects: the tables as dictionaries, and who waits for wakeups.
 
-Everything here is used with the store's one lock held, except ``MemoryWakeups``.
+The store's one lock is held during every use, except that of ``MemoryWakeups``.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from taskito_core import (
@@ -44,8 +44,8 @@ def in_order(job: Job) -> tuple[int, int, str]:
     return (-job.priority, job.scheduled_at, job.id)
 
 
-class Past(NamedTuple):
-    """One replay: what is known of it for ever."""
+class Replayed(NamedTuple):
+    """One row of the replay history: what does not change any more."""
 
     job_id: str
     new_id: str
@@ -54,28 +54,35 @@ class Past(NamedTuple):
     error_before: str | None
 
 
+#: What a dead letter takes over from the row of its job.
+_COPIED = tuple(sorted({field.name for field in fields(DeadLetter)} & {field.name for field in fields(Job)}))
+
+
 class Store:
-    """All the data of one store. ``changed`` is its lock, and is notified of what somebody may wait for."""
+    """All the data of one store. ``changed`` is its lock, and is notified of every change."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.migrated = False
         self.jobs: dict[str, Job] = {}
-        self.asked: dict[str, NewJob] = {}  #: job id -> what it was made from
+        self.given: dict[str, NewJob] = {}  #: job id -> what ``enqueue`` was given
         self.lanes: dict[str, str] = {}  #: job id -> lane
         self.edges: dict[str, tuple[str, ...]] = {}  #: job id -> its parents
         self.forced: set[str] = set()  #: running jobs that were asked to cancel by force
-        self.stirred: set[str] = set()  #: concurrency keys that ``gates.let_in`` has to look at
+        self.keys_to_review: set[str] = (
+            set()
+        )  #: concurrency keys that may have a free slot: see ``gates.give_slots``
         self.errors: dict[str, list[AttemptError]] = {}
         self.letters: dict[str, DeadLetter] = {}
-        self.past: list[Past] = []
+        self.buried: dict[str, NewJob] = {}  #: job id of a letter -> the job as it would be enqueued again
+        self.replays: list[Replayed] = []
         self.logs: dict[str, LogEntry] = {}  #: by their own ids
         self.paused: dict[str, int] = {}
         self.periodic: dict[str, PeriodicState] = {}
         self.workers: dict[str, WorkerInfo] = {}
         self.minutes: dict[int, Tallies] = {}  #: metrics by the start of their minute
         self.waiting: set[str] = set()  #: workers that found less than they wanted
-        self.ears: list[MemoryWakeups] = []
+        self.listeners: list[MemoryWakeups] = []
         self.buckets: dict[str, Bucket] = {}  #: of rate limits, by key
         self.breakers: dict[str, tuple[Breaker, BreakerOptions]] = {}  #: by task
 
@@ -134,32 +141,35 @@ class Store:
         self.errors.setdefault(job.id, []).append(row)
 
     def bury(self, job: Job, reason: DeadReason, error: ErrorInfo, now: int) -> None:
-        self.letters[job.id] = DeadLetter(
-            job_id=job.id,
-            task_name=job.task_name,
-            queue=job.queue,
-            payload=job.payload,
-            reason=reason,
-            error=error.summary,
-            traceback=error.traceback,
-            priority=job.priority,
-            retry_count=job.retry_count,
-            max_retries=job.max_retries,
-            crashes=job.crashes,
-            interruptions=job.interruptions,
-            timeout=job.timeout,
-            result_ttl=job.result_ttl,
-            metadata=job.metadata,
-            tags=job.tags,
-            created_at=job.created_at,
-            failed_at=now,
+        row: dict[str, Any] = {name: getattr(job, name) for name in _COPIED}
+        row |= {"job_id": job.id, "reason": reason, "traceback": error.traceback, "failed_at": now}
+        self.letters[job.id] = DeadLetter(**row)
+        self.buried[job.id] = self.repeatable(job)
+
+    def drop_letter(self, job_id: str) -> bool:
+        """Delete the letter of this job; False if there is none."""
+        self.buried.pop(job_id, None)
+        return self.letters.pop(job_id, None) is not None
+
+    def repeatable(self, job: Job) -> NewJob:
+        """The job as it would be enqueued again: due at once, as much time to start, no parents."""
+        return replace(
+            self.given[job.id],
+            lane=self.lanes[job.id],
+            scheduled_at=None,
+            delay=0.0,
+            expires_at=None,
+            expires=None if job.expires_at is None else max(job.expires_at - job.created_at, 0) / 1000,
+            parents=(),
+            tolerant=False,
+            drop_excess=False,
         )
 
     def delete_finished(self, job_id: str) -> bool:
         """Delete the job, or a letter without one; False if it is live, needed, or not there."""
         job = self.jobs.get(job_id)
         if job is None:
-            return self.letters.pop(job_id, None) is not None
+            return self.drop_letter(job_id)
         if not job.status.finished or self.is_needed(job):
             return False
         self.delete(job_id)
@@ -168,52 +178,52 @@ class Store:
     def delete(self, job_id: str) -> None:
         """Forget the job and all that belongs to it."""
         del self.jobs[job_id]
-        del self.asked[job_id]
+        del self.given[job_id]
         del self.lanes[job_id]
         self.errors.pop(job_id, None)
-        self.letters.pop(job_id, None)
+        self.drop_letter(job_id)
         self.edges.pop(job_id, None)
         for child, parents in list(self.edges.items()):
             self.edges[child] = tuple(parent for parent in parents if parent != job_id)
-        self.past = [past for past in self.past if past.job_id != job_id]
+        self.replays = [one for one in self.replays if one.job_id != job_id]
         self.logs = {entry.id: entry for entry in self.logs.values() if entry.job_id != job_id}
 
-    def ring(self, queues: set[str]) -> None:
+    def wake(self, queues: set[str]) -> None:
         """Wake the waiting workers that serve one of these queues."""
-        for ear in self.ears:
-            if ear.worker_id in self.waiting and ear.queues & queues:
-                ear.ring()
+        for listener in self.listeners:
+            if listener.worker_id in self.waiting and listener.queues & queues:
+                listener.wake()
 
-    def ring_worker(self, worker_id: str | None) -> None:
+    def wake_worker(self, worker_id: str | None) -> None:
         """Wake this worker, whether it waits for jobs or not."""
-        for ear in self.ears:
-            if ear.worker_id == worker_id:
-                ear.ring()
+        for listener in self.listeners:
+            if listener.worker_id == worker_id:
+                listener.wake()
 
 
 class MemoryWakeups:
-    """One worker's ear: a flag for the bell and one for the interrupt, under a condition."""
+    """The wakeups of one worker: a flag for a wakeup and one for an interrupt, under a condition."""
 
     def __init__(self, store: Store, worker_id: str, queues: frozenset[str]) -> None:
         self.worker_id = worker_id
         self.queues = queues
         self._store = store
         self._condition = threading.Condition()
-        self._rung = False
+        self._woken = False
         self._interrupted = False
-        store.ears.append(self)
+        store.listeners.append(self)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         with self._condition:
-            self._rung = True
+            self._woken = True
             self._condition.notify_all()
 
     def wait(self, timeout: float) -> bool:
         with self._condition:
-            self._condition.wait_for(lambda: self._rung or self._interrupted, timeout)
-            rung = self._rung
-            self._rung = self._interrupted = False
-            return rung
+            self._condition.wait_for(lambda: self._woken or self._interrupted, timeout)
+            woken = self._woken
+            self._woken = self._interrupted = False
+            return woken
 
     def interrupt(self) -> None:
         with self._condition:
@@ -222,8 +232,8 @@ class MemoryWakeups:
 
     def close(self) -> None:
         with self._store.changed:
-            if self in self._store.ears:
-                self._store.ears.remove(self)
+            if self in self._store.listeners:
+                self._store.listeners.remove(self)
 
 
 _stores: dict[tuple[str, str], Store] = {}

@@ -42,7 +42,7 @@ class PostgresCircuitBreaker(Base, StoredBreaker):
         found = [(task, now, _kept(row)) for task, now, *row in rows]
         return [breaker.report(task, options, now) for task, now, (breaker, options) in found]
 
-    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
+    def _step(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
         after: dict[str, KeptBreaker] = {}
         left = sorted(set(tasks))
         for _ in range(PATIENCE):

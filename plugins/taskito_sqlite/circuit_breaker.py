@@ -41,7 +41,7 @@ class SqliteCircuitBreaker(Base, StoredBreaker):
 
         return self._read(work)
 
-    def _turn(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
+    def _step(self, doing: str, tasks: Iterable[str], step: BreakerStep) -> dict[str, KeptBreaker]:
         wanted = sorted(set(tasks))
         values = {"tasks": json.dumps(wanted)}
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from taskito_core import ConfigError, StorageError, StorageUnavailable
-from taskito_sqlite import forks
-from taskito_sqlite.errors import UNSTORABLE, is_busy, translated
-from taskito_sqlite.filesystem import refuse_network
-from taskito_sqlite.write_lock import WriteLock
+from taskito_sqlite.file import forks
+from taskito_sqlite.file.errors import UNSTORABLE, is_busy, translated
+from taskito_sqlite.file.filesystem import refuse_network
+from taskito_sqlite.file.write_lock import WriteLock
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from taskito_core import ConfigError, StorageUnavailable, driver_connection
 from taskito_sqlite.connection import Database
-from taskito_sqlite.errors import UNSTORABLE, is_stale, translated
+from taskito_sqlite.file.errors import UNSTORABLE, is_stale, translated
 from taskito_sqlite.sql import enqueue as sql
 
 T = TypeVar("T")

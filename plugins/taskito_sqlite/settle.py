@@ -24,7 +24,6 @@ from taskito_core import (
     messages,
 )
 from taskito_sqlite.commit_watch import ExpectedCommit
-from taskito_sqlite.errors import UNSTORABLE
 from taskito_sqlite.gates import Cascade
 from taskito_sqlite.sql import settle as sql
 from taskito_sqlite.wakeups import WakeupsMixin, take_waiters
@@ -88,22 +87,10 @@ def _record(connection: sqlite3.Connection, outcome: Outcome, now: int, cascade:
 
 
 def _complete(connection: sqlite3.Connection, completes: list[Complete], now: int) -> set[str]:
-    try:
-        changed = connection.executemany(sql.COMPLETE, [(*outcome, now) for outcome in completes]).rowcount
-    except UNSTORABLE:
-        # One result that SQLite cannot keep must not fail the others for ever.
-        return {outcome.job_id for outcome in completes if _complete_one(connection, outcome, now)}
+    changed = connection.executemany(sql.COMPLETE, [(*outcome, now) for outcome in completes]).rowcount
     if changed == len(completes):
         return {outcome.job_id for outcome in completes}
     return _already_finished(connection, completes, JobStatus.COMPLETE)
-
-
-def _complete_one(connection: sqlite3.Connection, outcome: Complete, now: int) -> bool:
-    try:
-        connection.execute(sql.COMPLETE, (*outcome, now))
-    except UNSTORABLE as exc:
-        return _bury(connection, messages.rejected(outcome.job_id, outcome.token, exc), now)
-    return bool(_already_finished(connection, [outcome], JobStatus.COMPLETE))
 
 
 # ---- pending again ----

@@ -57,7 +57,7 @@ def check(url: str, *options: str) -> int:
 
 
 def refuse_a_store_in_use(url: str) -> None:
-    """Raise ConfigError if the store has a taskito schema: the suite must not meet anybody's jobs."""
+    """Raise ConfigError if the store has a taskito schema: the suite must not touch jobs of others."""
     storage = open_storage(url, auto_migrate=False)
     try:
         info = storage.info()

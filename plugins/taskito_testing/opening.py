@@ -1,4 +1,4 @@
-"""Open storage from a URL as a user's configuration would, and look at what came back."""
+"""Open storage from a URL as a user's configuration would, and see what it lacks."""
 
 from __future__ import annotations
 

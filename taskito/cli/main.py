@@ -129,7 +129,7 @@ def _show_variables(command: click.Command) -> None:
 @click.version_option(
     package_name="taskito-core",
     message="taskito %(version)s",
-    # TASKITO_VERSION in somebody's environment is about their image, not a wish to see ours.
+    # TASKITO_VERSION in the environment of a container is about its image, and no wish to see ours.
     allow_from_autoenv=False,
 )
 def main() -> None:

@@ -13,7 +13,7 @@ from taskito_core.plugin_manager import Listing, Plugins
 
 @click.group()
 def plugin() -> None:
-    """Look at the installed plugins.
+    """Show the installed plugins, and check them.
 
     A plugin is a Python package with an entry point in the group "taskito". TASKITO_LOAD_PLUGINS names
     the ones to load (set but empty: none); TASKITO_TRACE_PLUGINS=1 writes every hook call to stderr.

@@ -53,7 +53,7 @@ class PluginCommands(click.Group):
         group.add_command(cmd, last)
 
     def _command(self, path: str) -> click.Command | None:
-        """The command that ``path`` leads to, whoever brought it."""
+        """The command that ``path`` leads to, taskito's own or a plugin's."""
         first, *rest = path.split(" ")
         found = self._find(first) or self.commands.get(first)
         for name in rest:

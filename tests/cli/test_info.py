@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 
 from conftest import WaitUntil
-from taskito_core.plugin_manager import open_storage_url
 from taskito_core.storage_worker import WorkerInfo
-from taskito_testing import make_job
+from taskito_testing import make_job, open_storage
 from tests.cli.conftest import Run, command, environment
 
 
 @pytest.fixture
 def filled(backend_url: str) -> str:
     """A store with three jobs on two queues and a worker."""
-    storage = open_storage_url(backend_url)
+    storage = open_storage(backend_url)
     storage.enqueue([make_job(), make_job(), make_job(queue="mail")])
     worker = WorkerInfo(
         id="w1", host="here", pid=7, app="a:q", queues=("mail",), tasks=("t",), procs=3, version="0"
@@ -82,7 +81,7 @@ def test_the_password_of_the_store_is_masked(postgres_url: str, taskito: Run) ->
 def test_watching_goes_on_until_ctrl_c_and_that_is_no_error(
     sqlite_url: str, project: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    storage = open_storage_url(sqlite_url)
+    storage = open_storage(sqlite_url)
     storage.enqueue([make_job()])
     output = tmp_path / "output"
     with output.open("wb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from taskito_testing import (
     complete,
     make_worker,
     missing_methods,
+    open_storage,
     retry,
 )
 from taskito_testing import check as checking
@@ -160,7 +162,7 @@ _BROKEN: list[tuple[type[MemoryStorage], str, dict[str, Any]]] = [
     (_ChargesLeaving, "test_a_worker_that_takes_its_leave_hands_back_its_jobs_uncharged", {}),
     (_AgreesWithEverything, "test_a_claim_whose_answer_was_lost_shows_up_as_unknown_to_me", {}),
     (_AgreesWithEverything, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
-    (_LetsEverybodyIn, "test_no_more_jobs_of_a_key_are_claimed_than_it_has_places", {}),
+    (_LetsEverybodyIn, "test_no_more_jobs_of_a_key_are_claimed_than_it_has_slots", {}),
     (_LetsEverybodyIn, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
     (_ForgetsParents, "test_a_child_waits_until_its_parent_is_complete", {}),
     (_ForgetsParents, "test_random_calls_have_the_answers_of_the_memory_storage", {}),
@@ -308,3 +310,12 @@ def test_an_unreachable_url_keeps_everything_but_the_place() -> None:
     assert url.startswith("postgresql://me:secret@127.0.0.1:")
     assert url.endswith("/app?x=1")
     assert unreachable_variant("sqlite:////tmp/x.db") is None
+
+
+def test_storage_is_opened_by_the_scheme_of_a_url(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/jobs.db")
+
+    assert type(storage).__module__.startswith("taskito_sqlite")
+    storage.close()
+    with pytest.raises(ConfigError, match=r"no installed plugin offers the storage backend 'jobs\.db'"):
+        open_storage("jobs.db")

@@ -16,16 +16,13 @@ import taskito_postgres
 import taskito_sqlite
 from taskito_core import CircuitBreaker, Metrics, RateLimiter, Storage
 
-#: Modules that only one plugin has.
+#: Modules and packages that only one plugin has.
 OWN_MODULES = {
     "taskito_sqlite": {
-        "write_lock": "SQLite's own lock lets a writer starve",
+        "file": "a package: fair locking, a local file system, care around forks",
         "checkpoint": "the write-ahead log is written back by its users",
         "commit_watch": "SQLite notifies no process of a commit",
         "notify_socket": "so processes notify each other",
-        "filesystem": "a file on a network file system is not safe",
-        "errors": "psycopg's errors have one base and are translated with the connection",
-        "forks": "SQLite's file locks belong to a process",
     },
     "taskito_postgres": {
         "session": "a connection and its settings: a pooler may share it",
@@ -68,7 +65,6 @@ OWN_STATEMENTS = {
     },
 }
 
-
 #: Columns that only one plugin has.
 OWN_COLUMNS = {
     "taskito_sqlite": {
@@ -82,7 +78,6 @@ OWN_COLUMNS = {
 }
 
 PLUGINS = (taskito_sqlite, taskito_postgres)
-SUFFIX = ".py"
 
 
 def _folder(plugin: types.ModuleType) -> Path:
@@ -91,7 +86,9 @@ def _folder(plugin: types.ModuleType) -> Path:
 
 
 def _modules(folder: Path) -> set[str]:
-    return {path.stem for path in folder.glob(f"*{SUFFIX}")} - {"__init__"}
+    """The modules and packages in a folder."""
+    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+    return packages | {path.stem for path in folder.glob("*.py")} - {"__init__"}
 
 
 def _twins(name: str) -> tuple[types.ModuleType, types.ModuleType]:

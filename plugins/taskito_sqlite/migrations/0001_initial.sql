@@ -89,29 +89,29 @@ CREATE TABLE job_errors (
 );
 
 CREATE TABLE dead_letter (
-  job_id        TEXT    PRIMARY KEY,
-  task_name     TEXT    NOT NULL,
-  queue         TEXT    NOT NULL,
-  reason        TEXT    NOT NULL,
-  error         TEXT    NOT NULL,
-  traceback     TEXT,
-  priority      INTEGER NOT NULL,
-  retry_count   INTEGER NOT NULL,
-  max_retries   INTEGER,
-  crashes       INTEGER NOT NULL,
-  interruptions INTEGER NOT NULL,
-  timeout       REAL,
-  result_ttl    REAL,
-  metadata      TEXT,
-  tags          TEXT    NOT NULL DEFAULT '[]',
-  lane          TEXT    NOT NULL DEFAULT '',
-  unique_key    TEXT,
+  job_id          TEXT    PRIMARY KEY,
+  task_name       TEXT    NOT NULL,
+  queue           TEXT    NOT NULL,
+  reason          TEXT    NOT NULL,
+  error           TEXT    NOT NULL,
+  traceback       TEXT,
+  priority        INTEGER NOT NULL,
+  retry_count     INTEGER NOT NULL,
+  max_retries     INTEGER,
+  crashes         INTEGER NOT NULL,
+  interruptions   INTEGER NOT NULL,
+  timeout         REAL,
+  result_ttl      REAL,
+  metadata        TEXT,
+  tags            TEXT    NOT NULL DEFAULT '[]',
+  lane            TEXT    NOT NULL DEFAULT '',
+  unique_key      TEXT,
   concurrency_key TEXT,
-  concurrency   INTEGER,
-  expires_at    INTEGER,
-  created_at    INTEGER NOT NULL,
-  failed_at     INTEGER NOT NULL,
-  payload       BLOB    NOT NULL
+  concurrency     INTEGER,
+  expires_at      INTEGER,
+  created_at      INTEGER NOT NULL,
+  failed_at       INTEGER NOT NULL,
+  payload         BLOB    NOT NULL
 );
 CREATE INDEX dead_letter_page ON dead_letter (failed_at, job_id);
 
@@ -203,19 +203,19 @@ CREATE TABLE circuit_breakers (
 );
 
 CREATE TABLE workers (
-  worker_id  TEXT    PRIMARY KEY,
-  host       TEXT    NOT NULL,
-  pid        INTEGER NOT NULL,
-  app        TEXT    NOT NULL,
-  queues     TEXT    NOT NULL,
-  tasks      TEXT    NOT NULL,
-  procs      INTEGER NOT NULL,
-  version    TEXT    NOT NULL,
-  started_at INTEGER NOT NULL,
-  last_seen  INTEGER NOT NULL,
-  beat       INTEGER NOT NULL DEFAULT 0,
-  status     TEXT    NOT NULL DEFAULT 'alive' CHECK (status IN ('alive', 'stopped', 'dead')),
-  waiting    INTEGER NOT NULL DEFAULT 0,          -- 1: it found too little to do, so notify it of new jobs
+  worker_id      TEXT    PRIMARY KEY,
+  host           TEXT    NOT NULL,
+  pid            INTEGER NOT NULL,
+  app            TEXT    NOT NULL,
+  queues         TEXT    NOT NULL,
+  tasks          TEXT    NOT NULL,
+  procs          INTEGER NOT NULL,
+  version        TEXT    NOT NULL,
+  started_at     INTEGER NOT NULL,
+  last_seen      INTEGER NOT NULL,
+  beat           INTEGER NOT NULL DEFAULT 0,
+  status         TEXT    NOT NULL DEFAULT 'alive' CHECK (status IN ('alive', 'stopped', 'dead')),
+  waiting        INTEGER NOT NULL DEFAULT 0,      -- 1: it found too little to do, so notify it of new jobs
   notify_address TEXT,                            -- path of its socket
   notify_queues  TEXT                             -- the queues of whose jobs it is notified
 );

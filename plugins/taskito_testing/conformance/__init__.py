@@ -1,7 +1,7 @@
 """The contracts of all a plugin may offer, as tests: one class to subclass, one URL to give.
 
 Every topic is a mixin in a file of its own; the public name is the union of all of them,
-so nobody can forget one. Names of tests are part of the public interface.
+so none can be forgotten. Names of tests are part of the public interface.
 """
 
 from taskito_testing.conformance.atomicity import Atomicity
@@ -38,6 +38,7 @@ from taskito_testing.conformance.schedules import Schedules
 from taskito_testing.conformance.schema import Schema
 from taskito_testing.conformance.settle import Settling
 from taskito_testing.conformance.surface import Surface
+from taskito_testing.conformance.texts import Texts
 from taskito_testing.conformance.transactions import Transactions
 from taskito_testing.conformance.unique import Unique
 from taskito_testing.conformance.wakeups import Hearing
@@ -81,6 +82,7 @@ class StorageConformance(
     Notes,
     Schedules,
     Knowing,
+    Texts,
     Transactions,
     Model,
     Errors,

@@ -28,7 +28,7 @@ def say(value: Any) -> None:
 
 
 def hear() -> None:
-    """Wait for a word; a parent that is gone ends us."""
+    """Wait for a line; without a parent, this process ends."""
     if not sys.stdin.readline():
         sys.exit(0)
 
@@ -120,7 +120,7 @@ def drain(storage: Storage, worker: str, token: int, batch: int) -> None:
 
 
 def work_until(storage: Storage, worker: str, token: int, total: int) -> None:
-    """Claim, complete and sweep until ``total`` jobs of the store are complete, whoever ran them."""
+    """Claim, complete and sweep until ``total`` jobs of the store are complete, also by others."""
     register(storage, worker)
     claims: list[Claim] = []
     while True:
@@ -168,7 +168,7 @@ def claim_and_hang(storage: Storage, worker: str, token: int, limit: int) -> Non
 
 
 def settle(storage: Storage, job_id: str, token: int) -> None:
-    """Complete one job that somebody claimed."""
+    """Complete one job that another process claimed."""
     answer = storage.exchange("nobody", [Complete(job_id, token, b"from afar", None)], None)
     say(sorted(answer.recorded))
 

@@ -89,7 +89,7 @@ class AwaitFinished(ConformanceBase):
     def test_one_after_another_no_end_is_missed(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
-        # The job ends at every possible moment of the waiter's look, flag and look again.
+        # The job ends at every possible moment of the waiter's check, mark and second check.
         reader = connect()
         waits = []
 

@@ -132,16 +132,16 @@ class Cancelling(ConformanceBase):
         assert storage.heartbeat(worker, [(claimed.id, claimed.token)]).cancels == {}
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_asking_rings_the_worker_at_once_even_if_it_does_not_wait_for_jobs(
+    def test_asking_wakes_the_worker_at_once_even_if_it_does_not_wait_for_jobs(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
         claimed = enqueue_and_claim(storage, worker)
-        ear = storage.listen(worker, ["default"])
+        wakeups = storage.listen(worker, ["default"])
 
         connect().ask_to_cancel([claimed.id], False)
 
-        assert ear.wait(PATIENCE / 2)
-        ear.close()
+        assert wakeups.wait(PATIENCE / 2)
+        wakeups.close()
 
     def test_a_cancelled_outcome_ends_the_job(self, storage: Storage, worker: str) -> None:
         claimed = enqueue_and_claim(storage, worker)

@@ -1,4 +1,4 @@
-"""What a claim is, who may have one, and that nobody else ever gets the same."""
+"""What a claim is, who may have one, and that no other worker ever gets the same."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Claiming(ConformanceBase):
         claims = {claimed.id: claimed for claimed in claim(storage, worker, 2)}
 
         assert claims[later.id].due_at == now + 60_000
-        # Nobody was late before the job existed.
+        # No worker was late before the job existed.
         assert claims[earlier.id].due_at == created_at
 
     def test_a_retry_is_due_when_its_delay_is_over(self, storage: Storage, worker: str) -> None:

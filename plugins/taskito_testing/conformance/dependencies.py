@@ -319,20 +319,20 @@ class Dependencies(ConformanceBase):
         assert (counts.pending, counts.running) == (1, 1)
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_a_released_child_rings_the_worker_that_serves_its_queue(
+    def test_a_released_child_wakes_the_worker_that_serves_its_queue(
         self, storage: Storage, connect: Connect, worker: str, other: str
     ) -> None:
         parent, child = _pair(queue="elsewhere")
         storage.enqueue([parent, child])
         [claimed] = claim(storage, worker)
-        ear = storage.listen(other, ["elsewhere"])
+        wakeups = storage.listen(other, ["elsewhere"])
         assert storage.exchange(other, [], want(1, queues=("elsewhere",))).claims == []
 
         connect().exchange(worker, [complete(claimed)], None)
 
-        assert ear.wait(5.0)
+        assert wakeups.wait(5.0)
         assert [c.id for c in claim(storage, other, queues=("elsewhere",))] == [child.id]
-        ear.close()
+        wakeups.close()
 
     def test_children_stored_while_their_parents_settle_run_once_and_not_early(
         self, storage: Storage, processes: Actors

@@ -50,7 +50,7 @@ class Knowing(ConformanceBase):
         storage.resume("default")
         assert not _facts(storage, job.id).paused
 
-    def test_places_and_their_holders_show(self, storage: Storage, worker: str) -> None:
+    def test_slots_and_their_holders_show(self, storage: Storage, worker: str) -> None:
         holders = [make_job(concurrency_key="key", concurrency=2, priority=9) for _ in range(2)]
         waiting = make_job(concurrency_key="key", concurrency=2)
         storage.enqueue([*holders, waiting])

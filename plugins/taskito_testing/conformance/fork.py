@@ -1,4 +1,4 @@
-"""Forks: an object stays on its side, and nobody's close harms the other side."""
+"""Forks: an object stays on its side, and the close of one side does not harm the other."""
 
 from __future__ import annotations
 

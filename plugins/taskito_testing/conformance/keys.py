@@ -1,4 +1,4 @@
-"""Concurrency keys: of the jobs of one key, never more than its places are running or claimable."""
+"""Concurrency keys: of the jobs of one key, never more than its slots are running or claimable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from taskito_testing.factories import (
 
 
 class Keys(ConformanceBase):
-    def test_no_more_jobs_of_a_key_are_claimed_than_it_has_places(
+    def test_no_more_jobs_of_a_key_are_claimed_than_it_has_slots(
         self, storage: Storage, worker: str, other: str
     ) -> None:
         storage.enqueue([_keyed(2) for _ in range(5)])
@@ -87,7 +87,7 @@ class Keys(ConformanceBase):
         assert [c.id for c in claim(storage, other, 9)] == [first.id]
 
     @pytest.mark.parametrize("outcome", [retry, release], ids=["retry", "release"])
-    def test_a_job_that_is_due_later_gives_up_its_place_and_comes_back_in_turn(
+    def test_a_job_that_is_due_later_gives_up_its_slot_and_waits_for_one_again(
         self, storage: Storage, worker: str, outcome: Any
     ) -> None:
         storage.enqueue([_keyed(1)])
@@ -157,7 +157,7 @@ class Keys(ConformanceBase):
         assert swept.next_at == due[late.id]
         assert [c.id for c in claim(storage, worker, 9)] == [soon.id]
 
-    def test_a_sweep_opens_no_more_than_there_are_places(self, storage: Storage, worker: str) -> None:
+    def test_a_sweep_opens_no_more_than_there_are_slots(self, storage: Storage, worker: str) -> None:
         jobs = [_keyed(2, delay=60.0) for _ in range(4)]
         storage.enqueue(jobs)
         storage.clock_shift = 61_000
@@ -165,53 +165,53 @@ class Keys(ConformanceBase):
         swept = storage.sweep(9)
 
         assert len(swept.opened) == 2
-        assert swept.next_at is None, "what waits for a place is nothing to sweep for"
+        assert swept.next_at is None, "what waits for a slot is nothing to sweep for"
         assert sorted(c.id for c in claim(storage, worker, 9)) == sorted(swept.opened)
         assert {job.gate for job in storage.get([job.id for job in jobs])} == {None, Gate.KEY}
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_a_sweep_rings_who_waits_for_what_it_opened(
+    def test_a_sweep_wakes_who_waits_for_what_it_opened(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
         storage.enqueue([_keyed(1, delay=60.0)])
-        ear = storage.listen(worker, ["default"])
+        wakeups = storage.listen(worker, ["default"])
         assert storage.exchange(worker, [], want(1)).claims == []
         sweeper = connect()
         storage.clock_shift = sweeper.clock_shift = 61_000
 
         sweeper.sweep(9)
 
-        assert ear.wait(PATIENCE / 2)
+        assert wakeups.wait(PATIENCE / 2)
         assert len(claim(storage, worker)) == 1
-        ear.close()
+        wakeups.close()
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_a_keyed_job_of_the_future_rings_too_because_sweep_at_has_changed(
+    def test_a_keyed_job_of_the_future_wakes_too_because_sweep_at_has_changed(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
-        ear = storage.listen(worker, ["default"])
+        wakeups = storage.listen(worker, ["default"])
         assert storage.exchange(worker, [], want(1)).sweep_at is None
 
         connect().enqueue([_keyed(1, delay=60.0)])
 
-        assert ear.wait(PATIENCE / 2)
+        assert wakeups.wait(PATIENCE / 2)
         assert storage.exchange(worker, [], want(1)).sweep_at is not None
-        ear.close()
+        wakeups.close()
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_a_place_given_up_rings_another_worker(
+    def test_a_slot_given_up_wakes_another_worker(
         self, storage: Storage, connect: Connect, worker: str, other: str
     ) -> None:
         storage.enqueue([_keyed(1), _keyed(1)])
         [first] = claim(storage, worker)
-        ear = storage.listen(other, ["default"])
+        wakeups = storage.listen(other, ["default"])
         assert storage.exchange(other, [], want(1)).claims == []
 
         connect().exchange(worker, [complete(first)], None)
 
-        assert ear.wait(PATIENCE / 2)
+        assert wakeups.wait(PATIENCE / 2)
         assert len(claim(storage, other)) == 1
-        ear.close()
+        wakeups.close()
 
     def test_excess_is_dropped_if_that_is_wished(self, storage: Storage, worker: str) -> None:
         kept, dropped = _keyed(1, drop_excess=True), _keyed(1, drop_excess=True)
@@ -304,17 +304,17 @@ class Keys(ConformanceBase):
         assert [c.id for c in answer.claims] == [child.id]
 
     @pytest.mark.parametrize("seed", range(6))
-    def test_random_lives_never_take_more_places_than_there_are(
+    def test_random_lives_never_take_more_slots_than_there_are(
         self, storage: Storage, worker: str, seed: int
     ) -> None:
         rng = random.Random(seed)
-        places = {"a": 1, "b": 3}
+        slots = {"a": 1, "b": 3}
         held: list[Claim] = []
         ends: list[Callable[[Claim], Outcome]] = [complete, dead, release, retry]
         ends += [lambda c: retry(c, 60.0), lambda c: release(c, delay=60.0)]
         for _ in range(30):
             batch = [
-                _keyed(places[key], key, priority=rng.choice([0, 5]), delay=rng.choice([0.0, 0.0, 60.0]))
+                _keyed(slots[key], key, priority=rng.choice([0, 5]), delay=rng.choice([0.0, 0.0, 60.0]))
                 for key in rng.choices("ab", k=rng.randrange(4))
             ]
             storage.enqueue(batch)
@@ -324,16 +324,16 @@ class Keys(ConformanceBase):
             if rng.random() < 0.3:
                 storage.clock_shift += 61_000
                 storage.sweep(100)
-            for key, limit in places.items():
+            for key, limit in slots.items():
                 assert len(_holders(storage, key)) <= limit
 
-        # And all of them run in the end: no place was lost.
+        # And all of them run in the end: no slot was lost.
         storage.clock_shift += 61_000
         while storage.sweep(100).opened or held or _live(storage):
             held = storage.exchange(worker, [complete(c) for c in held], want(9)).claims
-            assert held or not _live(storage), "jobs are left that nobody can claim"
+            assert held or not _live(storage), "jobs are left that cannot be claimed"
 
-    def test_several_processes_never_take_more_places_than_there_are(
+    def test_several_processes_never_take_more_slots_than_there_are(
         self, storage: Storage, processes: Actors
     ) -> None:
         total = 80
@@ -359,8 +359,8 @@ class Keys(ConformanceBase):
         assert 1 <= most <= 2
 
 
-def _keyed(places: int, key: str = "key", **fields: Any) -> NewJob:
-    return make_job(concurrency_key=key, concurrency=places, **fields)
+def _keyed(concurrency: int, key: str = "key", **fields: Any) -> NewJob:
+    return make_job(concurrency_key=key, concurrency=concurrency, **fields)
 
 
 def _holders(storage: Storage, key: str) -> Sequence[str]:

@@ -216,7 +216,7 @@ class RateLimiterConformance(LimitsSuite):
         orders = [keys, keys[::-1], keys[4:] + keys[:4]]
         start = threading.Barrier(len(orders))
 
-        def turn(order: list[str]) -> int:
+        def draw(order: list[str]) -> int:
             taker = connect()
             start.wait()
             granted = 0
@@ -227,7 +227,7 @@ class RateLimiterConformance(LimitsSuite):
             return granted
 
         with ThreadPoolExecutor(len(orders)) as threads:
-            assert sum(threads.map(turn, orders)) == 10 * len(keys)
+            assert sum(threads.map(draw, orders)) == 10 * len(keys)
 
     def test_processes_together_never_get_more_than_burst_and_rate_allow(
         self, limiter: RateLimiter, processes: Actors

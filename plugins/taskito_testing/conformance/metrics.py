@@ -200,7 +200,7 @@ class MetricsConformance(Suite):
         assert sink.read(None, 3600) == [tally(name, "default", *[0.25] * 60) for name in ("a", "b")]
 
     def test_processes_lose_nothing_to_each_other(self, sink: Metrics, processes: Actors) -> None:
-        # Each names the tasks in another order: nobody may wait for somebody who waits for him.
+        # Each names the tasks in another order: no two may wait for each other.
         orders = [["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]]
         actors = [processes.start("record", tasks=order, times=25) for order in orders]
         for actor in actors:

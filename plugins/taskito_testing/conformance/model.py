@@ -143,7 +143,7 @@ class _Comparison(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 4), ends=st.lists(st.sampled_from(_ENDS), min_size=1, max_size=6))
     def work(self, who: int, ends: list[str]) -> None:
-        """Claim whatever there is, and end it: chance alone rarely gets a job through its life."""
+        """Claim whatever there is, and end it: random calls alone rarely get a job through its life."""
         first = len(self.claims)
         self.exchange(who, [], 8, ("job", "other"), False)
         fresh = len(self.claims) - first
@@ -246,7 +246,7 @@ class _Comparison(RuleBasedStateMachine):
         self.compare()
 
     def teardown(self) -> None:
-        """Leave nothing that the next sequence could notice."""
+        """Leave nothing that the next sequence could find."""
         for queue in self.queues:
             self.real.resume(queue)
         for worker in self.workers:

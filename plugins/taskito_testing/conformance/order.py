@@ -15,7 +15,7 @@ _LONG_AGO = 1_600_000_000_000
 
 class Order(ConformanceBase):
     def test_higher_priority_comes_first(self, storage: Storage, worker: str) -> None:
-        # Ids in the opposite order: by chance nobody gets this right.
+        # Ids in the opposite order: none gets this right by accident.
         low, middle, high = (make_job(id=name, priority=p) for name, p in (("a", -5), ("b", 0), ("c", 9)))
         storage.enqueue([low, high, middle])
 
@@ -144,7 +144,7 @@ class Order(ConformanceBase):
 
 
 def _claim_soon(storage: Storage, worker: str, limit: int) -> list[Claim]:
-    """Claim until there are so many: a store may need several looks, and says when to take the next."""
+    """Claim until there are so many: a store may need several calls, and says when to make the next."""
     claims: list[Claim] = []
 
     def enough() -> bool:

@@ -62,19 +62,19 @@ class Pausing(ConformanceBase):
         assert storage.exchange(worker, [], want(1)).next_due is None
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_resuming_rings_who_waits_for_the_queue(
+    def test_resuming_wakes_who_waits_for_the_queue(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
         storage.pause("default")
         storage.enqueue([make_job()])
-        ear = storage.listen(worker, ["default"])
+        wakeups = storage.listen(worker, ["default"])
         assert storage.exchange(worker, [], want(1)).claims == []
 
         connect().resume("default")
 
-        assert ear.wait(PATIENCE / 2)
+        assert wakeups.wait(PATIENCE / 2)
         assert len(claim(storage, worker)) == 1
-        ear.close()
+        wakeups.close()
 
 
 class Capping(ConformanceBase):
@@ -115,7 +115,7 @@ class Capping(ConformanceBase):
 
         assert len(claim(storage, worker, 2, tasks=("mail",), caps={"mail": 3})) == 2
 
-    def test_a_look_finds_the_lanes_that_have_jobs_and_when_they_are_due(self, storage: Storage) -> None:
+    def test_a_peek_finds_the_lanes_that_have_jobs_and_when_they_are_due(self, storage: Storage) -> None:
         now = storage.now()
         storage.enqueue(
             [
@@ -132,7 +132,7 @@ class Capping(ConformanceBase):
             "news": now - 1_000,
         }
 
-    def test_a_look_leaves_out_what_cannot_be_claimed(self, storage: Storage, worker: str) -> None:
+    def test_a_peek_leaves_out_what_cannot_be_claimed(self, storage: Storage, worker: str) -> None:
         claimed = enqueue_and_claim(storage, worker)
         storage.enqueue(
             [
@@ -149,7 +149,7 @@ class Capping(ConformanceBase):
 
         assert list(storage.peek(["default", "mail"], lanes)) == ["left"]
 
-    def test_a_look_changes_nothing(self, storage: Storage, worker: str) -> None:
+    def test_a_peek_changes_nothing(self, storage: Storage, worker: str) -> None:
         job = make_job(lane="mail")
         storage.enqueue([job])
 

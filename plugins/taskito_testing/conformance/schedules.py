@@ -203,18 +203,18 @@ class Schedules(ConformanceBase):
         assert storage.due_periodic(_APP) == []
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_firing_rings_who_waits_for_the_queue(
+    def test_firing_wakes_who_waits_for_the_queue(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
         slot = storage.now() - 1_000
         storage.register_periodic(_APP, [(make_entry(), slot)])
-        ear = storage.listen(worker, ["default"])
+        wakeups = storage.listen(worker, ["default"])
         assert storage.exchange(worker, [], want(1)).claims == []
 
         connect().fire_periodic(storage.due_periodic(_APP)[0], [make_job()], slot + 60_000)
 
-        assert ear.wait(PATIENCE / 2)
-        ear.close()
+        assert wakeups.wait(PATIENCE / 2)
+        wakeups.close()
 
     def test_five_processes_fire_each_slot_once(self, storage: Storage, processes: Actors) -> None:
         step = 100

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 
 class Suite:
-    """The house rules: no test is overridden, and known failures are strict."""
+    """The rules of every suite: no test is overridden, and known failures are strict."""
 
     #: Test name -> reason. Each is a strict expected failure: once it passes it must go from here.
     known_failures: ClassVar[Mapping[str, str]] = {}
@@ -47,7 +47,7 @@ def same_in_every_run(examples: int, *, shrinks: bool = False, **options: Any) -
 
 
 def _refuse_overridden_tests(cls: type) -> None:
-    """A redefined test is a silent hole; ``known_failures`` is the only door."""
+    """A redefined test is a silent hole; ``known_failures`` is the only way round a test."""
     seen: dict[str, type] = {}
     for base in cls.__mro__:
         for name in vars(base):

@@ -31,8 +31,8 @@ class Surface(ConformanceBase):
 
         storage.close()
 
-    def test_an_ear_has_all_of_its_methods(self, storage: Storage, worker: str) -> None:
-        ear = storage.listen(worker, ["default"])
+    def test_wakeups_have_all_of_their_methods(self, storage: Storage, worker: str) -> None:
+        wakeups = storage.listen(worker, ["default"])
 
-        assert all(callable(getattr(ear, name, None)) for name in ("wait", "interrupt", "close"))
-        ear.close()
+        assert all(callable(getattr(wakeups, name, None)) for name in ("wait", "interrupt", "close"))
+        wakeups.close()

@@ -1,4 +1,4 @@
-"""Unique keys: one live job at a time holds one, whoever asks and however many at once."""
+"""Unique keys: one live job at a time holds one, however many producers ask at once."""
 
 from __future__ import annotations
 
@@ -137,11 +137,11 @@ class Unique(ConformanceBase):
     def test_two_bulks_with_crossed_keys_both_succeed(self, storage: Storage, connect: Connect) -> None:
         keys = [f"key-{n}" for n in range(40)]
         one, two = connect(), connect()
-        for turn in range(5):
+        for attempt in range(5):
             start = threading.Barrier(2)
             batches = [
-                [make_job(unique_key=f"{turn}-{key}") for key in keys],
-                [make_job(unique_key=f"{turn}-{key}") for key in reversed(keys)],
+                [make_job(unique_key=f"{attempt}-{key}") for key in keys],
+                [make_job(unique_key=f"{attempt}-{key}") for key in reversed(keys)],
             ]
 
             with ThreadPoolExecutor(2) as pool:
@@ -174,7 +174,7 @@ class Unique(ConformanceBase):
     def test_a_key_that_is_given_up_all_the_time_never_has_two_holders(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
-        # The holder may end between the conflict and the look at who it is.
+        # The holder may end between the conflict and the query for it.
         producers = [connect(), connect()]
         start = threading.Barrier(3)
 

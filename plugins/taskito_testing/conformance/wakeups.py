@@ -18,28 +18,28 @@ from taskito_testing.factories import claim, complete, make_job, want
 
 class Hearing(ConformanceBase):
     @pytest.fixture
-    def ear(self, storage: Storage, worker: str) -> Iterator[Wakeups]:
-        ear = storage.listen(worker, ["default"])
-        yield ear
-        ear.close()
+    def wakeups(self, storage: Storage, worker: str) -> Iterator[Wakeups]:
+        wakeups = storage.listen(worker, ["default"])
+        yield wakeups
+        wakeups.close()
 
-    def test_a_wait_ends_with_its_timeout(self, ear: Wakeups) -> None:
+    def test_a_wait_ends_with_its_timeout(self, wakeups: Wakeups) -> None:
         begun = time.monotonic()
 
-        ear.wait(0.05)
-        ear.wait(0.0)
+        wakeups.wait(0.05)
+        wakeups.wait(0.0)
 
         assert time.monotonic() - begun < PATIENCE / 2
 
     @pytest.mark.usefixtures("needs_wakeups")
     def test_a_job_that_arrives_ends_the_wait(
-        self, storage: Storage, connect: Connect, worker: str, ear: Wakeups
+        self, storage: Storage, connect: Connect, worker: str, wakeups: Wakeups
     ) -> None:
         assert storage.exchange(worker, [], want(1)).claims == []
         producer = connect()
 
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(_waited, ear)
+            waiting = pool.submit(_waited, wakeups)
             producer.enqueue([make_job()])
             assert waiting.result() < PATIENCE / 2
 
@@ -47,58 +47,58 @@ class Hearing(ConformanceBase):
 
     @pytest.mark.usefixtures("needs_wakeups")
     def test_a_job_that_came_before_the_wait_ends_it_at_once(
-        self, storage: Storage, connect: Connect, worker: str, ear: Wakeups
+        self, storage: Storage, connect: Connect, worker: str, wakeups: Wakeups
     ) -> None:
         storage.exchange(worker, [], want(1))
         connect().enqueue([make_job()])
 
-        assert _waited(ear) < PATIENCE / 2
+        assert _waited(wakeups) < PATIENCE / 2
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_a_job_of_the_future_rings_too_because_next_due_has_changed(
-        self, storage: Storage, connect: Connect, worker: str, ear: Wakeups
+    def test_a_job_of_the_future_wakes_too_because_next_due_has_changed(
+        self, storage: Storage, connect: Connect, worker: str, wakeups: Wakeups
     ) -> None:
         assert storage.exchange(worker, [], want(1)).next_due is None
         connect().enqueue([make_job(delay=60.0)])
 
-        assert _waited(ear) < PATIENCE / 2
+        assert _waited(wakeups) < PATIENCE / 2
         assert storage.exchange(worker, [], want(1)).next_due is not None
 
     @pytest.mark.usefixtures("needs_wakeups")
     def test_a_worker_that_got_less_than_it_wanted_is_rung(
-        self, storage: Storage, connect: Connect, worker: str, ear: Wakeups
+        self, storage: Storage, connect: Connect, worker: str, wakeups: Wakeups
     ) -> None:
         storage.enqueue([make_job()])
         assert len(claim(storage, worker, 2)) == 1
         connect().enqueue([make_job()])
 
-        assert _waited(ear) < PATIENCE / 2
+        assert _waited(wakeups) < PATIENCE / 2
 
     @pytest.mark.usefixtures("needs_wakeups")
     def test_a_waiting_worker_that_settles_meanwhile_is_still_rung(
-        self, storage: Storage, connect: Connect, worker: str, ear: Wakeups
+        self, storage: Storage, connect: Connect, worker: str, wakeups: Wakeups
     ) -> None:
         storage.enqueue([make_job()])
         [claimed] = claim(storage, worker, 2)
         storage.exchange(worker, [complete(claimed)], None)
         connect().enqueue([make_job()])
 
-        assert _waited(ear) < PATIENCE / 2
+        assert _waited(wakeups) < PATIENCE / 2
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_an_ear_hears_every_queue_it_was_made_for(
+    def test_wakeups_come_for_every_queue_they_were_made_for(
         self, storage: Storage, connect: Connect, worker: str
     ) -> None:
         queues = ("default", "büro mail", "q" * 200)
-        ear = storage.listen(worker, queues)
+        wakeups = storage.listen(worker, queues)
         producer = connect()
 
         for queue in queues:
             while storage.exchange(worker, [], want(9, queues=queues)).claims:
                 pass
             producer.enqueue([make_job(queue=queue)])
-            assert _waited(ear) < PATIENCE / 2
-        ear.close()
+            assert _waited(wakeups) < PATIENCE / 2
+        wakeups.close()
 
     @pytest.mark.usefixtures("needs_wakeups")
     def test_every_waiting_worker_hears_of_its_queue(
@@ -116,25 +116,25 @@ class Hearing(ConformanceBase):
         theirs.close()
 
     @pytest.mark.usefixtures("needs_wakeups")
-    def test_no_wakeup_is_lost_between_a_look_and_a_wait(
-        self, storage: Storage, connect: Connect, worker: str, ear: Wakeups
+    def test_no_wakeup_is_lost_between_a_claim_and_a_wait(
+        self, storage: Storage, connect: Connect, worker: str, wakeups: Wakeups
     ) -> None:
-        # Producer and consumer take turns as fast as they can: each turn is a chance to miss one.
-        turns = 60
+        # Producer and consumer alternate as fast as they can: in each round a wakeup could be missed.
+        rounds = 60
         producer = connect()
         taken = threading.Semaphore(1)
         begun = time.monotonic()
 
         def produce() -> None:
-            for _ in range(turns):
+            for _ in range(rounds):
                 assert taken.acquire(timeout=PATIENCE)
                 producer.enqueue([make_job()])
 
         with ThreadPoolExecutor(1) as pool:
             producing = pool.submit(produce)
-            for _ in range(turns):
+            for _ in range(rounds):
                 while not (claims := claim(storage, worker)):
-                    ear.wait(PATIENCE)
+                    wakeups.wait(PATIENCE)
                 storage.exchange(worker, [complete(c) for c in claims], None)
                 taken.release()
             producing.result()
@@ -144,47 +144,47 @@ class Hearing(ConformanceBase):
 
     @pytest.mark.usefixtures("needs_wakeups")
     def test_a_job_from_another_process_ends_the_wait(
-        self, storage: Storage, processes: Actors, worker: str, ear: Wakeups
+        self, storage: Storage, processes: Actors, worker: str, wakeups: Wakeups
     ) -> None:
         assert storage.exchange(worker, [], want(1)).claims == []
         producer = processes.start("enqueue", ids=["from afar"], batch=1)
         producer.go()
 
-        assert _waited(ear) < PATIENCE / 2
+        assert _waited(wakeups) < PATIENCE / 2
 
-        # Rung is not delivered: what counts is what the next look finds.
+        # A wakeup delivers nothing: what counts is what the next claim finds.
         assert producer.hear() == ["from afar"]
         assert [c.id for c in claim(storage, worker)] == ["from afar"]
 
-    def test_an_interrupt_ends_the_wait_of_another_thread(self, ear: Wakeups) -> None:
+    def test_an_interrupt_ends_the_wait_of_another_thread(self, wakeups: Wakeups) -> None:
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(_waited, ear)
-            ear.interrupt()
+            waiting = pool.submit(_waited, wakeups)
+            wakeups.interrupt()
 
             assert waiting.result() < PATIENCE / 2
 
-    def test_an_interrupt_that_comes_early_ends_the_next_wait(self, ear: Wakeups) -> None:
-        ear.interrupt()
+    def test_an_interrupt_that_comes_early_ends_the_next_wait(self, wakeups: Wakeups) -> None:
+        wakeups.interrupt()
 
-        assert _waited(ear) < PATIENCE / 2
+        assert _waited(wakeups) < PATIENCE / 2
 
-    def test_interrupts_never_block(self, ear: Wakeups) -> None:
+    def test_interrupts_never_block(self, wakeups: Wakeups) -> None:
         begun = time.monotonic()
         for _ in range(20_000):
-            ear.interrupt()
+            wakeups.interrupt()
 
-        assert _waited(ear) < PATIENCE / 2
+        assert _waited(wakeups) < PATIENCE / 2
         assert time.monotonic() - begun < PATIENCE
 
-    def test_an_interrupt_in_the_middle_of_a_wait_is_heard(self, ear: Wakeups) -> None:
+    def test_an_interrupt_in_the_middle_of_a_wait_is_heard(self, wakeups: Wakeups) -> None:
         # Interrupt from a timer, so that the wait has surely begun on most machines.
-        timer = threading.Timer(0.2, ear.interrupt)
+        timer = threading.Timer(0.2, wakeups.interrupt)
         timer.start()
 
-        assert _waited(ear) < PATIENCE / 2
+        assert _waited(wakeups) < PATIENCE / 2
         timer.join()
 
-    def test_two_ears_of_two_workers_are_apart(self, storage: Storage, worker: str, other: str) -> None:
+    def test_the_wakeups_of_two_workers_are_apart(self, storage: Storage, worker: str, other: str) -> None:
         mine, theirs = storage.listen(worker, ["default"]), storage.listen(other, ["default"])
         mine.close()
 
@@ -194,8 +194,8 @@ class Hearing(ConformanceBase):
         theirs.close()
 
 
-def _waited(ear: Wakeups) -> float:
+def _waited(wakeups: Wakeups) -> float:
     """Seconds that a wait of up to PATIENCE took."""
     begun = time.monotonic()
-    ear.wait(PATIENCE)
+    wakeups.wait(PATIENCE)
     return time.monotonic() - begun

@@ -14,8 +14,8 @@ from taskito_core import Outcome
 from taskito_core.errors import StorageError
 from taskito_core.storage import StorageConfig
 from taskito_sqlite import connection
+from taskito_sqlite.file.write_lock import WriteLock
 from taskito_sqlite.storage import SqliteStorage
-from taskito_sqlite.write_lock import WriteLock
 from taskito_testing import complete, dead, make_job, make_worker, release, retry, want
 
 

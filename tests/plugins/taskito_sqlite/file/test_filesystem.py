@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskito_core import ConfigError
-from taskito_sqlite import filesystem
+from taskito_sqlite.file import filesystem
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0

@@ -13,9 +13,10 @@ import pytest
 from conftest import WaitUntil
 from taskito_core.errors import StorageUnavailable
 from taskito_core.storage_client import JobFilter
-from taskito_sqlite import connection, write_lock
+from taskito_sqlite import connection
+from taskito_sqlite.file import write_lock
+from taskito_sqlite.file.write_lock import WriteLock
 from taskito_sqlite.storage import SqliteStorage
-from taskito_sqlite.write_lock import WriteLock
 from taskito_testing import claim, complete, make_job, make_worker, want
 from tests.plugins.taskito_sqlite.conftest import Open, Spawn
 

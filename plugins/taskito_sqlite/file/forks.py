@@ -10,20 +10,35 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from taskito_core import StorageError
 
-if TYPE_CHECKING:
-    from taskito_sqlite.connection import Database
 
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+class Guarded(Protocol):
+    """What has connections that a fork must not copy."""
+
+    @property
+    def path(self) -> str:
+        """The database file."""
+
+    def before_fork(self) -> None:
+        """Close every connection, and open none until the fork is over."""
+
+    def after_fork_in_parent(self) -> None:
+        """Connections may be opened again."""
+
+    def after_fork_in_child(self) -> list[sqlite3.Connection]:
+        """Give up the files; the connections that were in use during the fork, which must not be touched."""
+
+
+_databases: weakref.WeakSet[Guarded] = weakref.WeakSet()
 #: Connections that were in use while this process was forked: kept, so that nothing ever closes them.
 _inherited: list[sqlite3.Connection] = []
 _undermined: set[str] = set()
 
 
-def guard(database: Database) -> None:
+def guard(database: Guarded) -> None:
     """Prepare this database for every fork from now on."""
     _databases.add(database)
 

@@ -12,7 +12,7 @@ import pytest
 
 from taskito_core import Offer, OfferKind, Returned, hookimpl
 from taskito_core.errors import ConfigError
-from taskito_core.plugin_manager import Plugins, load, open_storage_url
+from taskito_core.plugin_manager import Plugins, load
 from taskito_core.storage import StorageConfig
 
 Install = Callable[..., None]
@@ -270,15 +270,6 @@ def test_what_a_config_names_is_described_without_its_password(plugins: Plugins)
 def test_a_gatekeeper_nobody_offers_is_an_error(opener: str, plugins: Plugins) -> None:
     with pytest.raises(ConfigError, match="no installed plugin offers the"):
         getattr(plugins, opener)("redis://x", StorageConfig())
-
-
-def test_storage_is_opened_by_the_scheme_of_a_url(sqlite_url: str) -> None:
-    storage = open_storage_url(sqlite_url)
-
-    assert type(storage).__module__.startswith("taskito_sqlite")
-    storage.close()
-    with pytest.raises(ConfigError, match="expected a URL"):
-        open_storage_url("jobs.db")
 
 
 # ---- hooks ----
