@@ -110,9 +110,7 @@ GATED = tuple(column for column in JOBS if column.set_by is SetBy.PRODUCER and c
 
 def _compiled(expression: str) -> Callable[[NewJob], Any]:
     """``lambda job: expression``. Each runs for every job, where an attrgetter would take twice as long."""
-    names: dict[str, Any] = {}
-    exec(f"def function(job): return {expression}", globals(), names)
-    function: Callable[[NewJob], Any] = names["function"]
+    function: Callable[[NewJob], Any] = eval(f"lambda job: {expression}")
     return function
 
 
@@ -150,13 +148,18 @@ def texts_in(text: str) -> tuple[str, ...]:
 # ---- reading ----
 
 
+def names_in(record: type) -> list[str]:
+    """The names of a dataclass' fields, in order: what a row must hold that ``reader`` takes."""
+    return [field.name for field in fields(record)]
+
+
 def reader(record: type[Record], **decode: Callable[[Any], Any]) -> Callable[[Sequence[Any]], Record]:
     """A function from a row to ``record``: the row has its fields in order, ``decode`` converts some of them.
 
     ``record`` must be a frozen dataclass with slots and no ``__post_init__``. The slots are filled directly:
     its own ``__init__``, which has to get around the freeze, takes twice as long.
     """
-    names = [field.name for field in fields(record)]  # type: ignore[arg-type]
+    names = names_in(record)
     setters = [getattr(record, name).__set__ for name in names]
     decoders = [(names.index(name), function) for name, function in decode.items()]
 
@@ -172,17 +175,14 @@ def reader(record: type[Record], **decode: Callable[[Any], Any]) -> Callable[[Se
     return read
 
 
-_JOB_FIELDS = tuple(field.name for field in fields(Job))
-_LETTER_FIELDS = tuple(field.name for field in fields(DeadLetter))
-
 #: The list of a SELECT from ``jobs`` whose rows ``job_of`` takes.
 JOB_LIST = listed(
-    _JOB_FIELDS, cancel_asked="(status = 'running' AND cancel_force IS NOT NULL) AS cancel_asked"
+    names_in(Job), cancel_asked="(status = 'running' AND cancel_force IS NOT NULL) AS cancel_asked"
 )
 job_of = reader(Job, status=JobStatus, tags=texts_in, cancel_asked=bool)
 
 #: The list of a SELECT from ``dead_letter`` whose rows ``letter_of`` takes.
-LETTER_LIST = listed(_LETTER_FIELDS)
+LETTER_LIST = listed(names_in(DeadLetter))
 letter_of = reader(DeadLetter, reason=DeadReason, tags=texts_in)
 
 

@@ -321,7 +321,7 @@ _TEXT_CAP = 64 * 1024
 
 
 def clean_text(text: str, cap: int = _TEXT_CAP) -> str:
-    """``text`` as every store can keep it: no NUL, no lone surrogate, at most ``cap`` characters.
+    """``text`` as every store can keep it: no NUL, no lone surrogate, ``cap`` characters and a mark.
 
     One NUL in one error message would otherwise fail the whole batch it travels in, for ever.
     A text that is too long loses its middle: a traceback's two ends are the useful parts.

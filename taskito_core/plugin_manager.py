@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import pluggy
 
@@ -29,7 +29,6 @@ from taskito_core.storage import Storage, StorageConfig
 __all__ = ["Listing", "Plugins", "load"]
 
 log = logging.getLogger("taskito.plugins")
-T = TypeVar("T")
 
 #: Where the backends that belong to this project come from, for the error that says one is missing.
 _PIP_LINES = {
@@ -177,9 +176,8 @@ class Plugins:
     def open_storage(self, config: StorageConfig) -> Storage:
         """The storage a config names. Does no I/O; raises ConfigError for what cannot be used."""
         config = self.normalise(config)
-        with _opening(OfferKind.STORAGE, config.backend):
-            storage: Storage | None = self.hook.taskito_open_storage(config=config)
-        return _opened(storage, OfferKind.STORAGE, config.backend)
+        storage: Storage = self._call(OfferKind.STORAGE, config.backend, config.db_url, config=config)
+        return storage
 
     def open_limiter(self, url: str | None, config: StorageConfig) -> RateLimiter:
         """The rate limiter that a name or URL asks for, by default the storage's; else ConfigError."""
@@ -201,9 +199,19 @@ class Plugins:
     def _open(self, kind: OfferKind, setting: str | None, config: StorageConfig) -> Any:
         """What ``chosen`` names; ConfigError if the storage backend offers none."""
         url = self.chosen(kind, config, setting) or self.find(kind, config.backend).name
-        with _masking(url), _opening(kind, url):
-            opened = getattr(self.hook, f"taskito_open_{kind}")(url=url, config=config)
-        return _opened(opened, kind, url)
+        return self._call(kind, url, url, url=url, config=config)
+
+    def _call(self, kind: OfferKind, asked: str, secret: str | None, **given: object) -> Any:
+        """What a plugin opens; ConfigError if that is nothing, or an import fails, as of a driver."""
+        what = f"the {_WORDS[kind]} {mask_url(asked)!r}"
+        try:
+            with _masking(secret):
+                opened = getattr(self.hook, f"taskito_open_{kind}")(**given)
+        except ImportError as exc:
+            raise ConfigError(f"{what} cannot be opened because an import failed: {exc}") from exc
+        if opened is None:
+            raise ConfigError(f"a plugin offers {what} and did not open it: a fault of its own")
+        return opened
 
     def chosen(self, kind: OfferKind, config: StorageConfig, setting: str | None) -> str | None:
         """The name or URL by which to open what stands beside the storage; None: nothing does.
@@ -333,25 +341,6 @@ def _masking(url: str | None) -> Iterator[None]:
         if shown == said:
             raise
         raise ConfigError(shown) from None
-
-
-@contextmanager
-def _opening(kind: OfferKind, asked: str) -> Iterator[None]:
-    """Plugins import their driver when they open something: a missing one is a matter of installation."""
-    try:
-        yield
-    except ImportError as exc:
-        raise ConfigError(
-            f"the {_WORDS[kind]} {mask_url(asked)!r} cannot be opened because an import failed: {exc}"
-        ) from exc
-
-
-def _opened(thing: T | None, kind: OfferKind, asked: str) -> T:
-    if thing is None:
-        raise ConfigError(
-            f"a plugin offers the {_WORDS[kind]} {mask_url(asked)!r} and did not open it: a fault of its own"
-        )
-    return thing
 
 
 _lock = threading.Lock()

@@ -1,0 +1,64 @@
+"""Ids, the state machine as data, and texts that every store can keep."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from itertools import islice
+
+import pytest
+
+from taskito_core.job import (
+    FINISHED,
+    MOVES,
+    ErrorInfo,
+    ErrorKind,
+    JobStatus,
+    clean_text,
+    new_id,
+    new_ids,
+)
+
+
+def test_ids_are_uuids_of_version_7_and_say_when_they_were_made() -> None:
+    made = [new_id(), next(new_ids())]
+
+    for one in made:
+        parsed = uuid.UUID(one)
+        assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+        assert abs(int(one[:12], 16) - time.time() * 1000) < 60_000
+
+
+def test_ids_of_a_batch_ascend() -> None:
+    batch = list(islice(new_ids(), 1000))
+
+    assert batch == sorted(set(batch))
+
+
+def test_no_move_leads_out_of_a_finished_state_and_each_other_one_is_left() -> None:
+    before = {transition.before for transition in MOVES.values()}
+
+    assert before == set(JobStatus) - FINISHED
+    assert all(status.finished for status in FINISHED)
+    assert {transition.after for transition in MOVES.values()} == set(JobStatus)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("plain ü \n", "plain ü \n"), ("a\0b", "a\\x00b"), ("\ud800", "\\ud800"), ("", "")],
+    ids=["plain", "NUL", "surrogate", "empty"],
+)
+def test_what_a_store_cannot_keep_is_shown_by_its_escape(text: str, kept: str) -> None:
+    assert clean_text(text) == kept
+
+
+def test_a_long_text_loses_its_middle() -> None:
+    cleaned = clean_text("a" * 500 + "z" * 500, 10)
+
+    assert cleaned == "aaaaa\n[... 990 characters left out ...]\nzzzzz"
+
+
+def test_a_summary_is_one_line() -> None:
+    assert ErrorInfo(ErrorKind.RAISED, "E", "one\ntwo").summary == "E: one"
+    assert ErrorInfo(ErrorKind.RAISED, "E", "").summary == "E"
+    assert len(ErrorInfo(ErrorKind.RAISED, "E", "x" * 999).summary) == 500
