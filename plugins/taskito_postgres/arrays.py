@@ -95,6 +95,19 @@ def _packed(oid: int, items: Sequence[bytes | None]) -> bytes:
     return b"".join(parts)
 
 
+def storable(text: str) -> bool:
+    """False for text that no row can hold, so that asking for it finds nothing instead of failing."""
+    try:
+        return "\0" not in text and bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def storable_texts(texts: Iterable[str]) -> Texts:
+    """Those of the texts that a row can hold."""
+    return Texts([text for text in texts if storable(text)])
+
+
 class _ArrayDumper(Dumper):
     format = Format.BINARY
 

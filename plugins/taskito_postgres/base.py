@@ -1,18 +1,21 @@
-"""What the parts of the storage share: its connections, its statements and its clock."""
+"""What a storage and the limiter, breaker and metrics beside it share: connections, statements, a clock."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from taskito_core import StorageConfig
-from taskito_postgres import location, migrate, sql
-from taskito_postgres.arrays import Texts
+from taskito_postgres import location, migrate
 from taskito_postgres.connection import Connections
-from taskito_postgres.ring import Ringer
-from taskito_postgres.session import Session
-from taskito_postgres.sql import Statements
+from taskito_postgres.session import Session, Statements
+from taskito_postgres.sql.clock import CLOCK
 
 
 class Base:
-    """Constructing it does no I/O."""
+    """One schema of one database.
+
+    Constructing it does no I/O; the first call that needs the server connects.
+    """
 
     def __init__(self, config: StorageConfig) -> None:
         location.check(config)
@@ -21,17 +24,36 @@ class Base:
         self.clock_shift = 0
         self._connections = Connections(config, self._first_use)
         self._statements = Statements(config.schema)
-        self._work_channel = location.channel(config.schema, "work")
-        self._done_channel = location.channel(config.schema, "done")
-        self._ringer = Ringer(self._ring)
 
     def _first_use(self, session: Session) -> None:
         migrate.require(session, self.config.schema, self.config.auto_migrate)
 
-    def _ring(self, queues: list[str]) -> None:
-        statement, parameters = self._statements[sql.RING], self._bell(queues)
-        self._connections.on_pool("ring the workers", lambda session: session.rows(statement, parameters))
+    def now(self) -> int:
+        [(now,)] = self._read("read the clock", CLOCK, {"shift": self.clock_shift})
+        return int(now)
 
-    def _bell(self, queues: list[str], ringing: str = "") -> dict[str, object]:
-        """Parameters of RING; ``ringing`` is the worker that need not be told."""
-        return {"channel": self._work_channel, "queues": Texts(queues), "worker": ringing}
+    def close(self) -> None:
+        """Give back every connection; later calls open again."""
+        if self._connections.is_mine:  # else this is a forked child, and they are the parent's
+            self._connections.close()
+
+    # ---- one statement on a connection of the pool; ``doing`` completes "cannot ..." in an error ----
+
+    def _written(self, doing: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of a statement that changes something."""
+        text = self._statements[statement]
+        return self._connections.on_pool(doing, lambda session: session.rows(text, parameters))
+
+    def _read(self, doing: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of a statement that finds by id; sent again if its connection was lost."""
+        text = self._statements[statement]
+        return self._connections.on_pool(
+            doing, lambda session: session.rows(text, parameters), repeatable=True
+        )
+
+    def _searched(self, doing: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """The same for a statement that looks through tables: planned for the values it is sent with."""
+        text = self._statements[statement]
+        return self._connections.on_pool(
+            doing, lambda session: session.searched(text, parameters), repeatable=True
+        )

@@ -1,4 +1,4 @@
-"""Connections to one database: a pool for producing and looking, one connection for the worker.
+"""Connections to one database: a pool for callers, one connection for the worker.
 
 Both open on first use. Nothing relies on the state of a session, because a pooler may give every
 transaction another one: names are qualified, and what must be set is set inside the transaction.
@@ -36,8 +36,8 @@ ATTEMPTS = 8
 _PASSING = frozenset({"25006", "25P03", "26000"})  # read-only, idle in transaction, lost prepared statement
 
 
-class _Handed(psycopg.Connection[Any]):
-    """What the pool calls to connect: hands over the connection that was opened to see the server answer."""
+class _Opened(psycopg.Connection[Any]):
+    """What the pool calls to connect: returns the connection that was opened to see the server answer."""
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
@@ -99,7 +99,7 @@ class Connections:
             return again(work, Session(connection, self.settings()))
 
     def ready(self, doing: str) -> None:
-        """See that the schema is there and current, for work on a connection that is not ours."""
+        """See that the schema is there and current, before work on the caller's connection."""
         with self.translated(doing):
             self._prepare()
 
@@ -117,7 +117,7 @@ class Connections:
                     self._worker = None
 
     def apart(self, doing: str, work: Callable[[Session], T]) -> T:
-        """Run ``work`` on a connection of its own, closed afterwards, whatever the schema's version."""
+        """Run ``work`` on a connection outside the pool, closed afterwards, whatever the schema's version."""
         with self.translated(doing):
             connection = self.open(self.settings())
             try:
@@ -126,7 +126,7 @@ class Connections:
                 connection.close()
 
     def open(self, settings: Settings) -> Connection:
-        """A connection of its own, for whoever needs one; the caller closes it. Raises psycopg's errors."""
+        """A connection outside the pool; the caller closes it. Raises psycopg's errors."""
         self._check_process()
         connection = connect(self.url, settings)
         self._opened.add(connection)
@@ -140,7 +140,7 @@ class Connections:
 
     @contextmanager
     def translated(self, doing: str) -> Iterator[None]:
-        """Turn whatever the driver raises into StorageUnavailable or StorageError."""
+        """Turn what the driver raises into StorageUnavailable or StorageError."""
         self._check_process()
         try:
             yield
@@ -182,7 +182,7 @@ class Connections:
             if pool is not None and not pool.closed and pool.get_stats()["pool_size"]:
                 return pool
             # An empty pool connects in a thread of its own and would let the caller wait for a server that
-            # is down: connect here, where the reason can be told, and hand the connection over.
+            # is down: connect here, where the reason is known, and hand the connection over.
             if not self._spare:
                 self._spare.append(self.open(self.settings()))
             if pool is None or pool.closed:
@@ -191,7 +191,7 @@ class Connections:
 
     def _new_pool(self) -> ConnectionPool[Any]:
         return ConnectionPool(
-            connection_class=_Handed,
+            connection_class=_Opened,
             kwargs={"opener": self._next_connection},
             min_size=0,
             max_size=self._size,
@@ -270,12 +270,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def again(work: Callable[[Session], T], session: Session) -> T:
-    """Run ``work``, which is one transaction, until it meets nobody on the same rows."""
+    """Run ``work``, which is one transaction, until it meets no other one on the same rows."""
     for _ in range(ATTEMPTS - 1):
         try:
             return work(session)
         except (errors.SerializationFailure, errors.DeadlockDetected):
-            # A row that another transaction moved to jobs_done fails the whole batch: only look again.
+            # A row that another transaction moved to jobs_done fails the whole batch: only try again.
             continue
     return work(session)
 

@@ -44,7 +44,7 @@ def taskito_offers() -> Sequence[Offer]:
 def taskito_open_storage(config: StorageConfig) -> Storage | None:
     if config.backend != NAME:
         return None
-    # The driver costs 100 ms to import: only those who open a storage pay for it.
+    # The driver costs 100 ms to import: only a process that opens a storage pays for it.
     from taskito_postgres.storage import PostgresStorage
 
     return PostgresStorage(config)
@@ -54,7 +54,7 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
 def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
     if not _is_ours(url):
         return None
-    from taskito_postgres.limits import PostgresRateLimiter
+    from taskito_postgres.rate_limiter import PostgresRateLimiter
 
     return PostgresRateLimiter(config.beside(NAME, url))
 
@@ -63,7 +63,7 @@ def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
 def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | None:
     if not _is_ours(url):
         return None
-    from taskito_postgres.breakers import PostgresCircuitBreaker
+    from taskito_postgres.circuit_breaker import PostgresCircuitBreaker
 
     return PostgresCircuitBreaker(config.beside(NAME, url))
 

@@ -65,7 +65,7 @@ def _port(host: str) -> int:
 
 
 def describe(config: StorageConfig) -> str:
-    """The URL as people may see it, with the schema if it is not the usual one."""
+    """The URL with its password masked, and the schema if it is not the usual one."""
     shown = mask_url(config.db_url or "postgresql://")
     return shown if config.schema == "taskito" else f"{shown} (schema {config.schema})"
 

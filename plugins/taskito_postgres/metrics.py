@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskito_core import METRICS_KEPT, Sketch, StorageConfig, Tallies, Tally
-from taskito_postgres import upkeep
 from taskito_postgres.arrays import Bigints, Doubles, Texts
-from taskito_postgres.door import Door
+from taskito_postgres.base import Base
 from taskito_postgres.session import Session
+from taskito_postgres.sql import metrics as sql
 
-#: Seconds between two looks for rows that have been kept long enough.
+#: Seconds between two checks for rows that have been kept long enough.
 FORGET_EVERY = 3600.0
 
 
-class PostgresMetrics(Door):
+class PostgresMetrics(Base):
     """The sink in the schema of a storage, with connections of its own."""
 
     def __init__(self, config: StorageConfig) -> None:
@@ -27,16 +27,16 @@ class PostgresMetrics(Door):
         """One statement adds up in the server, under the locks of the rows."""
         # In one order, so that two workers that record the same tasks cannot deadlock.
         ordered = sorted(batch, key=lambda tally: (tally.task_name, tally.queue))
-        parameters = {**_columns(ordered), "shift": self.clock_shift}
+        parameters = {**_arrays(ordered), "shift": self.clock_shift}
         forgets = time.monotonic() >= self._forget_at
 
         def work(session: Session) -> None:
-            with session.turn() as turn:
-                turn.commit_lazily()
-                turn.run(self._statements[upkeep.RECORD], parameters)
+            with session.round_trip() as trip:
+                trip.commit_lazily()
+                trip.run(self._statements[sql.RECORD], parameters)
                 if forgets:
                     kept = {"kept": METRICS_KEPT * 1000, "shift": self.clock_shift}
-                    turn.run(self._statements[upkeep.FORGET_TALLIES], kept)
+                    trip.run(self._statements[sql.FORGET_TALLIES], kept)
 
         self._connections.on_pool("record metrics", work)
         if forgets:
@@ -44,10 +44,7 @@ class PostgresMetrics(Door):
 
     def read(self, task_name: str | None, since: float) -> list[Tally]:
         parameters = {"task_name": task_name, "since": int(since * 1000), "shift": self.clock_shift}
-        statement = self._statements[upkeep.TALLIES]
-        rows = self._connections.on_pool(
-            "read metrics", lambda session: session.searched(statement, parameters), repeatable=True
-        )
+        rows = self._searched("read metrics", sql.TALLIES, parameters)
         tallies = Tallies()
         tallies.merge(map(_tally, rows))
         return tallies.take()
@@ -58,7 +55,7 @@ def _tally(row: tuple[Any, ...]) -> Tally:
     return Tally(*fields)
 
 
-def _columns(batch: Sequence[Tally]) -> dict[str, Any]:
+def _arrays(batch: Sequence[Tally]) -> dict[str, Any]:
     return {
         "task_names": Texts(tally.task_name for tally in batch),
         "queues": Texts(tally.queue for tally in batch),

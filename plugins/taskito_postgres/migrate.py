@@ -1,7 +1,7 @@
 """The schema's versions: files in ``migrations/``, applied in order; all that are missing in one transaction.
 
-An advisory lock lets one process apply what many want at the same moment; the others
-wait and find it done. A role that may not create schemas works once somebody made the schema.
+An advisory lock lets one process apply what many want at the same moment; the others wait and find it done. A
+role that may not create schemas works once the schema is there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Migration(NamedTuple):
 
 
 @cache
-def known() -> tuple[Migration, ...]:
+def migrations() -> tuple[Migration, ...]:
     """Every migration of this plugin, oldest first."""
     files = (entry for entry in resources.files("taskito_postgres").joinpath("migrations").iterdir())
     found = [(entry.name.removesuffix(_STEM), entry) for entry in files if entry.name.endswith(_STEM)]
@@ -41,7 +41,7 @@ def known() -> tuple[Migration, ...]:
 
 
 def newest() -> int:
-    return known()[-1].version
+    return migrations()[-1].version
 
 
 def applied_version(session: Session, schema: str) -> int:
@@ -58,7 +58,7 @@ def pending(session: Session, schema: str) -> list[str]:
     """Names of the migrations ``migrate`` would apply, oldest first."""
     version = applied_version(session, schema)
     _refuse_newer(version, schema)
-    return [migration.name for migration in known() if migration.version > version]
+    return [migration.name for migration in migrations() if migration.version > version]
 
 
 def migrate(session: Session, schema: str) -> list[str]:
@@ -84,7 +84,7 @@ def script(schema: str) -> str:
         f"BEGIN;\nCREATE SCHEMA IF NOT EXISTS {quoted(schema)};\nSET LOCAL search_path = {quoted(schema)};"
     ]
     parts.append(_VERSION_TABLE.strip() + ";")
-    for migration in known():
+    for migration in migrations():
         parts += [f"-- {migration.name}", migration.sql.strip(), _record(migration)]
     return "\n\n".join([*parts, "COMMIT;"]) + "\n"
 
@@ -92,7 +92,7 @@ def script(schema: str) -> str:
 def _apply_missing(session: Session, schema: str) -> list[str]:
     with session.transaction():
         execute = session.connection.execute
-        # Whoever comes second waits here for as long as the first one's migrations take.
+        # A second process waits here for as long as the first one's migrations take.
         execute("SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)")
         execute("SELECT pg_advisory_xact_lock(%s)", (0x7A5C170 << 32 | zlib.crc32(schema.encode()),))
         _create_schema(session, schema)
@@ -100,7 +100,7 @@ def _apply_missing(session: Session, schema: str) -> list[str]:
         execute(_VERSION_TABLE)
         row = execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
         version = row[0] if row else 0
-        missing = [migration for migration in known() if migration.version > version]
+        missing = [migration for migration in migrations() if migration.version > version]
         for migration in missing:
             execute(migration.sql.encode())
             execute(_record(migration).encode())

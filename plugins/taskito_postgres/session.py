@@ -12,6 +12,7 @@ from psycopg import conninfo
 from psycopg.rows import TupleRow
 
 from taskito_postgres import arrays
+from taskito_postgres.location import quoted
 
 Connection = psycopg.Connection[TupleRow]
 Cursor = psycopg.Cursor[TupleRow]
@@ -19,7 +20,7 @@ Parameters = Mapping[str, Any]
 
 #: Seconds; used where the URL says nothing.
 CONNECT_TIMEOUT = 10
-#: Whoever waits longer for a row, say for a transaction of somebody's own, is told so.
+#: A statement that waits longer for a row, say for one that a caller's transaction holds, fails.
 LOCK_TIMEOUT = "10s"
 #: A dead peer is noticed after about 25 seconds of silence, on idle connections too.
 _KEEPALIVES = {
@@ -27,13 +28,13 @@ _KEEPALIVES = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    # Milliseconds after which sent data that nobody acknowledged is a lost connection: a network that went
+    # Milliseconds after which sent data without an acknowledgement is a lost connection: a network that went
     # silent would otherwise hold the caller for a quarter of an hour.
     "tcp_user_timeout": 10_000,
 }
 
 
-#: For the fixed statements: planned once, and never by scanning a table. The statistics of a table that is
+#: For all other statements: planned once, and never by scanning a table. The statistics of a table that is
 #: empty one minute and full the next mislead the planner: leave it no choice but the indexes.
 _FIXED = {
     "plan_cache_mode": "force_generic_plan",
@@ -41,7 +42,7 @@ _FIXED = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-#: For statements whose filters come from people: each planned for its values.
+#: For statements with filters: each planned for the values it is sent with.
 _FREE = {
     "plan_cache_mode": "force_custom_plan",
     "enable_seqscan": "on",
@@ -114,8 +115,20 @@ def is_pooled(connection: Connection) -> bool:
     return row is None or row[0] != connection.info.backend_pid
 
 
-class Turn:
-    """Statements on their way to the server together; one transaction from ``cut`` to ``cut``."""
+class Statements(dict[str, bytes]):
+    """The statements of ``sql`` with one schema filled in, once per statement: ``statements[sql.CLAIM]``."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__()
+        self._prefix = f"{quoted(schema)}."
+
+    def __missing__(self, text: str) -> bytes:
+        statement = self[text] = text.replace("taskito.", self._prefix).encode()
+        return statement
+
+
+class RoundTrip:
+    """Statements on their way to the server together; one transaction from ``commit`` to ``commit``."""
 
     __slots__ = ("_connection", "_pipeline", "_preamble")
 
@@ -130,17 +143,17 @@ class Turn:
             self._connection.execute(self._preamble)
 
     def run(self, statement: bytes, parameters: Parameters) -> Cursor:
-        """Send a statement; its cursor holds the rows once the turn is over."""
+        """Send a statement; its cursor holds the rows once the round trip is over."""
         cursor = self._connection.cursor(binary=True)
         return cursor.execute(statement, parameters, prepare=True)
 
-    def cut(self) -> None:
+    def commit(self) -> None:
         """Commit what was sent so far. The rest is another transaction, in the same round trip if it can."""
         if self._preamble is None:
             # Pipeline.sync() would also wait for the answers, and so for the disk, before going on.
             getattr(self._pipeline, "_enqueue_sync", self._pipeline.sync)()
         else:
-            # A pooler may give the session to somebody else once the first transaction ends. The answers to
+            # A pooler may give the session to another client once the first transaction ends. The answers to
             # the next are lost then, and we would wait for them for ever (PgBouncer 1.18).
             self._pipeline.sync()
         self._begin()
@@ -161,22 +174,22 @@ class Session:
         self._preamble = settings.statement(local=True) if pooled else None
 
     @contextmanager
-    def turn(self) -> Iterator[Turn]:
-        """Send statements without waiting for each: one round trip, and one transaction unless cut.
+    def round_trip(self) -> Iterator[RoundTrip]:
+        """Send statements without waiting for each: in one transaction unless some are committed before.
 
-        Leaving the block waits for all answers and commits; any error undoes what followed the last cut.
+        Leaving the block waits for all answers and commits; any error undoes what followed the last commit.
         """
         # No BEGIN and COMMIT are sent: up to its Sync a pipeline is one implicit transaction.
         with self.connection.pipeline() as pipeline:
-            yield Turn(self.connection, pipeline, self._preamble)
+            yield RoundTrip(self.connection, pipeline, self._preamble)
 
     def rows(self, statement: bytes, parameters: Parameters) -> list[TupleRow]:
         """Run one statement in a transaction of its own; its rows."""
         if self._preamble is None:
             cursor = self.connection.cursor(binary=True)
             return cursor.execute(statement, parameters, prepare=True).fetchall()
-        with self.turn() as turn:
-            cursor = turn.run(statement, parameters)
+        with self.round_trip() as trip:
+            cursor = trip.run(statement, parameters)
         return cursor.fetchall()
 
     def searched(self, statement: bytes, parameters: Parameters) -> list[TupleRow]:
@@ -200,7 +213,7 @@ class Session:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """An explicit transaction, for work that has to look at answers in between."""
+        """An explicit transaction, for work that depends on answers in between."""
         with self.connection.transaction():
             if self._preamble is not None:
                 self.connection.execute(self._preamble)

@@ -11,19 +11,19 @@ from taskito_core import (
     Cancelled,
     Complete,
     Dead,
-    DeadReason,
     ErrorInfo,
-    ErrorKind,
     Outcome,
     Release,
     Retry,
     clean_text,
+    messages,
 )
-from taskito_postgres import sql, upkeep
+from taskito_postgres import external
 from taskito_postgres.arrays import Bigints, Blobs, Texts
-from taskito_postgres.follow import Aftermath
-from taskito_postgres.session import Cursor, Turn
-from taskito_postgres.sql import Statements
+from taskito_postgres.gates import Cascade, GatesMixin
+from taskito_postgres.session import Cursor, RoundTrip, Statements
+from taskito_postgres.sql import settle as sql
+from taskito_postgres.sql import wakeups
 
 Kind = TypeVar("Kind", Complete, Dead, Retry, Release, Cancelled)
 
@@ -32,65 +32,86 @@ MAX_BYTES = 64 * 1024 * 1024
 #: Milliseconds no delay exceeds (30,000 years), so that a moment still fits BIGINT.
 MAX_DELAY = 10**15
 
+_STATUS_AFTER = {Complete: "complete", Dead: "dead", Retry: "pending", Cancelled: "cancelled"}
+
+
+class SettleMixin(GatesMixin):
+    """``complete_in`` of the contract."""
+
+    def complete_in(self, connection: object, outcome: Complete) -> bool:
+        doing = f"complete job {outcome.job_id}"
+        self._connections.ready(doing)
+        parameters = _results([outcome], self.clock_shift)
+        with self._connections.translated(doing), external.borrowed(connection) as cursor:
+            run = external.runner(cursor, self._statements)
+            if not run(sql.COMPLETE_EXTERNAL, parameters):
+                # Another transaction may just have changed the row: then this waits until it is over.
+                if not run(sql.LOCK_ROWS, _fences([outcome])):
+                    return False
+                run(sql.COMPLETE_EXTERNAL, parameters)
+            run(wakeups.NOTIFY, self._ends([outcome.job_id]))
+        return True
+
 
 @dataclass(slots=True)
 class Settling:
-    """The statements of one batch, sent; their answers are read when the turn is over."""
+    """The statements of one batch, sent; their answers are read when the round trip is over."""
 
     finished: list[Cursor] = field(default_factory=list)  #: rows (id, awaited, key, has dependants)
     returned: list[Cursor] = field(default_factory=list)  #: rows (id, queue, key): pending again
 
-    def answers(self, past: Aftermath) -> set[str]:
-        """Ids recorded; what follows is noted in ``past``, and the queues that have jobs again."""
+    def recorded(self, cascade: Cascade) -> set[str]:
+        """Ids recorded; what follows is added to ``cascade``, and the queues that have jobs again."""
         recorded: set[str] = set()
         for cursor in self.finished:
-            recorded.update(past.ended(cursor.fetchall()))
+            recorded.update(cascade.add_ended(cursor.fetchall()))
         for cursor in self.returned:
             for job_id, queue, key in cursor.fetchall():
                 recorded.add(job_id)
-                past.queues.add(queue)
+                cascade.queues.add(queue)
                 if key is not None:
-                    past.keys.add(key)
+                    cascade.keys.add(key)
         return recorded
 
 
-def send(turn: Turn, statements: Statements, outcomes: Sequence[Outcome], shift: int) -> Settling:
+def send(trip: RoundTrip, statements: Statements, outcomes: Sequence[Outcome], shift: int) -> Settling:
     """Send what records these outcomes. Each kind is sorted by id, so that two settlers cannot deadlock."""
     settling = Settling()
     for batch in _by_weight(_of(outcomes, Complete)):
-        settling.finished.append(turn.run(statements[sql.COMPLETE], _results(batch, shift)))
+        settling.finished.append(trip.run(statements[sql.COMPLETE], _results(batch, shift)))
     if buried := _of(outcomes, Dead):
-        reasons = [dead.reason.value for dead in buried]
-        settling.finished.append(turn.run(statements[sql.BURY], _failures(buried, reasons, shift)))
+        reasons = Texts(dead.reason.value for dead in buried)
+        parameters = {**_failures(buried, shift), "reasons": reasons}
+        settling.finished.append(trip.run(statements[sql.BURY], parameters))
     if retries := _of(outcomes, Retry):
-        delays = [str(_milliseconds(retry.delay)) for retry in retries]
-        settling.returned.append(turn.run(statements[sql.RETRY], _failures(retries, delays, shift)))
+        delays = Bigints(_milliseconds(retry.delay) for retry in retries)
+        parameters = {**_failures(retries, shift), "delays": delays}
+        settling.returned.append(trip.run(statements[sql.RETRY], parameters))
     if released := _of(outcomes, Release):
-        settling.returned.append(turn.run(statements[sql.RELEASE], _handed_back(released, shift)))
+        settling.returned.append(trip.run(statements[sql.RELEASE], _releases(released, shift)))
     back: list[Retry | Release] = [*retries, *released]
     if back:
         back.sort(key=itemgetter(0))
-        # Whose jobs somebody has asked to cancel were left out by the two before.
-        stops = _stops(back, [upkeep.ASKED] * len(back), shift, asked=True)
-        settling.finished.append(turn.run(statements[sql.STOP], stops))
+        # Those of jobs that were asked to cancel were left out by the two statements before.
+        reasons_to_stop = [messages.CANCELLED_WHILE_RUNNING] * len(back)
+        stops = _stops(back, reasons_to_stop, shift, requested=True)
+        settling.finished.append(trip.run(statements[sql.STOP], stops))
     if stopped := _of(outcomes, Cancelled):
         errors = [outcome.error for outcome in stopped]
-        settling.finished.append(turn.run(statements[sql.STOP], _stops(stopped, errors, shift)))
+        settling.finished.append(trip.run(statements[sql.STOP], _stops(stopped, errors, shift)))
     return settling
 
 
-def hold(turn: Turn, statements: Statements, outcomes: Iterable[Outcome]) -> None:
-    """Keep the rows that these outcomes are about as they are, until the transaction ends."""
-    by_id = sorted(outcomes, key=itemgetter(0))
-    parameters = {
-        "ids": Texts(outcome.job_id for outcome in by_id),
-        "tokens": Bigints(outcome.token for outcome in by_id),
-    }
-    turn.run(statements[sql.HOLD], parameters)
+def send_again(trip: RoundTrip, statements: Statements, outcomes: Sequence[Outcome], shift: int) -> Settling:
+    """Send outcomes that matched no row: their rows may have changed, or an earlier sending recorded them."""
+    trip.run(statements[sql.LOCK_ROWS], _fences(outcomes))
+    settling = send(trip, statements, outcomes, shift)
+    settling.finished.append(_ask_recorded(trip, statements, outcomes))
+    return settling
 
 
-def ask_earlier(turn: Turn, statements: Statements, outcomes: Sequence[Outcome]) -> Cursor:
-    """Ask which of these are recorded, by whatever sending; rows as for ``finished``.
+def _ask_recorded(trip: RoundTrip, statements: Statements, outcomes: Sequence[Outcome]) -> Cursor:
+    """Ask which of these are recorded, by whichever sending; rows as for ``finished``.
 
     Releases leave no trace to find.
     """
@@ -104,16 +125,7 @@ def ask_earlier(turn: Turn, statements: Statements, outcomes: Sequence[Outcome])
         "types": Texts(error and error.type for error in errors),
         "messages": Texts(error and error.message for error in errors),
     }
-    return turn.run(statements[sql.EARLIER], parameters)
-
-
-def rejected(outcome: Outcome, why: Exception) -> Dead:
-    """What stands in for an outcome that the store cannot keep: the job failed, and this is why."""
-    error = ErrorInfo(ErrorKind.REJECTED, type(why).__name__, f"the outcome could not be stored: {why}")
-    return Dead(outcome.job_id, outcome.token, DeadReason.REJECTED, None, error, None)
-
-
-_STATUS_AFTER = {Complete: "complete", Dead: "dead", Retry: "pending", Cancelled: "cancelled"}
+    return trip.run(statements[sql.ALREADY_RECORDED], parameters)
 
 
 def _of(outcomes: Iterable[Outcome], kind: type[Kind]) -> list[Kind]:
@@ -134,6 +146,17 @@ def _by_weight(batch: list[Complete]) -> Iterator[list[Complete]]:
     yield batch[start:]
 
 
+# ---- parameters ----
+
+
+def _fences(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    by_id = sorted(outcomes, key=itemgetter(0))
+    return {
+        "ids": Texts(outcome.job_id for outcome in by_id),
+        "tokens": Bigints(outcome.token for outcome in by_id),
+    }
+
+
 def _results(batch: list[Complete], shift: int) -> dict[str, Any]:
     ids, tokens, results, started = zip(*batch, strict=True)
     return {
@@ -145,7 +168,7 @@ def _results(batch: list[Complete], shift: int) -> dict[str, Any]:
     }
 
 
-def _failures(batch: Sequence[Retry] | Sequence[Dead], extras: list[str], shift: int) -> dict[str, Any]:
+def _failures(batch: Sequence[Retry] | Sequence[Dead], shift: int) -> dict[str, Any]:
     errors = [_clean(outcome.error) for outcome in batch]
     return {
         "ids": Texts(outcome.job_id for outcome in batch),
@@ -157,31 +180,30 @@ def _failures(batch: Sequence[Retry] | Sequence[Dead], extras: list[str], shift:
         "tracebacks": Texts(error.traceback for error in errors),
         "summaries": Texts(error.summary for error in errors),
         "started": Bigints(outcome.started_at for outcome in batch),
-        "extras": Texts(extras),
         "shift": shift,
     }
 
 
 def _clean(error: ErrorInfo) -> ErrorInfo:
-    # Once more, whoever made it: one NUL would fail the whole batch, and again when it is sent again.
+    # Once more, although the worker does it: one NUL would fail the whole batch, and again when it is resent.
     traceback = None if error.traceback is None else clean_text(error.traceback)
     return ErrorInfo(error.kind, clean_text(error.type), clean_text(error.message), traceback)
 
 
 def _stops(
-    batch: Sequence[Cancelled | Retry | Release], errors: Sequence[str], shift: int, asked: bool = False
+    batch: Sequence[Cancelled | Retry | Release], errors: Sequence[str], shift: int, requested: bool = False
 ) -> dict[str, Any]:
     return {
         "ids": Texts(outcome.job_id for outcome in batch),
         "tokens": Bigints(outcome.token for outcome in batch),
         "errors": Texts(clean_text(error) for error in errors),
         "started": Bigints(None if isinstance(outcome, Release) else outcome.started_at for outcome in batch),
-        "asked": asked,
+        "requested": requested,
         "shift": shift,
     }
 
 
-def _handed_back(batch: list[Release], shift: int) -> dict[str, Any]:
+def _releases(batch: list[Release], shift: int) -> dict[str, Any]:
     return {
         "ids": Texts(release.job_id for release in batch),
         "tokens": Bigints(release.token for release in batch),

@@ -1,18 +1,31 @@
-"""``PostgresStorage``: the storage contract on PostgreSQL. Life here; the rest by noun next door."""
+"""``PostgresStorage``: the storage contract on PostgreSQL. Opening and closing is here, the rest by noun."""
 
 from __future__ import annotations
 
 from taskito_core import Capability, StorageInfo
-from taskito_postgres import location, migrate, queries, sql
-from taskito_postgres.consume import Consume
-from taskito_postgres.external import External
-from taskito_postgres.managing import Manage
-from taskito_postgres.notes import Notes
-from taskito_postgres.periodic import Periodic
+from taskito_postgres import location, migrate
+from taskito_postgres.admin import AdminMixin
+from taskito_postgres.claim import ClaimMixin
+from taskito_postgres.enqueue import EnqueueMixin
+from taskito_postgres.job_log import JobLogMixin
+from taskito_postgres.periodic import PeriodicMixin
+from taskito_postgres.read import ReadMixin
 from taskito_postgres.session import Session
+from taskito_postgres.settle import SettleMixin
+from taskito_postgres.sql.read import SERVER
+from taskito_postgres.workers import WorkersMixin
 
 
-class PostgresStorage(Manage, Periodic, External, Consume, Notes):
+class PostgresStorage(
+    EnqueueMixin,
+    ClaimMixin,
+    SettleMixin,
+    WorkersMixin,
+    AdminMixin,
+    ReadMixin,
+    JobLogMixin,
+    PeriodicMixin,
+):
     """Thread-safe. Constructing it does no I/O; the first call that needs the server connects."""
 
     capabilities = frozenset({Capability.WAKEUPS, Capability.MULTI_HOST, Capability.EXTERNAL_TRANSACTIONS})
@@ -33,13 +46,13 @@ class PostgresStorage(Manage, Periodic, External, Consume, Notes):
     def close(self) -> None:
         if not self._connections.is_mine:
             return  # in a forked child: the threads and connections are the parent's
-        self._finishes.close()
-        self._ringer.close()
-        self._connections.close()
+        self._finished.close()
+        self._notifier.close()
+        super().close()
 
     def info(self) -> StorageInfo:
         def work(session: Session) -> tuple[str, int]:
-            [(server,)] = session.rows(self._statements[queries.SERVER], {})
+            [(server,)] = session.rows(self._statements[SERVER], {})
             return server, migrate.applied_version(session, self.config.schema)
 
         server, version = self._connections.apart("ask the server who it is", work)
@@ -50,13 +63,6 @@ class PostgresStorage(Manage, Periodic, External, Consume, Notes):
             schema_version=version,
             newest_version=migrate.newest(),
         )
-
-    def now(self) -> int:
-        statement = self._statements[sql.CLOCK]
-        [(now,)] = self._connections.on_pool(
-            "read the clock", lambda session: session.rows(statement, {"shift": self.clock_shift})
-        )
-        return int(now)
 
     def __repr__(self) -> str:
         return f"<PostgresStorage {location.describe(self.config)}>"

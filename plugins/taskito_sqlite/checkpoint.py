@@ -1,7 +1,7 @@
-"""Who writes the log back into the database, and when.
+"""Checkpoints: which process writes the log back into the database, and when.
 
-While a worker lives its connections do it, in larger portions; a producer then never pays for it. Without a
-worker every connection does, as SQLite would by itself. Always in the writer's turn (see turn.py).
+While a worker lives its connections do it, in larger portions, and a producer never pays for it. Without a
+worker every connection does, as SQLite would by itself. Always with the write lock (see write_lock.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from taskito_sqlite.connection import CHECKPOINT_PAGES, Database
 
 #: Pages in the log after which a worker's commit checkpoints.
 WORKER_PAGES = 4000
-#: Milliseconds without a beat after which a worker's row is not believed.
+#: Milliseconds without a heartbeat after which a worker does not count as live.
 BELIEVED = 60_000
-#: An idle worker cuts a log file larger than this, in bytes.
+#: Bytes of the log file from which on an idle worker truncates it.
 LARGE = 32 * 1024 * 1024
-#: Seconds between two attempts to cut the log.
-BETWEEN_CUTS = 5.0
+#: Seconds between two attempts to truncate the log.
+TRUNCATE_EVERY = 5.0
 
 
 class Policy:
@@ -29,30 +29,30 @@ class Policy:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._mine = False
-        self._next_cut = 0.0
+        self._next_truncate = 0.0
 
     def mine(self) -> None:
-        """This process has become the worker."""
+        """This process has a worker now."""
         self._mine = True
         self._database.checkpoint_pages = WORKER_PAGES
 
     def others(self) -> None:
-        """It is no longer."""
+        """Its worker has stopped."""
         self._mine = False
         self._database.checkpoint_pages = CHECKPOINT_PAGES
 
     def worker_seen(self, last_seen: int, now: int) -> None:
-        """Of all live workers the last beat was at ``last_seen``; milliseconds."""
+        """The last heartbeat of any live worker was at ``last_seen``; milliseconds."""
         if not self._mine:
             self._database.checkpoint_pages = 0 if now - last_seen < BELIEVED else CHECKPOINT_PAGES
 
     def idle(self) -> None:
-        """A worker found nothing to do: a good moment to cut a log that a burst has left behind."""
-        if not self._mine or time.monotonic() < self._next_cut or not self._large():
+        """The worker found nothing to do: truncate a log that a burst has left behind."""
+        if not self._mine or time.monotonic() < self._next_truncate or not self._large():
             return
-        self._next_cut = time.monotonic() + BETWEEN_CUTS
+        self._next_truncate = time.monotonic() + TRUNCATE_EVERY
         try:
-            self._database.alone(_cut)
+            self._database.alone(_truncate)
         except StorageError:
             pass  # a reader is in the way; the next commits go on writing behind it
 
@@ -63,5 +63,5 @@ class Policy:
             return False
 
 
-def _cut(connection: sqlite3.Connection) -> None:
+def _truncate(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

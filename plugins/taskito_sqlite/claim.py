@@ -1,23 +1,69 @@
 """Choosing what a worker runs next, inside its write transaction.
 
-The claim index is walked loosely: per queue the lanes that hold jobs, per lane its priorities, then one probe
-for the due jobs of each. So a million future jobs of a higher priority cost one probe, not a million rows.
+The index ``jobs_claim`` is scanned loosely: per queue the lanes that hold jobs, per lane its priorities, then
+one probe for the due jobs of each. So a million future jobs of a higher priority cost one probe, and not a
+million rows.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from taskito_core import Claim, Want
-from taskito_sqlite import sql
+from taskito_core import Claim, Exchange, Outcome, Want
+from taskito_sqlite.gates import next_sweep
+from taskito_sqlite.settle import settle
+from taskito_sqlite.sql import admin
+from taskito_sqlite.sql import claim as sql
+from taskito_sqlite.wakeups import WakeupsMixin
 
-#: After this many priorities of a queue the rest is read in order: see DUE_IN_ORDER.
+#: Priorities of a queue that are probed one by one; the rest is read in order: see DUE_IN_ORDER.
 MAX_STEPS = 200
-#: Milliseconds after which to look again where not everything was looked at.
-LOOK_AGAIN = 1000
+#: Milliseconds after which a queue with more priorities than that is to be claimed from again.
+RETRY_AFTER = 1000
+
+
+class ClaimMixin(WakeupsMixin):
+    """``exchange`` and ``peek`` of the contract."""
+
+    def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
+        """As ``Storage.exchange``.
+
+        One write transaction sees all of it: jobs enqueued before it are found, and a producer after it sees
+        that this worker waits. So the claim after the mark, which the contract asks for, is the first one
+        here. A claim alone need not survive a power cut: nothing of what it started does either.
+        """
+        where = {"worker": worker_id}
+
+        def work(connection: sqlite3.Connection) -> tuple[Exchange, set[str]]:
+            now = self.now()
+            settled = settle(connection, outcomes, now)
+            addresses = set(settled.waiters)
+            if settled.queues:
+                addresses |= self._waiting_workers(connection, settled.queues, but=worker_id)
+            alive, waiting = connection.execute(sql.WORKER_STATE, where).fetchone() or (False, False)
+            opened = bool(settled.queues)
+            if not alive or want is None or want.limit <= 0:
+                # A worker that only settles may be waiting still: its mark stays as it is.
+                return Exchange(settled.recorded, [], None, now, bool(alive), opened=opened), addresses
+            claims, next_due = claim(connection, worker_id, want, now)
+            short = len(claims) < want.limit
+            if waiting != short:
+                connection.execute(sql.SET_WAITING, {**where, "waiting": short})
+            sweep_at = next_sweep(connection) if short else None
+            return Exchange(settled.recorded, claims, next_due, now, True, sweep_at, opened), addresses
+
+        answer, addresses = self._write(work, durable=bool(outcomes))
+        self._notify(addresses)
+        if want is not None and not answer.claims:
+            self._checkpoints.idle()
+        return answer
+
+    def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
+        """As ``Storage.peek``."""
+        return self._read(lambda connection: peek(connection, queues, lanes, self.now()))
 
 
 class Level(NamedTuple):
@@ -28,8 +74,8 @@ class Level(NamedTuple):
     lanes: list[str]
 
 
-class Taking:
-    """One claim under way: who takes, when, and how much is left to take."""
+class Claiming:
+    """One call of ``claim``: what is claimed so far, and how much more may be."""
 
     def __init__(self, connection: sqlite3.Connection, worker_id: str, want: Want, now: int) -> None:
         self.connection = connection
@@ -42,17 +88,19 @@ class Taking:
 
     @property
     def room(self) -> int:
+        """How many more claims there may be."""
         return self._limit - len(self.claims)
 
     def room_in(self, lane: str) -> int:
-        """How much of a lane may be taken now."""
+        """The same from one lane."""
         return min(self.room, self._caps.get(lane, self.room))
 
-    def may_take(self, lane: str) -> bool:
-        """False if the lane's cap is used up, however much it holds."""
+    def is_open(self, lane: str) -> bool:
+        """False if the lane's cap is used up, however many jobs it holds."""
         return self._caps.get(lane, 1) > 0
 
-    def took(self, lane: str, claims: list[Claim]) -> None:
+    def add(self, lane: str, claims: list[Claim]) -> None:
+        """Count these claims from a lane."""
         self.claims += claims
         if lane in self._caps:
             self._caps[lane] -= len(claims)
@@ -62,30 +110,34 @@ def claim(
     connection: sqlite3.Connection, worker_id: str, want: Want, now: int
 ) -> tuple[list[Claim], int | None]:
     """Up to ``want.limit`` claims, best first; and when the next job falls due if none is due any more."""
-    taking = Taking(connection, worker_id, want, now)
-    paused = {row[0] for row in connection.execute(sql.PAUSED)}
+    claiming = Claiming(connection, worker_id, want, now)
+    paused = _paused(connection)
     next_due: int | None = None
     for queue in want.queues:
         if queue in paused:
             continue
         for step, level in enumerate(_levels(connection, queue, want.tasks), 1):
             if step > MAX_STEPS:
-                if taking.room > 0:
-                    _take_in_order(taking, level, want.tasks)
-                next_due = min(next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
+                if claiming.room > 0:
+                    _claim_in_order(claiming, level, want.tasks)
+                next_due = min(next_due or now + RETRY_AFTER, now + RETRY_AFTER)
                 break
-            if taking.room > 0:
-                _take(taking, level)
-            open_lanes = [lane for lane in level.lanes if taking.may_take(lane)]
-            left = _earliest(taking, level, open_lanes)
+            if claiming.room > 0:
+                _claim_level(claiming, level)
+            open_lanes = [lane for lane in level.lanes if claiming.is_open(lane)]
+            left = _earliest(claiming, level, open_lanes)
             if left is not None and left <= now:
-                return taking.claims, None
+                return claiming.claims, None
             if len(open_lanes) < len(level.lanes):
-                capped = _earliest(taking, level, [lane for lane in level.lanes if lane not in open_lanes])
+                capped = _earliest(claiming, level, [lane for lane in level.lanes if lane not in open_lanes])
                 left = min((moment for moment in (left, capped) if moment is not None), default=None)
             if left is not None and (next_due is None or left < next_due):
                 next_due = max(left, now)
-    return taking.claims, next_due
+    return claiming.claims, next_due
+
+
+def _paused(connection: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in connection.execute(admin.PAUSED)}
 
 
 def _levels(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) -> Iterator[Level]:
@@ -115,52 +167,60 @@ def _lanes(connection: sqlite3.Connection, queue: str, tasks: tuple[str, ...]) -
             yield lane
 
 
-def _take(taking: Taking, level: Level) -> None:
+def _claim_level(claiming: Claiming, level: Level) -> None:
+    """Claim the best due jobs of one level, over its lanes."""
     if len(level.lanes) == 1:
         [lane] = level.lanes
-        taking.took(lane, _take_from(taking, level, lane, taking.room_in(lane)))
+        claiming.add(lane, _claim_lane(claiming, level, lane, claiming.room_in(lane)))
         return
     heads: list[tuple[int, str, str]] = []
     for lane in level.lanes:
-        where = (level.queue, lane, level.priority, taking.now, taking.room_in(lane))
-        heads += taking.connection.execute(sql.DUE_HEADS, where)
-    best = sorted(heads)[: taking.room]
-    place = {job_id: index for index, (_, job_id, _) in enumerate(best)}
-    before = len(taking.claims)
+        where = (level.queue, lane, level.priority, claiming.now, claiming.room_in(lane))
+        heads += claiming.connection.execute(sql.DUE_HEADS, where)
+    best = sorted(heads)[: claiming.room]
+    rank = {job_id: index for index, (_, job_id, _) in enumerate(best)}
+    before = len(claiming.claims)
     for lane in level.lanes:
-        # What is taken from a lane is a prefix of that lane, so its length is all we need.
+        # What is claimed from a lane is a prefix of that lane, so its length is all we need.
         if share := sum(1 for _, _, its_lane in best if its_lane == lane):
-            taking.took(lane, _take_from(taking, level, lane, share))
-    taking.claims[before:] = sorted(taking.claims[before:], key=lambda claim: place[claim.id])
+            claiming.add(lane, _claim_lane(claiming, level, lane, share))
+    claiming.claims[before:] = sorted(claiming.claims[before:], key=lambda claim: rank[claim.id])
 
 
-def _take_from(taking: Taking, level: Level, lane: str, room: int) -> list[Claim]:
-    where = (level.queue, lane, level.priority, taking.now, room, taking.token)
-    claims = list(map(Claim._make, taking.connection.execute(sql.DUE, where))) if room > 0 else []
+def _claim_lane(claiming: Claiming, level: Level, lane: str, room: int) -> list[Claim]:
+    where = (level.queue, lane, level.priority, claiming.now, room, claiming.token)
+    claims = list(map(Claim._make, claiming.connection.execute(sql.DUE, where))) if room > 0 else []
     if claims:
-        taking.connection.execute(sql.CLAIM, (*where, taking.worker_id))
+        claiming.connection.execute(sql.CLAIM, (*where, claiming.worker_id))
     return claims
 
 
-def _take_in_order(taking: Taking, level: Level, tasks: tuple[str, ...]) -> None:
-    """The best due jobs of a queue from this level's priority down, over all wanted lanes."""
+def _claim_in_order(claiming: Claiming, level: Level, tasks: tuple[str, ...]) -> None:
+    """Claim the best due jobs of a queue from this level's priority down, over all wanted lanes."""
     rows: list[tuple[tuple[Any, ...], str]] = []
-    for lane in _lanes(taking.connection, level.queue, tasks):
-        if (room := taking.room_in(lane)) > 0:
-            where = (level.queue, lane, level.priority, taking.now, room, taking.token)
-            rows += [(row, lane) for row in taking.connection.execute(sql.DUE_IN_ORDER, where)]
+    for lane in _lanes(claiming.connection, level.queue, tasks):
+        if (room := claiming.room_in(lane)) > 0:
+            where = (level.queue, lane, level.priority, claiming.now, room, claiming.token)
+            rows += [(row, lane) for row in claiming.connection.execute(sql.DUE_IN_ORDER, where)]
     rows.sort(key=lambda found: (-found[0][-2], found[0][-1], found[0][0]))
-    best = rows[: taking.room]
-    ids = json.dumps([row[0] for row, _ in best])
-    taking.connection.execute(sql.CLAIM_THESE, (ids, taking.worker_id, taking.token, taking.now))
+    best = rows[: claiming.room]
+    values = {
+        "ids": json.dumps([row[0] for row, _ in best]),
+        "worker": claiming.worker_id,
+        "token": claiming.token,
+        "now": claiming.now,
+    }
+    claiming.connection.execute(sql.CLAIM_IN_ORDER, values)
     for row, lane in best:
-        taking.took(lane, [Claim._make(row[:-2])])
+        claiming.add(lane, [Claim._make(row[:-2])])
 
 
-def _earliest(taking: Taking, level: Level, lanes: list[str]) -> int | None:
+def _earliest(claiming: Claiming, level: Level, lanes: list[str]) -> int | None:
     """When the first of the jobs that are left in these lanes of a level falls due."""
     found = (
-        taking.connection.execute(sql.NEXT_DUE, (level.queue, lane, level.priority, taking.now)).fetchone()
+        claiming.connection.execute(
+            sql.NEXT_DUE, (level.queue, lane, level.priority, claiming.now)
+        ).fetchone()
         for lane in lanes
     )
     return min((int(row[0]) for row in found if row is not None), default=None)
@@ -171,18 +231,14 @@ def peek(
 ) -> dict[str, int]:
     """When the earliest claimable job of each of these lanes falls due, over these queues."""
     wanted, earliest = set(lanes), dict[str, int]()
-    paused = {row[0] for row in connection.execute(sql.PAUSED)}
+    paused = _paused(connection)
     for queue in queues:
-        if queue not in paused:
-            for lane in _lanes(connection, queue, tuple(wanted)):
-                if lane in wanted:
-                    _note_earliest(connection, queue, lane, now, earliest)
+        if queue in paused:
+            continue
+        for lane in _lanes(connection, queue, tuple(wanted)):
+            if lane not in wanted:
+                continue
+            [moment] = connection.execute(sql.PEEK, (queue, lane, None, now)).fetchone()
+            if moment is not None:
+                earliest[lane] = min(moment, earliest.get(lane, moment))
     return earliest
-
-
-def _note_earliest(
-    connection: sqlite3.Connection, queue: str, lane: str, now: int, earliest: dict[str, int]
-) -> None:
-    found = connection.execute(sql.EARLIEST, (queue, lane, now)).fetchone()
-    if found is not None and found[0] is not None:
-        earliest[lane] = min(found[0], earliest.get(lane, found[0]))

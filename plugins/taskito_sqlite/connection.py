@@ -1,7 +1,7 @@
-"""Connections to one database file: a small pool, and transactions that wait their turn.
+"""Connections to one database file: a small pool, and transactions that wait for the write lock.
 
-A connection is used by one thread at a time and never crosses a fork. All waiting for
-locks happens here, bounded by PATIENCE; nothing above sees ``database is locked``.
+A connection is used by one thread at a time and never crosses a fork. All waiting for locks happens here,
+bounded by PATIENCE; nothing above sees ``database is locked``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from taskito_core import ConfigError, StorageError, StorageUnavailable
-from taskito_sqlite import forks
-from taskito_sqlite.errors import UNSTORABLE, is_busy, translated
-from taskito_sqlite.filesystem import refuse_network
-from taskito_sqlite.turn import Turn
+from taskito_sqlite.file import forks
+from taskito_sqlite.file.errors import UNSTORABLE, is_busy, translated
+from taskito_sqlite.file.filesystem import refuse_network
+from taskito_sqlite.file.write_lock import WriteLock
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -40,7 +40,7 @@ def require_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> N
 
 
 class Handle:
-    """A place for one connection, and how that connection is set."""
+    """Holds one connection, once it is opened, and how that is set."""
 
     __slots__ = ("checkpoint_pages", "connection", "durable")
 
@@ -55,11 +55,11 @@ class Database:
 
     def __init__(self, path: str, *, pool_size: int, power_safe: bool) -> None:
         self.path = path
-        #: Written to the connections before their next transaction; 0: somebody else checkpoints.
+        #: Set on the connections before their next transaction; 0: another process does the checkpoints.
         self.checkpoint_pages = CHECKPOINT_PAGES
         self._pool_size = pool_size
         self._power_safe = power_safe
-        self._turn = Turn(path)
+        self._write_lock = WriteLock(path)
         self._changed = threading.Condition()
         self._idle: list[Handle] = []
         self._watching: list[Handle] = []
@@ -70,7 +70,7 @@ class Database:
         forks.guard(self)
 
     def exists(self) -> bool:
-        """Is there a file? StorageUnavailable if it cannot even be asked for."""
+        """Whether the file is there. Raises StorageUnavailable if that cannot be found out."""
         self._check_process()
         try:
             os.stat(self.path)
@@ -95,35 +95,35 @@ class Database:
         def attempt(handle: Handle, deadline: float) -> T:
             self._tune(handle, durable and self._power_safe)
             try:
-                self._turn.take()
+                self._write_lock.acquire()
                 return self._transact(handle, "BEGIN IMMEDIATE", work, deadline)
             finally:
-                self._turn.give()
+                self._write_lock.release()
 
         return self._run(attempt)
 
     def alone(self, work: Work[T]) -> T:
-        """Run ``work`` outside of any transaction, in its turn: for checkpoints."""
+        """Run ``work`` outside of any transaction, with the write lock: for checkpoints."""
 
         def attempt(handle: Handle, deadline: float) -> T:
             try:
-                self._turn.take()
+                self._write_lock.acquire()
                 return work(self._opened(handle, deadline))
             finally:
-                self._turn.give()
+                self._write_lock.release()
 
         return self._run(attempt)
 
-    def in_turn(self, action: Callable[[], object]) -> None:
-        """Do what takes the write lock on a connection that is not ours."""
+    def with_write_lock(self, action: Callable[[], object]) -> None:
+        """Do what takes SQLite's own write lock, on a connection that is not ours, in its turn."""
         try:
-            self._turn.take()
+            self._write_lock.acquire()
             self.patiently(action)
         finally:
-            self._turn.give()
+            self._write_lock.release()
 
     def patiently(self, action: Callable[[], object]) -> None:
-        """Do it as soon as nobody is in the way."""
+        """Do it as soon as no other connection is in the way."""
         _patiently(action, time.monotonic() + PATIENCE)
 
     @property
@@ -132,16 +132,16 @@ class Database:
         return self._pid != os.getpid()
 
     def close(self) -> None:
-        """Close what is idle, and what is busy as soon as it is not. Later calls open anew."""
+        """Close idle connections now, and busy ones when they are returned. Later calls open again."""
         if self.foreign:
             return
         with self._changed:
             self._close_idle()
-            # A busy handle is dropped on return, because it is no longer this set's business.
+            # A busy handle is closed on return, because it is not in this set any more.
             self._busy.clear()
             self._checked = False
             self._changed.notify_all()
-        self._turn.close()
+        self._write_lock.close()
 
     # ---- watching for commits ----
 
@@ -198,8 +198,8 @@ class Database:
             self._changed.notify_all()
 
     def after_fork_in_child(self) -> list[sqlite3.Connection]:
-        """Give up the files; the connections that were in use during the fork, never to be touched."""
-        self._turn.forget()
+        """Give up the files; the connections that were in use during the fork, which must not be touched."""
+        self._write_lock.forget()
         return [handle.connection for handle in self._busy if handle.connection is not None]
 
     # ---- one call ----
@@ -331,7 +331,7 @@ class Database:
 
 
 def _patiently(action: Callable[[], T], deadline: float) -> T:
-    """Do it again and again while others are in the way, at random moments, until the deadline."""
+    """Try again at random moments while other connections are in the way, until the deadline."""
     longest = 0.0005
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The caller's own connection: found in whatever the caller holds, and used without leaving a trace.
+"""The caller's own connection: found in what the caller passes, and left as it was.
 
 The caller's transaction is neither committed nor rolled back. Where none is open we do what the connection
 would do by itself: begin one that is left to the caller, or commit at once in autocommit mode.
@@ -6,23 +6,24 @@ would do by itself: begin one that is left to the caller, or commit at once in a
 
 from __future__ import annotations
 
-import inspect
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-from taskito_core import ConfigError, StorageUnavailable
-from taskito_sqlite import sql
+from taskito_core import ConfigError, StorageUnavailable, driver_connection
 from taskito_sqlite.connection import Database
-from taskito_sqlite.errors import UNSTORABLE, is_stale, translated
+from taskito_sqlite.file.errors import UNSTORABLE, is_stale, translated
+from taskito_sqlite.sql import enqueue as sql
 
 T = TypeVar("T")
 
+_WANTED = "a sqlite3 Connection or Cursor, or an SQLAlchemy Connection or Session on sqlite"
+
 
 class _Plain:
-    """Runs statements on somebody's connection with rows as we expect them, whatever its row_factory."""
+    """Runs statements on the caller's connection with rows as we expect them, whatever its row_factory."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -42,7 +43,7 @@ class _Plain:
 
 def run(given: object, database: Database, work: Callable[[sqlite3.Connection], T]) -> tuple[T, bool]:
     """Run ``work``, all of it or nothing, on the caller's connection; its answer, and if it is committed."""
-    connection = driver_connection(given)
+    connection = driver_connection(given, sqlite3.Connection, sqlite3.Cursor, wanted=_WANTED)
     try:
         with _texts(connection):
             _check_file(connection, database.path)
@@ -51,39 +52,6 @@ def run(given: object, database: Database, work: Callable[[sqlite3.Connection], 
         return answer, not connection.in_transaction
     except (sqlite3.Error, *UNSTORABLE) as exc:
         raise translated(exc, database.path) from exc
-
-
-def driver_connection(given: object) -> sqlite3.Connection:
-    """The driver's connection in ``given``: itself, a cursor's, or an SQLAlchemy Connection's or Session's.
-
-    SQLAlchemy is known by its shape and never imported.
-    """
-    found: Any = given
-    if any(hasattr(found, name) for name in ("sync_connection", "sync_session")):
-        raise ConfigError(
-            f"connection must be a synchronous one, got {_named(given)}; with SQLAlchemy's AsyncSession use "
-            "session.run_sync"
-        )
-    if isinstance(found, sqlite3.Cursor):
-        found = found.connection
-    if callable(getattr(found, "get_bind", None)) and callable(getattr(found, "connection", None)):
-        found = found.connection()  # a Session: the Connection of its transaction, begun if need be
-    if callable(getattr(found, "in_transaction", None)) and not found.in_transaction():
-        found.begin()  # else its commit and rollback would not know of what is done below them
-    while not isinstance(found, sqlite3.Connection):
-        inner = getattr(found, "driver_connection", None) or getattr(found, "connection", None)
-        # The driver's connection can be called too, so that does not tell a method from it.
-        if inner is None or inner is found or inspect.ismethod(inner):
-            raise ConfigError(
-                "connection must be a sqlite3 Connection or Cursor, or an SQLAlchemy Connection or Session "
-                f"on sqlite, got {_named(given)}"
-            )
-        found = inner
-    return found
-
-
-def _named(given: object) -> str:
-    return f"{type(given).__module__}.{type(given).__qualname__}"
 
 
 def _check_file(connection: sqlite3.Connection, path: str) -> None:
@@ -120,8 +88,8 @@ def _within(connection: sqlite3.Connection, database: Database) -> Iterator[None
             raise
         _Plain(connection).execute("RELEASE taskito")
         return
-    # In our turn: of two busy writers SQLite lets one starve.
-    database.in_turn(lambda: _Plain(connection).execute("BEGIN IMMEDIATE"))
+    # With the write lock: of two busy writers SQLite lets one starve.
+    database.with_write_lock(lambda: _Plain(connection).execute("BEGIN IMMEDIATE"))
     try:
         yield
         if _commits_by_itself(connection):
@@ -134,10 +102,10 @@ def _within(connection: sqlite3.Connection, database: Database) -> Iterator[None
 def _take_lock(connection: sqlite3.Connection, database: Database) -> None:
     """Have an open transaction write before it reads: one that has read cannot wait for other writers.
 
-    Not in our turn: if the caller has written already, whoever has the turn waits for the caller.
+    Without the write lock of ours: if the caller has written already, its holder waits for the caller.
     """
     try:
-        database.patiently(lambda: _Plain(connection).execute(sql.WRITE_NOTHING))
+        database.patiently(lambda: _Plain(connection).execute(sql.TAKE_WRITE_LOCK))
     except sqlite3.OperationalError as exc:
         if not is_stale(exc):
             raise
@@ -155,6 +123,6 @@ def _undo(connection: sqlite3.Connection, *statements: str) -> None:
 
 
 def _commits_by_itself(connection: sqlite3.Connection) -> bool:
-    """Is it in autocommit mode? Asked of the attribute that Python 3.12 brought, else of the older one."""
+    """Whether it is in autocommit mode: by the attribute that Python 3.12 brought, else by the older one."""
     autocommit = getattr(connection, "autocommit", None)
     return autocommit is True or (autocommit is not False and connection.isolation_level is None)

@@ -1,4 +1,4 @@
-"""The plugin's door: what it offers and how that is opened.
+"""What this plugin offers to the core: ``sqlite`` storage, limits and metrics.
 
 ``sqlite3`` is imported only when something is asked for, because every ``import taskito`` loads this module.
 """
@@ -49,7 +49,7 @@ def taskito_open_limiter(url: str, config: StorageConfig) -> RateLimiter | None:
     """The limiter in the storage's file, or in the one of ``url``. Does no I/O."""
     if not _is_ours(url):
         return None
-    from taskito_sqlite.limits import SqliteRateLimiter
+    from taskito_sqlite.rate_limiter import SqliteRateLimiter
 
     return SqliteRateLimiter(config.beside(NAME, url))
 
@@ -59,7 +59,7 @@ def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | No
     """The breakers in the storage's file, or in the one of ``url``. Does no I/O."""
     if not _is_ours(url):
         return None
-    from taskito_sqlite.breakers import SqliteCircuitBreaker
+    from taskito_sqlite.circuit_breaker import SqliteCircuitBreaker
 
     return SqliteCircuitBreaker(config.beside(NAME, url))
 

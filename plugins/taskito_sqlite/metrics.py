@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskito_core import METRICS_KEPT, Sketch, StorageConfig, Tallies, Tally
-from taskito_sqlite import upkeep
-from taskito_sqlite.door import Door
+from taskito_sqlite.base import Base
+from taskito_sqlite.sql import metrics as sql
 
 #: Milliseconds of one row.
 MINUTE = 60_000
-#: Seconds between two looks for rows that have been kept long enough.
+#: Seconds between two deletions of rows that have been kept long enough.
 FORGET_EVERY = 3600.0
 
 
-class SqliteMetrics(Door):
-    """The sink in the file of a storage; what is recorded survives a killed process, not a power cut."""
+class SqliteMetrics(Base):
+    """Metrics in the file of a storage. What is recorded survives a killed process, but not a power cut."""
 
     def __init__(self, config: StorageConfig) -> None:
         super().__init__(config)
@@ -33,39 +33,41 @@ class SqliteMetrics(Door):
             minute = now - now % MINUTE
             for tally in batch:
                 merged = Tally(tally.task_name, tally.queue)
-                key = (tally.task_name, tally.queue, minute)
-                for row in connection.execute(upkeep.TALLY, key).fetchall():
+                key = {"task_name": tally.task_name, "queue": tally.queue, "minute": minute}
+                for row in connection.execute(sql.TALLY, key).fetchall():
                     merged.merge(_tally(row))
                 merged.merge(tally)
-                connection.execute(upkeep.PUT_TALLY, (*key, *_values(merged)))
+                connection.execute(sql.PUT_TALLY, {**key, **_values(merged)})
             if forgets:
-                connection.execute(upkeep.FORGET_TALLIES, (now - METRICS_KEPT * 1000,))
+                connection.execute(sql.FORGET_TALLIES, {"before": now - METRICS_KEPT * 1000})
 
-        self._change(work)
+        self._write(work, durable=False)
         if forgets:
             self._forget_at = time.monotonic() + FORGET_EVERY
 
     def read(self, task_name: str | None, since: float) -> list[Tally]:
         """As ``Metrics.read``."""
-        first = self.now() - int(since * 1000) - MINUTE
-        if task_name is None:
-            rows = self._read(lambda connection: connection.execute(upkeep.TALLIES, (first,)).fetchall())
-        else:
-            rows = self._read(
-                lambda connection: connection.execute(upkeep.TALLIES_OF_TASK, (first, task_name)).fetchall()
-            )
+        values = {"after": self.now() - int(since * 1000) - MINUTE, "task_name": task_name}
+        statement = sql.TALLIES if task_name is None else sql.TALLIES_OF_TASK
+        rows = self._read(lambda connection: connection.execute(statement, values).fetchall())
         tallies = Tallies()
         tallies.merge(map(_tally, rows))
         return tallies.take()
 
 
-def _values(tally: Tally) -> tuple[object, ...]:
-    return (
-        *(tally.succeeded, tally.failed, tally.total_run, tally.shortest_run, tally.longest_run),
-        *(tally.total_wait, tally.peak_memory, tally.runs.to_text()),
-    )
+def _values(tally: Tally) -> dict[str, object]:
+    return {
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "total_run": tally.total_run,
+        "shortest_run": tally.shortest_run,
+        "longest_run": tally.longest_run,
+        "total_wait": tally.total_wait,
+        "peak_memory": tally.peak_memory,
+        "histogram": tally.runs.to_text(),
+    }
 
 
 def _tally(row: tuple[Any, ...]) -> Tally:
-    fields = (*row[:-1], Sketch.from_text(row[-1]))
-    return Tally(*fields)
+    values = (*row[:-1], Sketch.from_text(row[-1]))
+    return Tally(*values)

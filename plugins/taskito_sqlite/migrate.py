@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from taskito_core import ConfigError, StorageError
 
-_VERSIONS = """
+_VERSION_TABLE = """
 CREATE TABLE IF NOT EXISTS taskito_schema (
   version    INTEGER PRIMARY KEY,
   name       TEXT    NOT NULL,
@@ -48,7 +48,7 @@ def newest() -> int:
 
 def script() -> str:
     """All migrations as one script, for people who apply them by hand."""
-    parts = [f"BEGIN IMMEDIATE;\n{_VERSIONS.strip()};\n"]
+    parts = [f"BEGIN IMMEDIATE;\n{_VERSION_TABLE.strip()};\n"]
     now = "CAST(strftime('%s', 'now') AS INTEGER) * 1000"
     for migration in migrations():
         parts.append(f"-- {migration.name}\n{migration.sql.strip()}\n")
@@ -60,7 +60,7 @@ def script() -> str:
     return "\n".join(parts)
 
 
-def version(connection: sqlite3.Connection) -> int:
+def applied_version(connection: sqlite3.Connection) -> int:
     """The last migration applied, 0 before the first."""
     try:
         [found] = connection.execute("SELECT max(version) FROM taskito_schema").fetchone()
@@ -80,12 +80,12 @@ def pending(found: int) -> list[Migration]:
     return [migration for migration in migrations() if migration.version > found]
 
 
-def apply(connection: sqlite3.Connection, now: int) -> list[str]:
+def migrate(connection: sqlite3.Connection, now: int) -> list[str]:
     """Apply what is missing, inside the caller's write transaction; the names, oldest first."""
-    todo = pending(version(connection))
-    if todo:
-        connection.execute(_VERSIONS)
-    for migration in todo:
+    missing = pending(applied_version(connection))
+    if missing:
+        connection.execute(_VERSION_TABLE)
+    for migration in missing:
         for statement in _statements(migration.sql):
             try:
                 connection.execute(statement)
@@ -99,7 +99,7 @@ def apply(connection: sqlite3.Connection, now: int) -> list[str]:
             "INSERT INTO taskito_schema (version, name, applied_at) VALUES (?, ?, ?)",
             (migration.version, migration.name, now),
         )
-    return [migration.name for migration in todo]
+    return [migration.name for migration in missing]
 
 
 def _statements(script: str) -> list[str]:

@@ -1,115 +1,78 @@
-"""Periodic tasks in the table: declared by workers, fired by compare and swap."""
+"""Periodic tasks: which entries the apps declare, and which worker fires a slot."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
-from taskito_core import NewJob, PeriodicEntry, PeriodicState
-from taskito_sqlite import produce
+from taskito_core import NewJob, PeriodicEntry, PeriodicState, columns
+from taskito_sqlite.enqueue import insert
+from taskito_sqlite.sql import periodic as sql
+from taskito_sqlite.wakeups import WakeupsMixin
 
-#: Milliseconds after which an entry that nobody declares is forgotten, or may be taken over.
-FORGOTTEN = 10 * 60 * 1000
+#: Milliseconds without a declaration after which an entry is forgotten, or may be taken over.
+FORGOTTEN_AFTER = 10 * 60 * 1000
 
-_COLUMNS = (
-    "name, app, task_name, cron, timezone, catch_up, queue, payload, options, enabled, last_run, next_run, "
-    "seen_at"
-)
-
-FOREIGN = "SELECT app FROM periodic_tasks WHERE name = ?1 AND app <> ?2 AND seen_at > ?3"
-
-DECLARE = """
--- A new entry begins enabled; a known one keeps its state, and its next run unless its times changed.
-INSERT INTO periodic_tasks (name, app, task_name, cron, timezone, catch_up, queue, payload, options, next_run,
-                            seen_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-ON CONFLICT (name) DO UPDATE SET
-  next_run = CASE WHEN cron = excluded.cron AND timezone = excluded.timezone THEN next_run
-                  ELSE excluded.next_run END,
-  app = excluded.app, task_name = excluded.task_name, cron = excluded.cron, timezone = excluded.timezone,
-  catch_up = excluded.catch_up, queue = excluded.queue, payload = excluded.payload,
-  options = excluded.options, seen_at = excluded.seen_at
-"""
-
-FORGET = """
-DELETE FROM periodic_tasks
- WHERE app = ?1 AND seen_at <= ?2 AND name NOT IN (SELECT value FROM json_each(?3))
-"""
-
-DUE = f"""
-SELECT {_COLUMNS} FROM periodic_tasks WHERE app = ?1 AND enabled AND next_run <= ?2 ORDER BY next_run, name
-"""
-
-FIRE = """
--- Only one worker finds the slot as it was.
-UPDATE periodic_tasks SET last_run = next_run, next_run = ?3 WHERE name = ?1 AND next_run = ?2 AND enabled
-"""
-
-ALL = f"SELECT {_COLUMNS} FROM periodic_tasks ORDER BY name"
-
-ENABLE = "UPDATE periodic_tasks SET enabled = ?2, next_run = coalesce(?3, next_run) WHERE name = ?1"
+_NAMES = tuple(field.name for field in fields(PeriodicEntry))
+_entry_of = columns.reader(PeriodicEntry, tags=columns.texts_in)
 
 
-def register(
-    connection: sqlite3.Connection, app: str, entries: Sequence[tuple[PeriodicEntry, int]], now: int
-) -> list[str]:
-    """Declare an app's entries; the names that belong to others."""
-    refused = []
-    for entry, next_run in entries:
-        if connection.execute(FOREIGN, (entry.name, app, now - FORGOTTEN)).fetchone() is not None:
-            refused.append(entry.name)
-            continue
-        options = json.dumps(
-            [entry.priority, entry.max_retries, entry.timeout, entry.result_ttl, entry.metadata, entry.tags]
-        )
-        where = (entry.name, app, entry.task_name, entry.cron, entry.timezone, entry.catch_up, entry.queue)
-        connection.execute(DECLARE, (*where, entry.payload, options, next_run, now))
-    names = json.dumps([entry.name for entry, _ in entries])
-    connection.execute(FORGET, (app, now - FORGOTTEN, names))
-    return refused
+class PeriodicMixin(WakeupsMixin):
+    """``register_periodic`` to ``enable_periodic`` of the contract."""
+
+    def register_periodic(self, app: str, entries: Sequence[tuple[PeriodicEntry, int]]) -> list[str]:
+        """As ``Storage.register_periodic``."""
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            now = self.now()
+            common = {"app": app, "now": now, "forgotten": now - FORGOTTEN_AFTER}
+            refused = []
+            for entry, next_run in entries:
+                values = {**_values(entry), **common, "next_run": next_run}
+                if connection.execute(sql.DECLARED_BY_OTHERS, values).fetchone() is None:
+                    connection.execute(sql.DECLARE, values)
+                else:
+                    refused.append(entry.name)
+            names = json.dumps([entry.name for entry, _ in entries])
+            connection.execute(sql.FORGET, {**common, "names": names})
+            return refused
+
+        return self._write(work)
+
+    def due_periodic(self, app: str) -> list[PeriodicState]:
+        """As ``Storage.due_periodic``."""
+        values = {"app": app, "now": self.now()}
+        return self._read(lambda connection: [_state(row) for row in connection.execute(sql.DUE, values)])
+
+    def fire_periodic(self, state: PeriodicState, jobs: Sequence[NewJob], next_run: int) -> bool:
+        """As ``Storage.fire_periodic``."""
+        values = {"name": state.entry.name, "expected": state.next_run, "next_run": next_run}
+
+        def work(connection: sqlite3.Connection) -> tuple[bool, set[str]]:
+            if not connection.execute(sql.FIRE, values).rowcount:
+                return False, set()
+            stored = insert(connection, jobs, self.now())
+            return True, self._to_notify(connection, stored.queues)
+
+        return self._write_and_notify(work)
+
+    def periodic(self) -> list[PeriodicState]:
+        """As ``Storage.periodic``."""
+        return self._read(lambda connection: [_state(row) for row in connection.execute(sql.PERIODIC)])
+
+    def enable_periodic(self, name: str, enabled: bool, next_run: int | None) -> bool:
+        """As ``Storage.enable_periodic``."""
+        values = {"name": name, "enabled": enabled, "next_run": next_run}
+        return self._write(lambda connection: connection.execute(sql.ENABLE, values).rowcount == 1)
 
 
-def due(connection: sqlite3.Connection, app: str, now: int) -> list[PeriodicState]:
-    return [_state(row) for row in connection.execute(DUE, (app, now))]
-
-
-def fire(
-    connection: sqlite3.Connection, state: PeriodicState, jobs: Sequence[NewJob], next_run: int, now: int
-) -> produce.Stored | None:
-    """Move on and store the slots' jobs; None if somebody else did."""
-    if not connection.execute(FIRE, (state.entry.name, state.next_run, next_run)).rowcount:
-        return None
-    return produce.insert_again(connection, jobs, now)
-
-
-def everything(connection: sqlite3.Connection) -> list[PeriodicState]:
-    return [_state(row) for row in connection.execute(ALL)]
-
-
-def enable(connection: sqlite3.Connection, name: str, enabled: bool, next_run: int | None) -> bool:
-    return connection.execute(ENABLE, (name, enabled, next_run)).rowcount == 1
+def _values(entry: PeriodicEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in _NAMES} | {"tags": columns.list_text(entry.tags)}
 
 
 def _state(row: tuple[Any, ...]) -> PeriodicState:
-    name, app, task_name, cron, timezone, catch_up, queue, payload, options, *state = row
-    enabled, last_run, next_run, seen_at = state
-    priority, max_retries, timeout, result_ttl, metadata, tags = json.loads(options)
-    entry = PeriodicEntry(
-        name=name,
-        app=app,
-        task_name=task_name,
-        cron=cron,
-        timezone=timezone,
-        catch_up=catch_up,
-        queue=queue,
-        payload=payload,
-        priority=priority,
-        max_retries=max_retries,
-        timeout=timeout,
-        result_ttl=result_ttl,
-        metadata=metadata,
-        tags=tuple(tags),
-    )
-    return PeriodicState(entry, next_run, last_run, bool(enabled), seen_at)
+    *entry, next_run, last_run, enabled, registered_at = row
+    return PeriodicState(_entry_of(entry), next_run, last_run, bool(enabled), registered_at)

@@ -1,7 +1,7 @@
-"""Recording how attempts ended, inside the worker's write transaction.
+"""Recording how attempts ended, inside a write transaction: the worker's or the task's own.
 
-The token on the row is the fence: an outcome whose token is gone changes nothing. A finished row keeps
-its token and ``job_errors`` keeps every failed attempt's, so an outcome that is sent again is known.
+The token on the row is the fence: an outcome whose token is gone changes nothing. A finished row keeps its
+token and ``job_errors`` keeps the token of every failed attempt, so an outcome that is sent again is known.
 """
 
 from __future__ import annotations
@@ -16,64 +16,66 @@ from taskito_core import (
     Charge,
     Complete,
     Dead,
-    DeadReason,
-    ErrorInfo,
-    ErrorKind,
     JobStatus,
     Outcome,
     Release,
     Retry,
     clean_text,
+    messages,
 )
-from taskito_sqlite import acts, sql
-from taskito_sqlite.errors import UNSTORABLE
-from taskito_sqlite.relations import Ripples
-
-#: The ``error`` of a job that was asked to cancel and came back before it did.
-CANCELLED_WHILE_RUNNING = "cancelled while running"
+from taskito_sqlite.commit_watch import ExpectedCommit
+from taskito_sqlite.gates import Cascade
+from taskito_sqlite.sql import settle as sql
+from taskito_sqlite.wakeups import WakeupsMixin, take_waiters
 
 
 class Settled(NamedTuple):
+    """What became of a batch of outcomes."""
+
     recorded: frozenset[str]
-    queues: frozenset[str]  #: where jobs can be claimed that could not before
-    awaited: frozenset[str]  #: doorbells of those who wait for a job that ended
+    queues: frozenset[str]  #: that have jobs to claim which they had not
+    waiters: frozenset[str]  #: addresses of those who wait for a job that ended
+
+
+class SettleMixin(WakeupsMixin):
+    """``complete_in`` of the contract. What workers settle comes through ``exchange``."""
+
+    def complete_in(self, connection: object, outcome: Complete) -> bool:
+        """As ``Storage.complete_in``; the next settle or sweep of any worker runs the cascade."""
+
+        def work(found: sqlite3.Connection) -> bool:
+            return found.execute(sql.COMPLETE, (*outcome, self.now())).rowcount == 1
+
+        def expected(completed: bool) -> ExpectedCommit | None:
+            return ExpectedCommit(outcome.job_id, True, frozenset()) if completed else None
+
+        return self._within(connection, work, expected)
 
 
 def settle(connection: sqlite3.Connection, outcomes: Sequence[Outcome], now: int) -> Settled:
-    """Record every outcome whose attempt is still on its row."""
+    """Record every outcome whose attempt is still on its row, and run the cascade."""
     if not outcomes:
         return Settled(frozenset(), frozenset(), frozenset())
     completes = [outcome for outcome in outcomes if type(outcome) is Complete]
     recorded = _complete(connection, completes, now) if completes else set()
-    ripples = Ripples(connection, now)
+    cascade = Cascade(connection, now)
     if len(completes) != len(outcomes):
         for outcome in outcomes:
-            if type(outcome) is not Complete and _record(connection, outcome, now, ripples):
+            if type(outcome) is not Complete and _record(connection, outcome, now, cascade):
                 recorded.add(outcome.job_id)
-    ripples.settle()
-    return Settled(frozenset(recorded), frozenset(ripples.queues), tell_waiters(connection))
+    cascade.run()
+    return Settled(frozenset(recorded), frozenset(cascade.queues), take_waiters(connection))
 
 
-def _record(connection: sqlite3.Connection, outcome: Outcome, now: int, ripples: Ripples) -> bool:
+def _record(connection: sqlite3.Connection, outcome: Outcome, now: int, cascade: Cascade) -> bool:
     """Record one outcome that is not a result; False if its attempt is not on the row any more."""
     match outcome:
-        case Retry() | Release() if _is_asked(connection, outcome):
-            _stop(connection, _given_up(outcome), now)
+        case Retry() | Release() if _is_asked_to_cancel(connection, outcome):
+            return _stop(connection, _cancelled_instead(outcome), now)
         case Retry():
-            values = _failure(outcome, now) | {"due": now + round(outcome.delay * 1000)}
-            connection.execute(sql.FAILED_ATTEMPT, values)
-            found = connection.execute(sql.RETRY, values).fetchone()
-            if found is None:
-                return _retried_or_stopped(connection, outcome, values)
-            _back_in_line(outcome.job_id, found, outcome.delay > 0, ripples)
+            return _retry(connection, outcome, now, cascade)
         case Release():
-            due = None if outcome.delay is None else now + round(outcome.delay * 1000)
-            values = {"id": outcome.job_id, "token": outcome.token, "lane": outcome.lane, "due": due}
-            found = connection.execute(sql.RELEASE, values).fetchone()
-            if found is None:
-                fence = {(outcome.job_id, outcome.token)}
-                return bool(_finished(connection, fence, JobStatus.CANCELLED))
-            _back_in_line(outcome.job_id, found, bool(outcome.delay), ripples)
+            return _release(connection, outcome, now, cascade)
         case Dead():
             return _bury(connection, outcome, now)
         case Cancelled():
@@ -81,30 +83,62 @@ def _record(connection: sqlite3.Connection, outcome: Outcome, now: int, ripples:
     return True
 
 
-def _back_in_line(job_id: str, found: tuple[str, str | None], later: bool, ripples: Ripples) -> None:
-    """A job is pending again; one of a key that is due later gives up its place until then."""
+# ---- results ----
+
+
+def _complete(connection: sqlite3.Connection, completes: list[Complete], now: int) -> set[str]:
+    changed = connection.executemany(sql.COMPLETE, [(*outcome, now) for outcome in completes]).rowcount
+    if changed == len(completes):
+        return {outcome.job_id for outcome in completes}
+    return _already_finished(connection, completes, JobStatus.COMPLETE)
+
+
+# ---- pending again ----
+
+
+def _retry(connection: sqlite3.Connection, outcome: Retry, now: int, cascade: Cascade) -> bool:
+    values = _failure(outcome, now) | {"due": now + round(outcome.delay * 1000)}
+    connection.execute(sql.ADD_ERROR, values)
+    found = connection.execute(sql.RETRY, values).fetchone()
+    if found is not None:
+        _pending_again(outcome.job_id, found, outcome.delay > 0, cascade)
+        return True
+    # An earlier sending may have recorded it, as what it is or as what it became.
+    if connection.execute(sql.ALREADY_RETRIED, values).fetchone() is not None:
+        return True
+    return bool(_already_finished(connection, [outcome], JobStatus.CANCELLED))
+
+
+def _release(connection: sqlite3.Connection, outcome: Release, now: int, cascade: Cascade) -> bool:
+    due = None if outcome.delay is None else now + round(outcome.delay * 1000)
+    values = {"id": outcome.job_id, "token": outcome.token, "lane": outcome.lane, "due": due}
+    found = connection.execute(sql.RELEASE, values).fetchone()
+    if found is None:
+        return bool(_already_finished(connection, [outcome], JobStatus.CANCELLED))
+    _pending_again(outcome.job_id, found, bool(outcome.delay), cascade)
+    return True
+
+
+def _pending_again(job_id: str, found: tuple[str, str | None], later: bool, cascade: Cascade) -> None:
+    """A job is pending again; if it has a key and is due later it gives up its slot until then."""
     queue, key = found
     if key is not None and later:
-        ripples.step_back(job_id, key)
+        cascade.leave_slot(job_id, key)
     else:
-        ripples.queues.add(queue)
+        cascade.queues.add(queue)
 
 
-def _retried_or_stopped(connection: sqlite3.Connection, outcome: Retry, values: dict[str, object]) -> bool:
-    """Was this retry recorded by an earlier sending, as what it is or as what it became?"""
-    if connection.execute(sql.RETRIED_WITH, values).fetchone() is not None:
-        return True
-    return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.CANCELLED))
+# ---- cancelled ----
 
 
-def _is_asked(connection: sqlite3.Connection, outcome: Retry | Release) -> bool:
-    """Was this attempt, which still runs as far as the row says, asked to cancel?"""
-    return connection.execute(acts.ASKED_OF, (outcome.job_id, outcome.token)).fetchone() is not None
+def _is_asked_to_cancel(connection: sqlite3.Connection, outcome: Retry | Release) -> bool:
+    values = {"id": outcome.job_id, "token": outcome.token}
+    return connection.execute(sql.CANCEL_REQUESTED, values).fetchone() is not None
 
 
-def _given_up(outcome: Retry | Release) -> Cancelled:
+def _cancelled_instead(outcome: Retry | Release) -> Cancelled:
     started_at = outcome.started_at if isinstance(outcome, Retry) else None
-    return Cancelled(outcome.job_id, outcome.token, CANCELLED_WHILE_RUNNING, started_at)
+    return Cancelled(outcome.job_id, outcome.token, messages.CANCELLED_WHILE_RUNNING, started_at)
 
 
 def _stop(connection: sqlite3.Connection, outcome: Cancelled, now: int) -> bool:
@@ -117,53 +151,18 @@ def _stop(connection: sqlite3.Connection, outcome: Cancelled, now: int) -> bool:
     }
     if connection.execute(sql.STOP, values).fetchone() is not None:
         return True
-    return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.CANCELLED))
+    return bool(_already_finished(connection, [outcome], JobStatus.CANCELLED))
 
 
-def tell_waiters(connection: sqlite3.Connection) -> frozenset[str]:
-    """The doorbells to ring for jobs that have ended; they are forgotten with this transaction."""
-    rows = connection.execute(sql.AWAITED).fetchall()
-    if not rows:
-        return frozenset()
-    connection.execute(sql.TOLD)
-    return frozenset(bell for _, awaited in rows for bell in awaited.split("\n"))
-
-
-def _complete(connection: sqlite3.Connection, completes: list[Complete], now: int) -> set[str]:
-    try:
-        changed = connection.executemany(sql.COMPLETE, [(*outcome, now) for outcome in completes]).rowcount
-    except UNSTORABLE:
-        # One result that SQLite cannot keep must not fail the others for ever.
-        return {outcome.job_id for outcome in completes if _complete_one(connection, outcome, now)}
-    if changed == len(completes):
-        return {outcome.job_id for outcome in completes}
-    return _finished(
-        connection, {(outcome.job_id, outcome.token) for outcome in completes}, JobStatus.COMPLETE
-    )
-
-
-def _complete_one(connection: sqlite3.Connection, outcome: Complete, now: int) -> bool:
-    try:
-        connection.execute(sql.COMPLETE, (*outcome, now))
-    except UNSTORABLE as exc:
-        error = ErrorInfo(ErrorKind.REJECTED, type(exc).__name__, f"the result cannot be stored: {exc}")
-        reason = DeadReason.REJECTED
-        return _bury(connection, Dead(outcome.job_id, outcome.token, reason, None, error, None), now)
-    return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.COMPLETE))
-
-
-def _finished(connection: sqlite3.Connection, fences: set[tuple[str, int]], status: JobStatus) -> set[str]:
-    """The ids that ended in this state under these tokens, now or earlier."""
-    rows = connection.execute(sql.FINISHED_WITH, (json.dumps([job_id for job_id, _ in fences]),))
-    return {job_id for job_id, token, found in rows if found == status and (job_id, token) in fences}
+# ---- dead ----
 
 
 def _bury(connection: sqlite3.Connection, outcome: Dead, now: int) -> bool:
     values = _failure(outcome, now) | {"reason": outcome.reason}
-    connection.execute(sql.FAILED_ATTEMPT, values)
+    connection.execute(sql.ADD_ERROR, values)
     if connection.execute(sql.BURY, values).fetchone() is None:
-        return bool(_finished(connection, {(outcome.job_id, outcome.token)}, JobStatus.DEAD))
-    connection.execute(sql.DEAD_LETTER, values)
+        return bool(_already_finished(connection, [outcome], JobStatus.DEAD))
+    connection.execute(sql.ADD_LETTER, values)
     return True
 
 
@@ -184,3 +183,12 @@ def _failure(outcome: Retry | Dead, now: int) -> dict[str, object]:
         "crash": outcome.charge is Charge.CRASH,
         "interruption": outcome.charge is Charge.INTERRUPTION,
     }
+
+
+def _already_finished(
+    connection: sqlite3.Connection, outcomes: Sequence[Outcome], status: JobStatus
+) -> set[str]:
+    """The ids of the jobs that ended in this state under these tokens, now or by an earlier sending."""
+    fences = {(outcome.job_id, outcome.token) for outcome in outcomes}
+    rows = connection.execute(sql.ALREADY_FINISHED, {"ids": json.dumps([job_id for job_id, _ in fences])})
+    return {job_id for job_id, token, found in rows if found == status and (job_id, token) in fences}

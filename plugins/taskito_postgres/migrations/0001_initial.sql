@@ -1,4 +1,4 @@
--- Every table of taskito. Unqualified names: whoever runs this sets search_path to the schema first.
+-- Every table of taskito. Names are unqualified: search_path must be the schema.
 -- Columns are TEXT, BYTEA, BIGINT, BOOLEAN and DOUBLE PRECISION only. Moments are milliseconds since
 -- the epoch, durations are seconds. metadata, tags, queues and the like are JSON as text.
 
@@ -13,14 +13,16 @@ CREATE TABLE jobs (
     crashes         BIGINT           NOT NULL DEFAULT 0,
     interruptions   BIGINT           NOT NULL DEFAULT 0,
     finished        BOOLEAN          NOT NULL DEFAULT false,
-    awaited         BOOLEAN          NOT NULL DEFAULT false,  -- somebody waits in result(): say when it ends
+    awaited         BOOLEAN          NOT NULL DEFAULT false,  -- its end is waited for: notify
+    tolerant        BOOLEAN          NOT NULL DEFAULT false,  -- runs also if parents did not complete
+    cancel_force    BOOLEAN,                                  -- NULL: no request to cancel it while it runs
     status          TEXT             NOT NULL DEFAULT 'pending',
     queue           TEXT             NOT NULL,
-    lane            TEXT             NOT NULL DEFAULT '',     -- '' or a task's name: see storage.claim
+    lane            TEXT             NOT NULL DEFAULT '',     -- '' or the name of a guarded task
     task_name       TEXT             NOT NULL,
     tags            TEXT             NOT NULL DEFAULT '[]',
     payload         BYTEA            NOT NULL,
-    gate            TEXT,                                     -- NULL: claimable; else why not ('parents', 'key')
+    gate            TEXT,                                     -- why it is not claimable: 'parents', 'key', 'later'
     token           BIGINT,                                   -- the fence: on a live row exactly while it runs
     claimed_at      BIGINT,
     started_at      BIGINT,
@@ -28,7 +30,8 @@ CREATE TABLE jobs (
     prune_at        BIGINT,                                   -- when a finished row may be deleted
     expires_at      BIGINT,                                   -- not started by then: cancelled
     max_retries     BIGINT,
-    slot            BIGINT,                                   -- which of a concurrency key's places it holds
+    concurrency     BIGINT,                                   -- how many slots its concurrency key has
+    slot            BIGINT,                                   -- which of them it holds
     timeout         DOUBLE PRECISION,
     result_ttl      DOUBLE PRECISION,
     progress        DOUBLE PRECISION,
@@ -65,8 +68,13 @@ CREATE INDEX jobs_live_worker ON jobs_live (worker) WHERE status = 'running';
 -- For lists. Partial, so that a claim need not write into it: only pending jobs can be very many.
 CREATE INDEX jobs_live_newest ON jobs_live (created_at, id) WHERE status = 'pending';
 CREATE UNIQUE INDEX jobs_live_unique_key ON jobs_live (unique_key) WHERE unique_key IS NOT NULL;
-CREATE UNIQUE INDEX jobs_live_slot ON jobs_live (concurrency_key, slot)
-    WHERE status = 'running' AND concurrency_key IS NOT NULL;
+-- A slot belongs to a job from the moment it can be claimed until it ends or falls due later.
+CREATE UNIQUE INDEX jobs_live_slot ON jobs_live (concurrency_key, slot) WHERE slot IS NOT NULL;
+CREATE INDEX jobs_live_key ON jobs_live (concurrency_key, priority DESC, scheduled_at, id) WHERE gate = 'key';
+CREATE INDEX jobs_live_later ON jobs_live (concurrency_key, scheduled_at) WHERE gate = 'later';
+CREATE INDEX jobs_live_later_due ON jobs_live (scheduled_at) WHERE gate = 'later';
+CREATE INDEX jobs_live_children ON jobs_live (gate, id) WHERE gate = 'parents';
+CREATE INDEX jobs_live_expires ON jobs_live (expires_at) WHERE status = 'pending' AND expires_at IS NOT NULL;
 
 CREATE INDEX jobs_done_newest ON jobs_done (created_at, id);
 CREATE INDEX jobs_done_completed ON jobs_done (completed_at);
@@ -75,24 +83,29 @@ CREATE INDEX jobs_done_unhappy ON jobs_done (status, queue) WHERE status <> 'com
 
 -- Self-contained: enough to understand and repeat a dead job without its row in jobs.
 CREATE TABLE dead_letter (
-    job_id        TEXT   NOT NULL,
-    priority      BIGINT NOT NULL,
-    retry_count   BIGINT NOT NULL,
-    max_retries   BIGINT,
-    crashes       BIGINT NOT NULL,
-    interruptions BIGINT NOT NULL,
-    created_at    BIGINT NOT NULL,
-    failed_at     BIGINT NOT NULL,
-    timeout       DOUBLE PRECISION,
-    result_ttl    DOUBLE PRECISION,
-    task_name     TEXT   NOT NULL,
-    queue         TEXT   NOT NULL,
-    payload       BYTEA  NOT NULL,
-    reason        TEXT   NOT NULL,
-    error         TEXT   NOT NULL,
-    traceback     TEXT,
-    metadata      TEXT,
-    tags          TEXT   NOT NULL DEFAULT '[]',
+    job_id          TEXT   NOT NULL,
+    priority        BIGINT NOT NULL,
+    retry_count     BIGINT NOT NULL,
+    max_retries     BIGINT,
+    crashes         BIGINT NOT NULL,
+    interruptions   BIGINT NOT NULL,
+    created_at      BIGINT NOT NULL,
+    failed_at       BIGINT NOT NULL,
+    expires_at      BIGINT,
+    concurrency     BIGINT,
+    timeout         DOUBLE PRECISION,
+    result_ttl      DOUBLE PRECISION,
+    task_name       TEXT   NOT NULL,
+    queue           TEXT   NOT NULL,
+    lane            TEXT   NOT NULL DEFAULT '',
+    unique_key      TEXT,
+    concurrency_key TEXT,
+    payload         BYTEA  NOT NULL,
+    reason          TEXT   NOT NULL,
+    error           TEXT   NOT NULL,
+    traceback       TEXT,
+    metadata        TEXT,
+    tags            TEXT   NOT NULL DEFAULT '[]',
     CONSTRAINT dead_letter_pkey PRIMARY KEY (job_id)
 );
 CREATE INDEX dead_letter_newest ON dead_letter (failed_at, job_id);
@@ -124,7 +137,7 @@ CREATE TABLE workers (
     version    TEXT    NOT NULL,
     queues     TEXT    NOT NULL,
     tasks      TEXT    NOT NULL,
-    waiting    TEXT,                        -- the queues it waits for, as JSON; NULL while it has enough to do
+    waiting    TEXT,                        -- the queues it waits for, as JSON; NULL: none
     CONSTRAINT workers_pkey PRIMARY KEY (worker_id),
     CONSTRAINT workers_status CHECK (status IN ('alive', 'stopped', 'dead'))
 ) WITH (fillfactor = 50);
@@ -143,10 +156,9 @@ CREATE TABLE circuit_breakers (
     task_name    TEXT             NOT NULL,
     state        TEXT             NOT NULL DEFAULT 'closed',
     threshold    BIGINT           NOT NULL,
-    failures     BIGINT           NOT NULL DEFAULT 0,
-    window_start BIGINT,
+    failures     TEXT             NOT NULL DEFAULT '[]',  -- when each of them was: the window slides
     opened_at    BIGINT,
-    probe_at     BIGINT,                    -- when the one probe of the half-open state was let through
+    probe_at     BIGINT,                    -- when the one probe of the half-open state started
     "window"     DOUBLE PRECISION NOT NULL,
     cooldown     DOUBLE PRECISION NOT NULL,
     CONSTRAINT circuit_breakers_pkey PRIMARY KEY (task_name),
@@ -159,7 +171,7 @@ CREATE TABLE periodic_tasks (
     priority        BIGINT  NOT NULL DEFAULT 0,
     next_run        BIGINT  NOT NULL,
     last_run        BIGINT,
-    last_registered BIGINT  NOT NULL,       -- when a live worker last named this entry
+    registered_at   BIGINT  NOT NULL,       -- when a live worker last declared this entry
     max_retries     BIGINT,
     timeout         DOUBLE PRECISION,
     result_ttl      DOUBLE PRECISION,
@@ -183,10 +195,11 @@ CREATE TABLE job_dependencies (
 );
 CREATE INDEX job_dependencies_parent ON job_dependencies (parent_id);
 
--- Execution time and memory, added up per task, minute and size class: percentiles without a row per job.
+-- Execution time and memory, added up per task, queue, minute and size class: percentiles without a row per job.
 CREATE TABLE task_metrics (
     task_name    TEXT             NOT NULL,
-    bucket       BIGINT           NOT NULL,  -- start of the minute
+    queue        TEXT             NOT NULL DEFAULT '',
+    minute       BIGINT           NOT NULL,  -- when it began
     succeeded    BIGINT           NOT NULL DEFAULT 0,
     failed       BIGINT           NOT NULL DEFAULT 0,
     peak_memory  BIGINT           NOT NULL DEFAULT 0,  -- bytes
@@ -195,9 +208,9 @@ CREATE TABLE task_metrics (
     shortest_run DOUBLE PRECISION,
     longest_run  DOUBLE PRECISION,
     histogram    TEXT             NOT NULL DEFAULT '{}',
-    CONSTRAINT task_metrics_pkey PRIMARY KEY (task_name, bucket)
+    CONSTRAINT task_metrics_pkey PRIMARY KEY (task_name, minute, queue)
 );
-CREATE INDEX task_metrics_bucket ON task_metrics (bucket);
+CREATE INDEX task_metrics_minute ON task_metrics (minute);
 
 CREATE TABLE replay_history (
     new_id        TEXT   NOT NULL,
@@ -212,6 +225,7 @@ CREATE INDEX replay_history_job ON replay_history (job_id, replayed_at);
 CREATE TABLE task_logs (
     id        TEXT   NOT NULL,              -- time-ordered
     job_id    TEXT   NOT NULL,
+    token     BIGINT NOT NULL DEFAULT 0,
     logged_at BIGINT NOT NULL,
     task_name TEXT   NOT NULL,
     level     TEXT   NOT NULL,
@@ -220,4 +234,11 @@ CREATE TABLE task_logs (
     CONSTRAINT task_logs_pkey PRIMARY KEY (id)
 );
 CREATE INDEX task_logs_job ON task_logs (job_id, id);
+CREATE INDEX task_logs_task ON task_logs (task_name, id);
 CREATE INDEX task_logs_time ON task_logs (logged_at);
+
+CREATE TABLE paused_queues (
+    queue     TEXT   NOT NULL,
+    paused_at BIGINT NOT NULL,
+    CONSTRAINT paused_queues_pkey PRIMARY KEY (queue)
+);

@@ -1,0 +1,248 @@
+"""Storing jobs with keys, parents, an expiry or a lane, in whichever transaction is at hand.
+
+``Batch.cascade`` is what must follow its commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from taskito_core import JobNotFoundError, NewJob, Receipt, columns, messages
+from taskito_postgres.arrays import Array, Bigints, Blobs, Booleans, Doubles, Texts
+from taskito_postgres.connection import ATTEMPTS
+from taskito_postgres.gates import Cascade, Run, cancel_dependants, fill_slots, release_dependants
+from taskito_postgres.session import LOCK_TIMEOUT
+from taskito_postgres.sql import enqueue as sql
+from taskito_postgres.sql import gates
+
+#: Rows in one INSERT.
+MAX_ROWS = 2000
+#: Bytes of payload in one INSERT; an array of PostgreSQL ends at 1 GB.
+MAX_BYTES = 256 * 1024 * 1024
+#: How long a transaction waits for a parent's row: a settle takes milliseconds, a task's own transaction may
+#: take hours, and then the sweep sees to the child.
+PARENT_TIMEOUT = "1s"
+
+_ARRAYS: dict[columns.Kind, type[Array]] = {
+    columns.Kind.TEXT: Texts,
+    columns.Kind.LIST: Texts,
+    columns.Kind.INTEGER: Bigints,
+    columns.Kind.REAL: Doubles,
+    columns.Kind.BOOLEAN: Booleans,
+    columns.Kind.BYTES: Blobs,
+}
+
+
+def _packer(some: Sequence[columns.Column]) -> Callable[[Sequence[NewJob]], dict[str, Any]]:
+    """A function from jobs, at least one, to an array for each of these columns."""
+    values_of = columns.values_of(some)
+    arrays = [(column.name, _ARRAYS[column.kind]) for column in some]
+
+    def pack(jobs: Sequence[NewJob]) -> dict[str, Any]:
+        by_column = zip(*map(values_of, jobs), strict=True)
+        return {name: array(values) for (name, array), values in zip(arrays, by_column, strict=True)}
+
+    return pack
+
+
+_plain = _packer(columns.PLAIN)
+_gated = _packer(columns.GATED)
+
+
+def plain_arrays(jobs: Sequence[NewJob], shift: int) -> dict[str, Any]:
+    """The parameters of ENQUEUE for at least one job."""
+    return {
+        **_plain(jobs),
+        "scheduled_at": Bigints(job.scheduled_at for job in jobs),
+        "delay": Doubles(job.delay for job in jobs),
+        "shift": shift,
+    }
+
+
+class Batch:
+    """Some jobs on their way into the store, all or none."""
+
+    def __init__(
+        self, run: Run, schema: str, shift: int, *, external: bool = False, locks_parents: bool = True
+    ) -> None:
+        """``external``: the transaction is the caller's own and may take hours, so it must hold no lock that
+        others need: a job with a concurrency key waits for the next sweep, which gives the slots away.
+        ``locks_parents``: it may wait for a transaction that holds a parent's row."""
+        self._run = run
+        self._schema = schema
+        self._shift = shift
+        self._external = external
+        self._locks_parents = locks_parents and not external
+        self._stands_for: dict[str, str] = {}  #: id in the batch -> id of the job that is stored
+        self._cancelled: set[str] = set()  #: stored, and cancelled at once
+        self.cascade = Cascade()
+
+    def store(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+        """Insert what is not there yet; JobNotFoundError for a parent that is not, before anything was."""
+        self._check_parents(jobs)
+        receipts = self._insert(jobs)
+        self._open([job for job, receipt in zip(jobs, receipts, strict=True) if receipt.inserted])
+        return receipts
+
+    # ---- rows ----
+
+    def _check_parents(self, jobs: Sequence[NewJob]) -> None:
+        earlier: set[str] = set()
+        needed: list[tuple[str, list[str]]] = []
+        for job in jobs:
+            if parents := [parent for parent in job.parents if parent not in earlier]:
+                needed.append((job.id, parents))
+            earlier.add(job.id)
+        if not needed:
+            return
+        asked = {job_id for child, parents in needed for job_id in (child, *parents)}
+        known = {row[0] for row in self._run(sql.STORED, {"ids": Texts(asked)})}
+        for child, parents in needed:
+            missing = [parent for parent in parents if parent not in known]
+            # A child that is stored already inserts nothing, whatever became of its parents.
+            if missing and child not in known:
+                raise JobNotFoundError(messages.missing_parents(child, missing))
+
+    def _insert(self, jobs: Sequence[NewJob]) -> list[Receipt]:
+        """In rounds: of jobs that share an id or unique key the first goes first, the others learn of it."""
+        receipts: dict[int, Receipt] = {}
+        waiting = list(enumerate(jobs))
+        while waiting:
+            first = _first_of_each(waiting)
+            for portion in _portions(first):
+                stored = self._insert_portion([job for _, job in portion])
+                receipts.update((n, Receipt(job.id, True)) for n, job in portion if job.id in stored)
+            self._stands_for.update((jobs[n].id, receipt.id) for n, receipt in receipts.items())
+            waiting = [(n, job) for n, job in waiting if n not in receipts]
+            if waiting:
+                inserted = [jobs[n] for n, receipt in receipts.items() if receipt.inserted]
+                self._cancel_children(inserted, {job.id for _, job in waiting})
+            receipts.update(self._stand_ins(waiting))
+            # A job that is neither stored nor has a stand-in goes again: the holder has ended in between.
+            waiting = [(n, job) for n, job in waiting if n not in receipts]
+        self._stands_for.update((job.id, receipts[n].id) for n, job in enumerate(jobs))
+        return [receipts[n] for n in range(len(jobs))]
+
+    def _cancel_children(self, inserted: Sequence[NewJob], waiting: Collection[str]) -> None:
+        """Cancel those whose parents came to nothing: they hold no unique key for the rest of the batch."""
+        children = [job.id for job in inserted if job.parents and job.id not in self._cancelled]
+        if not children:
+            return
+        self._add_edges([edge for edge in self._edges(inserted) if edge[1] not in waiting])
+        cascade = Cascade(children=children)
+        cancel_dependants(self._run, cascade, self._shift)
+        self._cancelled.update(cascade.cancelled)
+
+    def _insert_portion(self, portion: Sequence[NewJob]) -> set[str]:
+        arrays = self._arrays(portion)
+        stored = {row[0] for row in self._run(sql.ENQUEUE_FULL, arrays)}
+        return stored - {row[0] for row in self._run(sql.UNDO_FINISHED, {"id": arrays["id"]})}
+
+    def _stand_ins(self, waiting: Sequence[tuple[int, NewJob]]) -> dict[int, Receipt]:
+        """Of jobs that were not inserted, the stored job that stands for each: itself or its key's holder."""
+        if not waiting:
+            return {}
+        asked = {
+            "ids": Texts(job.id for _, job in waiting),
+            "unique_keys": Texts(job.unique_key for _, job in waiting),
+        }
+        found = {
+            (job_id, key): job_id if is_stored else holder
+            for job_id, key, is_stored, holder in self._run(sql.STANDS_FOR, asked)
+        }
+        stand_ins = ((n, found[job.id, job.unique_key]) for n, job in waiting)
+        return {n: Receipt(job_id, False) for n, job_id in stand_ins if job_id is not None}
+
+    def _arrays(self, jobs: Sequence[NewJob]) -> dict[str, Any]:
+        gate = "later" if self._external else ""
+        return {
+            **plain_arrays(jobs, self._shift),
+            **_gated(jobs),
+            "expires_at": Bigints(job.expires_at for job in jobs),
+            "expires": Doubles(job.expires for job in jobs),
+            "gate": Texts("parents" if job.parents else gate for job in jobs),
+        }
+
+    # ---- gates ----
+
+    def _open(self, inserted: Sequence[NewJob]) -> None:
+        """Take the new jobs past the gates that need not keep them."""
+        if edges := self._edges(inserted):
+            self._add_edges(edges)
+            self._lock_parents({parent for _, parent in edges}.difference(job.id for job in inserted))
+        children = [job.id for job in inserted if job.parents and job.id not in self._cancelled]
+        opening = Cascade(children=children)
+        release_dependants(self._run, opening, self._shift)
+        alone = [job for job in inserted if not job.parents]
+        opening.keys |= {job.concurrency_key for job in alone if job.concurrency_key is not None}
+        self._fill_slots(opening, [job.id for job in inserted if job.drop_excess])
+        self.cascade.queues |= opening.queues
+        decided = {*opening.cancelled, *opening.opened}
+        self.cascade.children = [job_id for job_id in opening.children if job_id not in decided]
+        if self.cascade.parents:  # some were dropped, and others of the batch may depend on them
+            release_dependants(self._run, self.cascade, self._shift)
+
+    def _lock_parents(self, parents: Collection[str]) -> None:
+        if parents and self._locks_parents:
+            self._run(gates.SET_LOCK_TIMEOUT, {"timeout": PARENT_TIMEOUT})
+            self._run(gates.LOCK_PARENTS, {"ids": Texts(sorted(parents))})
+            self._run(gates.SET_LOCK_TIMEOUT, {"timeout": LOCK_TIMEOUT})
+
+    def _fill_slots(self, opening: Cascade, droppable: list[str]) -> None:
+        if opening.keys and not self._external:
+            for _ in range(ATTEMPTS):
+                for statement, parameters in fill_slots(self._schema, opening.keys, self._shift):
+                    rows = self._run(statement, parameters)
+                if opening.add_opened(rows):
+                    break
+        if droppable:
+            excess = {"ids": Texts(droppable), "shift": self._shift}
+            self.cascade.add_ended(self._run(gates.DROP_EXCESS, excess))
+
+    def _add_edges(self, edges: Sequence[tuple[str, str]]) -> None:
+        parameters = {
+            "ids": Texts(child for child, _ in edges),
+            "parents": Texts(parent for _, parent in edges),
+        }
+        self._run(gates.ADD_EDGES, parameters)
+
+    def _edges(self, inserted: Iterable[NewJob]) -> list[tuple[str, str]]:
+        edges: dict[tuple[str, str], None] = {}
+        for job in inserted:
+            for parent in job.parents:
+                # A parent that was not inserted because its key is held: the child waits for the holder.
+                edges[job.id, self._stands_for.get(parent, parent)] = None
+        return list(edges)
+
+
+def _portions(batch: Sequence[tuple[int, NewJob]]) -> Iterator[Sequence[tuple[int, NewJob]]]:
+    """Parts of the batch, each small enough for one INSERT."""
+    start = weight = 0
+    for end, (_, job) in enumerate(batch):
+        weight += len(job.payload)
+        if end > start and (end - start >= MAX_ROWS or weight > MAX_BYTES):
+            yield batch[start:end]
+            start, weight = end, len(job.payload)
+    yield batch[start:]
+
+
+def _first_of_each(waiting: Sequence[tuple[int, NewJob]]) -> list[tuple[int, NewJob]]:
+    """The jobs that share neither id nor unique key with one before them, in the order in which to insert.
+
+    And that have no parent among those left for later: what becomes of that decides about them.
+    """
+    ids: set[str] = set()
+    keys: set[str | None] = set()
+    later: set[str] = set()
+    first = []
+    for n, job in waiting:
+        shares = job.id in ids or (job.unique_key is not None and job.unique_key in keys)
+        if shares or not later.isdisjoint(job.parents):
+            later.add(job.id)
+        else:
+            first.append((n, job))
+        ids.add(job.id)
+        keys.add(job.unique_key)
+    # Two bulks with crossed keys, or crossed ids, must not wait for each other.
+    return sorted(first, key=lambda pair: (pair[1].unique_key or "", pair[1].id))

@@ -1,0 +1,128 @@
+"""Storing new jobs. Their columns come from ``taskito_core``, in the order in which it lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskito_core import columns
+from taskito_postgres.sql.clock import NOW
+
+#: How PostgreSQL calls the type of a column.
+TYPES = {
+    columns.Kind.TEXT: "text",
+    columns.Kind.LIST: "text",
+    columns.Kind.INTEGER: "int8",
+    columns.Kind.REAL: "float8",
+    columns.Kind.BOOLEAN: "bool",
+    columns.Kind.BYTES: "bytea",
+}
+
+
+def _names(some: Sequence[columns.Column], table: str = "") -> str:
+    return columns.listed([column.name for column in some], table)
+
+
+def _parameters(some: Sequence[columns.Column], suffix: str = "") -> str:
+    return columns.listed([f"%({column.name})b::{TYPES[column.kind]}{suffix}" for column in some])
+
+
+_ALL = (*columns.PLAIN, *columns.GATED)
+
+ENQUEUE = f"""
+-- Store new jobs without a gate. An id that is live already inserts nothing; one that has finished is
+-- removed by UNDO_FINISHED. The caller sorts by id, so that two senders of one batch cannot deadlock.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+INSERT INTO taskito.jobs_live AS j
+       ({_names(columns.PLAIN)},
+       created_at, scheduled_at)
+SELECT {_names(columns.PLAIN, "n")},
+       c.now, coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint)
+  FROM clock c, unnest(
+       {_parameters(columns.PLAIN, "[]")},
+       %(scheduled_at)b::int8[], %(delay)b::float8[])
+       AS n({_names(columns.PLAIN)},
+       scheduled_at, delay)
+    ON CONFLICT (id) DO NOTHING
+RETURNING j.id
+"""
+
+ENQUEUE_ONE = f"""
+-- ENQUEUE of one job, the common case: no arrays to pack, and an unpacking less to plan and to run.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+INSERT INTO taskito.jobs_live AS j
+       ({_names(columns.PLAIN)},
+       created_at, scheduled_at)
+SELECT {_parameters(columns.PLAIN)},
+       c.now, coalesce(%(scheduled_at)b::int8, c.now + (%(delay)b::float8 * 1000)::bigint)
+  FROM clock c
+    ON CONFLICT (id) DO NOTHING
+RETURNING j.id
+"""
+
+COPY = f"""
+-- ENQUEUE of thousands: the fastest way, but an id that is live fails all of it.
+COPY taskito.jobs_live
+     ({_names(columns.PLAIN)},
+     created_at, scheduled_at) FROM STDIN (FORMAT binary)
+"""
+
+#: The types of COPY's columns.
+COPY_TYPES = (*(TYPES[column.kind] for column in columns.PLAIN), "int8", "int8")
+
+ENQUEUE_FULL = f"""
+-- ENQUEUE of jobs of which some have a lane, an expiry, keys or parents. Those with parents or a concurrency
+-- key begin behind a gate, and the cascade opens it. If a live job holds the unique key, nothing is inserted.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+INSERT INTO taskito.jobs_live AS j
+       ({_names(_ALL)},
+       created_at, scheduled_at, expires_at, gate)
+SELECT {_names(_ALL, "n")},
+       c.now, coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint),
+       coalesce(n.expires_at, c.now + (n.expires * 1000)::bigint),
+       CASE WHEN n.gate = 'parents' THEN 'parents'
+            WHEN n.concurrency_key IS NULL THEN NULL
+            WHEN n.gate = '' AND coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint) <= c.now
+            THEN 'key'
+            ELSE 'later' END
+  FROM clock c, unnest(
+       {_parameters(_ALL, "[]")},
+       %(scheduled_at)b::int8[], %(delay)b::float8[], %(expires_at)b::int8[], %(expires)b::float8[],
+       %(gate)b::text[])
+       AS n({_names(_ALL)},
+       scheduled_at, delay, expires_at, expires, gate)
+    ON CONFLICT DO NOTHING
+RETURNING j.id
+"""
+
+UNDO_FINISHED = """
+-- After ENQUEUE, in its transaction: take back rows whose id had finished before, or was just finishing.
+-- Only this statement, with a snapshot younger than the insert, can see the latter.
+DELETE FROM taskito.jobs_live j WHERE j.id = ANY (ARRAY(
+    SELECT n.id FROM unnest(%(id)b::text[]) AS n(id)
+     CROSS JOIN LATERAL (SELECT 1 FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1) finished))
+RETURNING j.id
+"""
+
+UNDO_FINISHED_ONE = """
+-- UNDO_FINISHED after ENQUEUE_ONE.
+DELETE FROM taskito.jobs_live j
+ WHERE j.id = %(id)b AND EXISTS (SELECT 1 FROM taskito.jobs_done d WHERE d.id = %(id)b)
+RETURNING j.id
+"""
+
+STORED = """
+-- Which of these ids are stored, live or finished.
+SELECT id FROM taskito.jobs WHERE id = ANY (%(ids)b)
+"""
+
+STANDS_FOR = """
+-- Of jobs that were not inserted: whether their id is stored, and which live job holds their unique key.
+SELECT n.id, n.unique_key,
+       coalesce((SELECT true FROM taskito.jobs_live l WHERE l.id = n.id LIMIT 1),
+                (SELECT true FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1), false),
+       (SELECT h.id FROM taskito.jobs_live h
+         WHERE h.unique_key = n.unique_key AND h.unique_key IS NOT NULL LIMIT 1)
+  FROM unnest(%(ids)b, %(unique_keys)b) AS n(id, unique_key)
+"""
+
+HOT = (ENQUEUE, ENQUEUE_ONE, ENQUEUE_FULL, STANDS_FOR, UNDO_FINISHED, UNDO_FINISHED_ONE)

@@ -1,0 +1,156 @@
+"""What people do with jobs and queues: cancel, repeat, delete, pause. Pruning deletes, so it is here too."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+
+from taskito_core import JobStatus, NewJob, Receipt, columns
+from taskito_sqlite.enqueue import Stored, insert
+from taskito_sqlite.gates import cancel_and_cascade
+from taskito_sqlite.sql import admin as sql
+from taskito_sqlite.sql import wakeups, workers
+from taskito_sqlite.wakeups import WakeupsMixin
+
+#: Milliseconds for which a worker that is gone is remembered.
+WORKERS_KEPT = 24 * 3600 * 1000
+
+
+class AdminMixin(WakeupsMixin):
+    """``cancel`` to ``paused`` of the contract, and ``prune``."""
+
+    # ---- cancel ----
+
+    def cancel(self, ids: Sequence[str], reason: str) -> list[str]:
+        """As ``Storage.cancel``."""
+
+        def work(connection: sqlite3.Connection) -> tuple[list[str], set[str]]:
+            cancelled, cascade = cancel_and_cascade(connection, ids, reason, self.now())
+            return cancelled, self._to_notify(connection, cascade.queues)
+
+        return self._write_and_notify(work)
+
+    def ask_to_cancel(self, ids: Sequence[str], force: bool) -> list[str]:
+        """As ``Storage.ask_to_cancel``."""
+
+        def work(connection: sqlite3.Connection) -> tuple[list[str], set[str]]:
+            asked, addresses = [], set()
+            for job_id in dict.fromkeys(ids):
+                values = {"id": job_id, "force": force}
+                found = connection.execute(sql.ASK_TO_CANCEL, values).fetchone()
+                if found is not None:
+                    asked.append(job_id)
+                    worker = {"worker": found[0]}
+                    addresses |= {row[0] for row in connection.execute(wakeups.WORKER_ADDRESS, worker)}
+            return asked, addresses
+
+        return self._write_and_notify(work)
+
+    # ---- repeat ----
+
+    def replay(self, job_id: str, new_id: str) -> Receipt | None:
+        """As ``Storage.replay``."""
+        return self._repeat(lambda connection, now: repeat_job(connection, job_id, new_id, now))
+
+    def retry_dead(self, job_id: str, new_id: str) -> Receipt | None:
+        """As ``Storage.retry_dead``."""
+        return self._repeat(lambda connection, now: repeat_dead(connection, job_id, new_id, now))
+
+    def _repeat(self, repeat: Callable[[sqlite3.Connection, int], Stored | None]) -> Receipt | None:
+        def work(connection: sqlite3.Connection) -> tuple[Receipt | None, set[str]]:
+            stored = repeat(connection, self.now())
+            if stored is None:
+                return None, set()
+            return stored.receipts[0], self._to_notify(connection, stored.queues)
+
+        return self._write_and_notify(work)
+
+    # ---- delete ----
+
+    def delete(self, ids: Sequence[str]) -> list[str]:
+        """As ``Storage.delete``."""
+        return self._write(lambda connection: delete(connection, ids)) if ids else []
+
+    def purge(self, status: JobStatus, before: int, limit: int) -> int:
+        """As ``Storage.purge``."""
+        values = {"status": status, "before": before, "limit": limit}
+
+        def work(connection: sqlite3.Connection) -> int:
+            ended = [row[0] for row in connection.execute(sql.PURGEABLE, values)]
+            return len(delete(connection, ended))
+
+        return self._write(work)
+
+    def prune(self, limit: int) -> int:
+        """As ``Storage.prune``."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            now = self.now()
+            outlived = [row[0] for row in connection.execute(sql.PRUNABLE, {"now": now, "limit": limit})]
+            deleted = delete(connection, outlived)
+            connection.execute(workers.FORGET_WORKERS, {"before": now - WORKERS_KEPT})
+            return len(deleted)
+
+        return self._write(work, durable=False)
+
+    # ---- queues ----
+
+    def pause(self, queue: str) -> bool:
+        """As ``Storage.pause``."""
+        values = {"queue": queue, "now": self.now()}
+        return self._write(lambda connection: connection.execute(sql.PAUSE, values).rowcount == 1)
+
+    def resume(self, queue: str) -> bool:
+        """As ``Storage.resume``."""
+
+        def work(connection: sqlite3.Connection) -> tuple[bool, set[str]]:
+            resumed = connection.execute(sql.RESUME, {"queue": queue}).rowcount == 1
+            return resumed, self._to_notify(connection, {queue} if resumed else set())
+
+        return self._write_and_notify(work)
+
+    def paused(self) -> Mapping[str, int]:
+        """As ``Storage.paused``."""
+        return self._read(lambda connection: dict(connection.execute(sql.PAUSED).fetchall()))
+
+
+def repeat_job(connection: sqlite3.Connection, job_id: str, new_id: str, now: int) -> Stored | None:
+    """Enqueue a finished job again and write it down; None if there is no such job."""
+    return _repeat_from(sql.ORIGINAL, connection, job_id, new_id, now)
+
+
+def repeat_dead(connection: sqlite3.Connection, job_id: str, new_id: str, now: int) -> Stored | None:
+    """The same from its letter, which is dropped; None if it has none."""
+    stored = _repeat_from(sql.LETTER, connection, job_id, new_id, now)
+    if stored is not None and stored.receipts[0].inserted:
+        connection.execute(sql.DROP_LETTER, {"id": job_id})
+    return stored
+
+
+def _repeat_from(
+    source: str, connection: sqlite3.Connection, job_id: str, new_id: str, now: int
+) -> Stored | None:
+    row = connection.execute(source, {"id": job_id}).fetchone()
+    if row is None:
+        return None
+    *made_from, status, error = row
+    job: NewJob = columns.repeated(made_from, new_id)
+    stored = insert(connection, [job], now)
+    if stored.receipts[0].inserted:
+        values = {"id": job_id, "new_id": new_id, "now": now, "status": status, "error": error}
+        connection.execute(sql.ADD_REPLAY, values)
+    return stored
+
+
+def delete(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
+    """Delete those of these jobs that have finished and that no live job depends on; their ids."""
+    if not ids:
+        return []
+    wanted = {"ids": json.dumps(list(ids))}
+    needed = {row[0] for row in connection.execute(sql.NEEDED, wanted)}
+    deletable = [row[0] for row in connection.execute(sql.DELETABLE, wanted) if row[0] not in needed]
+    if deletable:
+        for statement in sql.DELETE:
+            connection.execute(statement, {"ids": json.dumps(deletable)})
+    return deletable

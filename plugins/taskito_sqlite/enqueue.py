@@ -1,0 +1,167 @@
+"""Storing new jobs, inside a write transaction: ours or the caller's."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from taskito_core import JobNotFoundError, NewJob, Receipt, columns, messages
+from taskito_sqlite.commit_watch import ExpectedCommit
+from taskito_sqlite.gates import Cascade, cancel_pending
+from taskito_sqlite.sql import enqueue as sql
+from taskito_sqlite.sql import gates
+from taskito_sqlite.wakeups import WakeupsMixin
+
+_plain_values = columns.values_of(columns.PLAIN)
+_gated_values = columns.values_of(columns.GATED)
+
+
+class Stored(NamedTuple):
+    """What became of a batch of new jobs."""
+
+    receipts: list[Receipt]
+    queues: set[str]  #: that have jobs to claim which they had not, or something to sweep
+
+
+class EnqueueMixin(WakeupsMixin):
+    """``enqueue`` of the contract."""
+
+    def enqueue(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[Receipt]:
+        """As ``Storage.enqueue``."""
+        if not jobs:
+            return []
+        if connection is not None:
+            return self._enqueue_within(connection, jobs)
+
+        def work(
+            insert: Callable[..., Stored], connection: sqlite3.Connection
+        ) -> tuple[list[Receipt], set[str]]:
+            stored = insert(connection, jobs, self.now())
+            return stored.receipts, self._waiting_workers(connection, stored.queues)
+
+        try:
+            return self._write_and_notify(functools.partial(work, insert_new))
+        except SentBefore:
+            return self._write_and_notify(functools.partial(work, insert))
+
+    def _enqueue_within(self, connection: object, jobs: Sequence[NewJob]) -> list[Receipt]:
+        def expected(stored: Stored) -> ExpectedCommit | None:
+            inserted = [receipt.id for receipt in stored.receipts if receipt.inserted]
+            # One stands for all: they are committed together.
+            if not inserted or not stored.queues:
+                return None
+            return ExpectedCommit(inserted[0], False, frozenset(stored.queues))
+
+        def work(found: sqlite3.Connection) -> Stored:
+            return insert(found, jobs, self.now())
+
+        return self._within(connection, work, expected).receipts
+
+
+class SentBefore(Exception):
+    """Some of the ids are stored already: roll back and insert one by one."""
+
+
+def insert_new(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> Stored:
+    """Insert all jobs; raises SentBefore if one of the ids is stored, or is there twice."""
+    if not all(map(columns.is_plain, jobs)):
+        return insert(connection, jobs, now)
+    inserted = connection.executemany(sql.ENQUEUE, [_plain_row(job, now) for job in jobs]).rowcount
+    if inserted != len(jobs):
+        raise SentBefore
+    return Stored([Receipt(job.id, True) for job in jobs], {job.queue for job in jobs})
+
+
+def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> Stored:
+    """Insert those jobs whose ids are not stored, behind the gates that they belong behind."""
+    ids = json.dumps([job.id for job in jobs])
+    stored = {row[0] for row in connection.execute(sql.STORED, {"ids": ids})}
+    holders: dict[str, str] = {}  # ids of the batch -> the job that holds their unique key
+    cascade = Cascade(connection, now)
+    receipts = []
+    droppable: list[NewJob] = []
+    for job in jobs:
+        if job.id in stored:
+            receipts.append(Receipt(job.id, False))
+            continue
+        if (holder := _key_holder(connection, job)) is not None:
+            holders[job.id] = holder
+            receipts.append(Receipt(holder, False))
+            continue
+        receipts.append(Receipt(job.id, True))
+        stored.add(job.id)
+        if columns.is_plain(job):
+            connection.execute(sql.ENQUEUE, _plain_row(job, now))
+            cascade.queues.add(job.queue)
+        else:
+            parents = tuple(holders.get(parent, parent) for parent in job.parents)
+            _insert_gated(connection, replace(job, parents=parents), now, cascade)
+            if job.drop_excess and job.concurrency_key is not None:
+                droppable.append(job)
+    cascade.run()
+    for job in droppable:
+        _drop_if_at_key(connection, job, now)
+    return Stored(receipts, cascade.run().queues)
+
+
+def _key_holder(connection: sqlite3.Connection, job: NewJob) -> str | None:
+    if job.unique_key is None:
+        return None
+    found = connection.execute(sql.KEY_HOLDER, {"unique_key": job.unique_key}).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _insert_gated(connection: sqlite3.Connection, job: NewJob, now: int, cascade: Cascade) -> None:
+    """Insert a job behind its gate. The cascade gives out slots afterwards."""
+    statuses = _parent_statuses(connection, job) if job.parents else {}
+    failed = [] if job.tolerant else [one for one in statuses.items() if one[1] in ("dead", "cancelled")]
+    gate = None
+    if any(status in ("pending", "running") for status in statuses.values()):
+        gate = "parents"
+    elif job.concurrency_key is not None:
+        gate = "key" if _due(job, now) <= now else "later"
+        cascade.check_key(job.concurrency_key)
+    elif not failed:
+        cascade.queues.add(job.queue)
+    expires_at = job.expires_at
+    if expires_at is None and job.expires is not None:
+        expires_at = now + round(job.expires * 1000)
+    if gate == "later" or expires_at is not None:
+        cascade.queues.add(job.queue)  # There is nothing to claim, but something to sweep, perhaps soon.
+    row = (*_plain_row(job, now), gate, expires_at, *_gated_values(job))
+    connection.execute(sql.ENQUEUE_FULL, row)
+    connection.executemany(gates.ADD_EDGES, [{"id": job.id, "parent": parent} for parent in statuses])
+    if failed:
+        parent, status = min(failed)
+        reason = messages.PARENT_FAILED.format(parent=parent, status=status)
+        cancel_pending(connection, [job.id], reason, now)
+    elif gate == "parents":
+        connection.execute(gates.MARK_FOLLOWED, {"ids": json.dumps(list(statuses))})
+
+
+def _parent_statuses(connection: sqlite3.Connection, job: NewJob) -> dict[str, str]:
+    ids = {"ids": json.dumps(job.parents)}
+    statuses = dict(connection.execute(sql.STATUSES, ids).fetchall())
+    if missing := [parent for parent in job.parents if parent not in statuses]:
+        raise JobNotFoundError(messages.missing_parents(job.id, missing))
+    return statuses
+
+
+def _drop_if_at_key(connection: sqlite3.Connection, job: NewJob, now: int) -> None:
+    if connection.execute(sql.IS_AT_KEY, {"id": job.id}).fetchone()[0]:
+        reason = messages.DROPPED.format(concurrency=job.concurrency, key=job.concurrency_key)
+        cancel_pending(connection, [job.id], reason, now)
+
+
+def _due(job: NewJob, now: int) -> int:
+    if job.scheduled_at is not None:
+        return job.scheduled_at
+    return now + round(job.delay * 1000) if job.delay else now
+
+
+def _plain_row(job: NewJob, now: int) -> tuple[object, ...]:
+    return (now, _due(job, now), *_plain_values(job))
