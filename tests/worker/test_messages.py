@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import taskito_core
+import taskito
 from taskito.worker.children.child_handle import _of_the_task
 from taskito.worker.dispatch.inflight import Entry
 from taskito.worker.ipc.app_manifest import TaskPolicy
@@ -49,7 +49,7 @@ def test_a_flood_of_failures_is_counted(caplog):
 
 
 def test_a_stack_shows_the_tasks_frames_and_not_the_workers():
-    ours = Path(taskito_core.__file__).parent
+    ours = Path(taskito.__file__).parent
     text = f"""Thread 0x1 (most recent call first):
   File "{ours}/worker/child.py", line 1 in _answer
   File "/usr/lib/python3/threading.py", line 9 in run
