@@ -33,8 +33,8 @@ from taskito_core import (
     WorkerStatus,
 )
 from taskito_kv import claiming, gates, reading
+from taskito_kv.admin import MemoryAdmin, no_transactions
 from taskito_kv.inserting import insert
-from taskito_kv.managing import MemoryManaging, no_transactions
 from taskito_kv.schedules import MemorySchedules
 from taskito_kv.settling import hand_back, interrupt, settle
 from taskito_kv.store import MemoryWakeups, milliseconds
@@ -42,7 +42,7 @@ from taskito_kv.store import MemoryWakeups, milliseconds
 _DAY = 24 * 60 * 60 * 1000
 
 
-class MemoryStorage(MemoryManaging, MemorySchedules):
+class MemoryStorage(MemoryAdmin, MemorySchedules):
     """A handle on the store that its config names (``memory://NAME`` and a schema)."""
 
     capabilities = frozenset({Capability.WAKEUPS})

@@ -22,7 +22,7 @@ from taskito_kv import claiming, gates, reading, repeating, sweeping
 from taskito_kv.access import MemoryAccess
 
 
-class MemoryManaging(MemoryAccess):
+class MemoryAdmin(MemoryAccess):
     # ---- cancel, repeat, delete ----
 
     def cancel(self, ids: Sequence[str], reason: str) -> list[str]:

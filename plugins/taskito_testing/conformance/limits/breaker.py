@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskito_core.limits import BreakerOptions, BreakerRecord, BreakerState, CircuitBreaker
-from taskito_testing.conformance.breaker_base import (
+from taskito_testing.conformance.limits.breaker_base import (
     COOLDOWN,
     OPTIONS,
     WINDOW,
@@ -15,7 +15,7 @@ from taskito_testing.conformance.breaker_base import (
     open_it,
     record,
 )
-from taskito_testing.conformance.breaker_sharing import Sharing
+from taskito_testing.conformance.limits.breaker_sharing import Sharing
 
 CLOSED, OPEN, HALF_OPEN = BreakerState
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from taskito_core.limits import Admission, BreakerOptions, BreakerState, CircuitBreaker
-from taskito_testing.conformance.limits import LimitsSuite
+from taskito_testing.conformance.limits.base import LimitsSuite
 from taskito_testing.opening import open_breaker
 
 Connect = Callable[[], CircuitBreaker]

@@ -17,7 +17,7 @@ from taskito_core.limits import RateLimit, RateLimiter
 from taskito_core.storage import StorageConfig
 from taskito_kv.limits import MemoryRateLimiter
 from taskito_kv.store import forget
-from taskito_testing.conformance.limits import LimitsSuite
+from taskito_testing.conformance.limits.base import LimitsSuite
 from taskito_testing.conformance.processes import Actors
 from taskito_testing.conformance.suite import same_in_every_run
 from taskito_testing.opening import open_limiter

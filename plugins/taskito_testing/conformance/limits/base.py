@@ -13,7 +13,7 @@ from taskito_testing.conformance.processes import Actors
 from taskito_testing.conformance.suite import Suite
 from taskito_testing.opening import unreachable_variant
 
-_ACTOR = Path(__file__).with_name("limits_actor.py")
+_ACTOR = Path(__file__).with_name("actor.py")
 
 
 class LimitsSuite(Suite):

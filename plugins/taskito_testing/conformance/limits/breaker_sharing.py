@@ -16,7 +16,7 @@ from taskito_core.limits import BreakerOptions, BreakerState, CircuitBreaker
 from taskito_core.storage import StorageConfig
 from taskito_kv.limits import MemoryCircuitBreaker
 from taskito_kv.store import forget
-from taskito_testing.conformance.breaker_base import (
+from taskito_testing.conformance.limits.breaker_base import (
     COOLDOWN,
     OPTIONS,
     WINDOW,

@@ -1,0 +1,1 @@
+"""The suites of the rate limiter and the circuit breaker."""
