@@ -46,9 +46,7 @@ class Limits(NamedTuple):
     """How the limits of a job's task stand."""
 
     breaker: BreakerRecord | None = None
-    token_in: float = (
-        0.0  #: seconds until its rate lets a job start; 0.0: now, or the rate is not known
-    )
+    token_in: float = 0.0  #: seconds until its rate lets a job start; 0.0: now, or the rate is not known
     unreachable: str | None = None  #: why the limits cannot be asked
 
 
