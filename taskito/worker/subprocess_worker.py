@@ -1,7 +1,7 @@
 """``run_worker(pool="prefork")``: the ``taskito worker`` command as a subprocess of the caller.
 
 A subprocess and not a fork of this one: the supervisor reaps every child it has and owns its
-signals, and both would be wrong in somebody's application.
+signals, and both would be wrong inside of another application.
 """
 
 from __future__ import annotations

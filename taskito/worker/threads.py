@@ -58,15 +58,15 @@ class _Note(NamedTuple):
 _Mail = tuple[int, ResultMessage] | _Ended | _Note
 
 
-class _Thread:
-    """One thread and the jobs it has not begun."""
+class _ExecutorThread:
+    """The executor that one thread is, and the jobs it has not begun."""
 
     def __init__(self, executor_id: int, runner: Runner, mail: Mailbox[_Mail]) -> None:
         self._id = executor_id
         self._runner = runner
         self._mail = mail
         self._waiting: collections.deque[InFlight] = collections.deque()
-        self._news = threading.Semaphore(0)
+        self._wakeup = threading.Semaphore(0)
         self._draining = False
         self.running = (0, 0.0)  #: seq and start of the job it is inside of
         self.cancelled = 0  #: seq of the job that was asked to cancel last
@@ -74,10 +74,10 @@ class _Thread:
 
     def give(self, entries: Sequence[InFlight]) -> None:
         self._waiting.extend(entries)
-        self._news.release()
+        self._wakeup.release()
 
     def take_back(self) -> list[int]:
-        """The seqs of what it has not begun; popping from a deque is what makes each either's own."""
+        """The seqs of what it has not begun. Popping from a deque is atomic: each job has one owner."""
         seqs: list[int] = []
         while (entry := self._next()) is not None:
             seqs.append(entry.seq)
@@ -85,7 +85,7 @@ class _Thread:
 
     def drain(self) -> None:
         self._draining = True
-        self._news.release()
+        self._wakeup.release()
 
     def note(self, seq: int, note: Fields) -> None:
         self._mail.post(_Note(self._id, seq, note))
@@ -102,7 +102,7 @@ class _Thread:
     def _run(self) -> None:
         try:
             while not self._draining:
-                self._news.acquire()
+                self._wakeup.acquire()
                 while not self._draining and (entry := self._next()) is not None:
                     self._mail.post((self._id, self._run_one(entry)))
             self._runner.close()
@@ -129,7 +129,7 @@ def run_in_thread(runner: Runner, entry: InFlight, host: Host | None = None) -> 
 
 
 class _HooksThread:
-    """Tells the app's hooks of failures, one after the other, beside the jobs; started by the first."""
+    """Calls the app's hooks for failures, one after the other, beside the jobs; started by the first."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -146,7 +146,7 @@ class _HooksThread:
         log_lost(len(events[room:]), "too many wait")
 
     def close(self) -> None:
-        """Let it tell what it was given; for a bounded time, since a hook may hang."""
+        """Let it call the hooks for what it was given, for a bounded time, since a hook may hang."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(_JOIN_TIMEOUT)
@@ -174,7 +174,8 @@ class ThreadPool:
         runner = Runner(app)
         self._hooks = _HooksThread(runner)
         self._executors = {
-            executor_id: _Thread(executor_id, runner, self._mail) for executor_id in range(1, threads + 1)
+            executor_id: _ExecutorThread(executor_id, runner, self._mail)
+            for executor_id in range(1, threads + 1)
         }
         self._all = list(self._executors.values())
         selector.register(self._mail, selectors.EVENT_READ, self._take_mail)
@@ -203,14 +204,14 @@ class ThreadPool:
             self.recall(executor_id)
 
     def cancel(self, executor_id: int, seq: int, force: bool) -> None:
-        # Threads have no signals: what was asked is seen by a task that looks.
+        # Threads have no signals: only a task that checks for it sees the request.
         self._executors[executor_id].cancelled = seq
 
     def interrupt(self) -> None:
         """Threads have no signals."""
 
     def recycle(self, executor_id: int) -> None:
-        """Lanes of threads have no limit."""
+        """Threads may run any number of jobs."""
 
     def drain(self) -> None:
         for executor_id, executor in self._executors.items():
@@ -219,7 +220,7 @@ class ThreadPool:
             executor.drain()
 
     def dismiss(self) -> None:
-        """What is left to tell is told when the pool is closed."""
+        """The rest of the failure events is handed to the hooks when the pool is closed."""
 
     def kill(self) -> None:
         for executor_id, executor in list(self._executors.items()):
@@ -297,7 +298,7 @@ class ThreadWorker:
         names = tuple(queues) if queues else None
         options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
         self._selector = selectors.DefaultSelector()
-        # No lifeline: this process may live on when its worker has ended, so "gone" would say nothing.
+        # No lifeline: this process may live on when its worker has ended, so its end would mean nothing.
         identity = WorkerIdentity(id=new_worker_id(), rename=lambda _: None)
         self._loop = WorkerLoop(
             options,

@@ -13,7 +13,7 @@ from taskito.worker.ipc import platform
 from taskito.worker.ipc.failure_events import FailureEvent, pack_failure_event
 from taskito.worker.ipc.wire import MessageType, ResultKind, pack
 from taskito_core import AttemptError, ErrorKind
-from tests.child.driver import Spawned
+from tests.worker.child.driver import Spawned
 
 pytestmark = pytest.mark.skipif(not platform.can_use_zygote(), reason="the driver needs Linux: /proc")
 

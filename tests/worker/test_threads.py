@@ -20,6 +20,7 @@ from taskito import (
     current_job,
 )
 from taskito.config.logging import JobFilter
+from taskito.worker.store import job_log
 from taskito_core.job import DeadReason, ErrorKind
 
 from .conftest import LONG
@@ -154,6 +155,28 @@ def test_records_made_in_a_task_carry_its_job(queue: Queue) -> None:
 
     seen = [(vars(record)["job_id"], vars(record)["task"], vars(record)["attempt"]) for record in records]
     assert seen == [(job.id, speak.name, 1), (job.id, speak.name, 2), (None, None, None)]
+
+
+def test_log_entries_that_found_no_room_on_the_way_to_the_store_are_reported(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(job_log, "MAX_ENTRIES", 10)
+
+    @queue.task
+    def talk() -> None:
+        for number in range(5000):
+            current_job.log(f"line {number}")
+
+    with caplog.at_level(logging.WARNING, "taskito.worker"), queue.embedded_worker(threads=1):
+        job = talk.delay()
+        job.result(LONG)
+
+    reported = [
+        message.split()[0] for message in caplog.messages if "log entries of jobs were dropped" in message
+    ]
+    stored = queue.task_logs(job.id)
+    assert sum(map(int, reported)) == 5000 - len(stored) > 0
+    assert stored[-1].message == "line 4999"
 
 
 def test_only_the_named_queues_are_served(queue: Queue) -> None:

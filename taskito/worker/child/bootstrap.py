@@ -40,8 +40,8 @@ def unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 
-def reset_signals(deaf_to: Collection[signal.Signals]) -> None:
-    """Every disposition as in a fresh process; those of ``deaf_to`` are caught and do nothing.
+def reset_signals(caught: Collection[signal.Signals]) -> None:
+    """Every disposition as in a fresh process; those of ``caught`` are caught and do nothing.
 
     Caught and not ignored: an ignored signal would stay ignored in every program that a task starts.
     """
@@ -50,7 +50,7 @@ def reset_signals(deaf_to: Collection[signal.Signals]) -> None:
         if signum in _LEFT_ALONE:
             continue
         with contextlib.suppress(OSError, ValueError):
-            signal.signal(signum, _nothing if signum in deaf_to else signal.SIG_DFL)
+            signal.signal(signum, _nothing if signum in caught else signal.SIG_DFL)
 
 
 def handler_of(signum: signal.Signals) -> object:
@@ -64,7 +64,7 @@ def _nothing(signum: int, frame: FrameType | None) -> None:
 
 def import_app(name: str, load: LoadApp) -> tuple[App, AppManifest]:
     """Import the app. Raises ConfigError for a wrong name, and whatever the app's own code raises."""
-    # Descriptors and options of ours are no business of an app that looks at its command line.
+    # An app that reads its command line must not see our descriptors and options.
     sys.argv = [sys.argv[0]]
     output.stand_in()
     return load(name)
@@ -122,7 +122,7 @@ def make_useless(descriptors: Mapping[int, str]) -> None:
 
 def freshen() -> None:
     """In a forked child: undo what it has in common with its siblings and should not."""
-    # What the app registered at import is the zygote's to run: removing a temporary directory, say.
+    # What the app registered at import is the zygote's to run: it may remove a temporary directory.
     atexit._clear()
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
@@ -139,7 +139,7 @@ def write_lines() -> None:
 
 
 def flush_output() -> None:
-    """Write out what is buffered; a closed stream is nobody's loss."""
+    """Write out what is buffered; a closed stream is ignored."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()

@@ -43,7 +43,7 @@ def failure(exc: BaseException, is_retryable: Callable[[BaseException], bool]) -
     try:
         retryable = is_retryable(exc)
     except Exception:
-        retryable = True  # An exception whose class cannot even be compared says nothing against retrying.
+        retryable = True  # An exception whose class cannot be compared is no reason against retrying.
     return ResultKind.RAISED, pack_error(describe(exc, ErrorKind.RAISED), retryable)
 
 

@@ -31,7 +31,7 @@ _BATCH_SIZE = 1024 * 1024
 
 
 class SupervisorGone(Exception):
-    """The other end of the socket is closed: nobody is left to run jobs for."""
+    """The other end of the socket is closed: there is no supervisor to run jobs for."""
 
 
 class Inbox:
@@ -60,8 +60,8 @@ class Inbox:
         #: Jobs in the last frame that was read.
         self.frame_size = 0
 
-    def rings(self, fd: int) -> bool:
-        """Is this ready descriptor the alarm? Raises OSError if it is and nobody rang: a task broke it."""
+    def is_alarm(self, fd: int) -> bool:
+        """Is this ready descriptor the alarm? Raises OSError if it is, without draining: a task broke it."""
         if fd != self._alarm_read:
             return False
         if not self.draining:
@@ -103,7 +103,7 @@ class Inbox:
         Raises SupervisorGone, WireError, and OSError if a task closed our descriptors.
         """
         for fd, _ in self._poll.poll():
-            self.rings(fd)
+            self.is_alarm(fd)
         if not self.draining:
             with self._reading:
                 self._read()
@@ -127,8 +127,8 @@ class Inbox:
             with self._writing:
                 self._send_finished()
 
-    def say(self, message: bytes) -> None:
-        """Send what a running job said. Blocks until the supervisor's socket has taken it."""
+    def send(self, message: bytes) -> None:
+        """Send a note of a running job. Blocks until the supervisor's socket has taken it."""
         with self._writing:
             self._data.sendall(message)
 
@@ -150,7 +150,7 @@ class Inbox:
         try:
             os.write(self._alarm_write, b".")
         except OSError:
-            pass  # Full: it rings already. Closed by a task: the next read or write will tell.
+            pass  # Full: it is readable already. Closed by a task: the next read or write will show that.
 
     def _send_finished(self) -> None:
         finished = self._finished

@@ -13,7 +13,7 @@ from taskito_core.job import Job, JobStatus
 if TYPE_CHECKING:
     from taskito.worker.child.app import App
 
-#: Jobs that one look reads.
+#: Jobs that one call reads.
 _PAGE = 500
 
 
@@ -39,7 +39,7 @@ def _value(app: App, job_id: str, job: Job | None, collect: bool) -> Any:
     if job is None:
         raise TaskitoError(f"the result of job {job_id} is needed and it is stored no more")
     if job.status is not JobStatus.COMPLETE:
-        if not collect:  # Somebody replayed a job that had been cancelled because of this one.
+        if not collect:  # The job was cancelled because of this one, and then replayed.
             raise TaskitoError(f"the result of job {job_id} is needed and it has none: it is {job.status}")
         return FailedMember(job.id, job.task_name, str(job.status), job.error)
     return None if job.result is None else app.serializer_of(job.task_name).loads(job.result)

@@ -1,7 +1,8 @@
 """Breaking into a running task from a signal handler: soft limits (SIGALRM), cancel and shutdown (SIGUSR2).
 
 An interrupt is raised only while task code is running for the very job it is meant for: the handler
-compares sequence numbers and looks at where it landed. Once the call has returned, its outcome stands.
+compares sequence numbers and checks which code it interrupted. Once the call has returned, its
+outcome stands.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Interrupts:
         self._handlers = ((signal.SIGALRM, self._on_alarm), (signal.SIGUSR2, self._on_user_signal))
 
     def install(self) -> None:
-        """Take over SIGALRM and SIGUSR2, and stop a timer that somebody else left running."""
+        """Take over SIGALRM and SIGUSR2, and stop a timer that other code left running."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         for signum, handler in self._handlers:
             signal.signal(signum, handler)
@@ -56,7 +57,7 @@ class Interrupts:
         self._missed = None
 
     def guard(self, call: Callable[[], object], limit: float | None) -> object:
-        """``call()``, broken into after ``limit`` seconds (None: never) or when the supervisor says so."""
+        """``call()``, broken into after ``limit`` seconds (None: never) or at the supervisor's request."""
         if limit is not None:
             return self._limited(call, limit)
         self._open = True

@@ -1,20 +1,17 @@
 """A child: runs the jobs it is given, one after another, in its main thread.
 
-A second thread, which no signal reaches, answers the supervisor while the main thread is inside a
-job. The slot table says what is running; nothing a task does to this process may reach beyond its job.
+A second thread answers the supervisor meanwhile: see ``control``. The slot table shows what is running;
+nothing a task does to this process may reach beyond its job.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import faulthandler
 import logging
 import os
-import select
 import signal
 import socket
-import threading
 from collections.abc import Sequence
 from time import monotonic
 from types import FrameType
@@ -25,8 +22,10 @@ from setproctitle import setproctitle
 from taskito.config.logging import configure
 from taskito.running_job.job_log import Fields
 from taskito.worker.child import bootstrap
+from taskito.worker.child.control import Control
 from taskito.worker.child.exit import as_a_copy, at_once, in_good_order
 from taskito.worker.child.failures import boot_failure
+from taskito.worker.child.forks import ForkGuard
 from taskito.worker.child.inbox import Inbox, SupervisorGone
 from taskito.worker.child.interrupts import Interrupts
 from taskito.worker.child.runner import Runner
@@ -42,7 +41,6 @@ from taskito.worker.ipc.failure_events import unpack_failure_event
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
     JobMessage,
-    MessageParser,
     MessageType,
     ResultMessage,
     WireError,
@@ -59,21 +57,19 @@ log = logging.getLogger("taskito.worker")
 
 #: A finished result is sent when it is this old, in seconds, even if the frame goes on.
 _RESULT_AGE = 0.002
-#: A child that a signal told to end waits so many seconds to hear the same from the supervisor.
+#: A child that a signal told to end waits so many seconds for DRAIN from the supervisor.
 _ALONE = 1.0
-#: Seconds after which a child that waits to be dismissed looks whether its other thread has read that.
-_GLANCE = 0.1
+#: Seconds between two checks of a child that waits to be dismissed: its other thread may have read that.
+_RECHECK = 0.1
 #: Before a job of a task that took longer than this last time, results are sent and the title is set.
 _SLOW = 0.001
-#: Of the jobs of quicker tasks, the memory of every so many is measured. A prime number: of tasks that
-#: take turns in some regular way, each has its turn.
+#: Of the jobs of quicker tasks, the memory of one in so many is measured. A prime number: of tasks that
+#: alternate in some regular way, each is measured.
 _SAMPLED = 61
-#: Signals that do something in a child, or nothing, that they would not do elsewhere.
-_OURS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR2)
 
 
 class Endpoints(NamedTuple):
-    """What a child is connected to, and was told."""
+    """What a child is connected to, and its options."""
 
     slot: int
     data: socket.socket
@@ -94,25 +90,23 @@ class Child:
         self._inbox = Inbox(ends.data)
         self._runner = Runner(app)
         self._interrupts = Interrupts(ends.slots, ends.slot, self._runner.interrupt)
-        self._control_writing = threading.Lock()
+        self._control = Control(ends.control, self._inbox, self._break_off)
+        self._forks = ForkGuard(ends.slots, self._descriptors)
         self._done = 0
         self._last = (0, 0.0)  # seq and start of the last job that ended
         self._oldest = 0.0  # when the oldest result that waits was finished
         self._took: dict[str, float] = {}  # task to seconds, last time
-        self._told_to_drain = False  # by the supervisor, and not by a signal
-        self._alien = False  # a task forked and this is the new process
         self._title = ""
-        self._handlers: dict[signal.Signals, object] = {}
 
     def main(self, ready: bytes = b"") -> NoReturn:
         """Boot, run jobs until told to end, exit. Called with all signals blocked; HELLO was sent."""
-        self._stand()
+        self._set_up()
         try:
             self._app.plugins.hook.taskito_child_started()
         except BaseException as exc:
-            self.say(MessageType.FAILED, boot_failure(exc))
+            self._control.send(MessageType.FAILED, boot_failure(exc))
             at_once(EXIT_BOOT_FAILED)
-        self.say(MessageType.READY, ready)
+        self._control.send(MessageType.READY, ready)
         try:
             self._serve()
         except SupervisorGone:
@@ -121,73 +115,39 @@ class Child:
             self._break_off(exc)
         in_good_order(self._app, self._runner)
 
-    def say(self, kind: MessageType, body: bytes = b"") -> None:
-        """One message on the control socket."""
-        with self._control_writing:
-            self._ends.control.sendall(pack(kind, body))
-
     # ---- Host: what running jobs ask, in any thread ----
 
     def note(self, seq: int, note: Fields) -> None:
-        if self._alien:
+        if self._forks.forked:
             raise RuntimeError("only the process that runs a job can speak for it, not one that it forked")
-        self._inbox.say(pack_note(seq, note))
+        self._inbox.send(pack_note(seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
         return self._slots.cancel_seq(self._slot) == seq
 
     # ---- boot ----
 
-    def _stand(self) -> None:
+    def _set_up(self) -> None:
         """Handlers, traces, title and the control thread; then let signals in."""
-        # First given up: if the app had them, they would believe to stand after the reset took them away.
+        # First given up: if the app had them, faulthandler would not register again what the reset removes.
         faulthandler.disable()
         faulthandler.unregister(signal.SIGUSR1)
-        bootstrap.reset_signals(deaf_to=(signal.SIGINT, signal.SIGHUP))
+        bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGHUP))
         signal.signal(signal.SIGTERM, self._on_term)
         self._interrupts.install()
-        self._handlers = {signum: bootstrap.handler_of(signum) for signum in _OURS}
+        self._forks.install()
         faulthandler.enable(self._ends.trace, all_threads=True)
         faulthandler.register(signal.SIGUSR1, self._ends.trace, all_threads=True, chain=False)
-        os.register_at_fork(
-            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._forked
-        )
         self._set_title("idle")
-        # Started while every signal is blocked, so that none is ever delivered to it.
-        threading.Thread(target=self._answer, name="taskito-control", daemon=True).start()
+        self._control.start()
         bootstrap.unblock_signals()
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
         self._inbox.drain()
 
-    def _before_fork(self) -> None:
-        """Keep signals pending across a task's fork: one to the new process must not meet our handlers."""
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
-
-    def _after_fork(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-
-    def _forked(self) -> None:
-        """In a process that a task forked: be an ordinary Python process and hold nothing of ours."""
-        if not self._alien:
-            self._alien = True
-            self._become_ordinary()
-        self._after_fork()
-
-    def _become_ordinary(self) -> None:
-        for signum, handler in self._handlers.items():
-            # Those that the task has set itself are its own to inherit.
-            if bootstrap.handler_of(signum) is handler:
-                default = signal.default_int_handler if signum is signal.SIGINT else signal.SIG_DFL
-                signal.signal(signum, default)
-        faulthandler.unregister(signal.SIGUSR1)
-        faulthandler.disable()
+    def _descriptors(self) -> tuple[int, ...]:
         ends = self._ends
-        for fd in (ends.control.fileno(), ends.trace, ends.lifeline, *self._inbox.descriptors()):
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        with contextlib.suppress(OSError):
-            ends.slots.close()
+        return (ends.control.fileno(), ends.trace, ends.lifeline, *self._inbox.descriptors())
 
     # ---- main thread ----
 
@@ -219,8 +179,8 @@ class Child:
         inbox = self._inbox
         # A SIGTERM may have been for all processes of the worker, and DRAIN be on its way; or for us alone.
         alone_at = monotonic() + _ALONE
-        while not inbox.dismissed and (self._told_to_drain or monotonic() < alone_at):
-            inbox.linger(_GLANCE)
+        while not inbox.dismissed and (self._control.told_to_drain or monotonic() < alone_at):
+            inbox.linger(_RECHECK)
             self._run_hooks()
 
     def _run_hooks(self) -> None:
@@ -229,7 +189,7 @@ class Child:
         inbox.flush()  # Results must not wait for what hooks may take.
         while inbox.failure_events:
             self._runner.notify(unpack_failure_event(inbox.failure_events.popleft()))
-            if self._alien:
+            if self._forks.forked:
                 at_once(0)  # A hook forked, and its copy came back here instead of exiting.
 
     def _run(self, job: JobMessage, measured: bool) -> None:
@@ -241,10 +201,10 @@ class Child:
         self._slots.begin(self._slot, seq, started)
         kind, body = self._runner.run(job, self._interrupts.guard, self)
         ended = monotonic()
-        if self._alien:
+        if self._forks.forked:
             # The task forked, and its copy came back here instead of exiting. The job is not its own.
             as_a_copy(kind, body)
-        # While it still counts as running: other threads get a turn here, and what they find broken it broke.
+        # While it still counts as running: other threads may run here, and what they find broken it broke.
         peak_memory = platform.peak_memory() if measured else 0
         self._done += 1
         self._slots.end(self._slot, self._done)
@@ -262,42 +222,6 @@ class Child:
         if what != self._title:
             self._title = what
             setproctitle(f"taskito: child[{self._slot}] {what}")
-
-    # ---- control thread ----
-
-    def _answer(self) -> None:
-        """Heed the control socket and the alarm until the process ends."""
-        control, inbox = self._ends.control, self._inbox
-        parser = MessageParser()
-        poll = select.poll()
-        poll.register(control, select.POLLIN)
-        poll.register(inbox.alarm, select.POLLIN)
-        try:
-            while True:
-                for fd, _ in poll.poll():
-                    if inbox.rings(fd):
-                        poll.unregister(fd)
-                        inbox.hand_back()
-                        continue
-                    data = control.recv(4096)
-                    if not data:
-                        raise SupervisorGone
-                    for kind, _body in parser.feed(data):
-                        self._heed(kind)
-        except SupervisorGone:
-            at_once(EXIT_SUPERVISOR_GONE)
-        except BaseException as exc:
-            self._break_off(exc)
-
-    def _heed(self, kind: MessageType) -> None:
-        match kind:
-            case MessageType.RECALL:
-                self._inbox.hand_back()
-            case MessageType.DRAIN:
-                self._told_to_drain = True
-                self._inbox.drain()
-            case _:
-                raise WireError(f"an unexpected {kind.name} on the control socket")
 
     # ---- trouble ----
 
@@ -319,7 +243,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     for fd in (arguments.data, arguments.control, arguments.trace, arguments.slots, arguments.lifeline):
         os.set_inheritable(fd, False)
     # While the app is imported there is nothing to hand back: SIGTERM may simply end it.
-    bootstrap.reset_signals(deaf_to=(signal.SIGINT, signal.SIGHUP))
+    bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGHUP))
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()

@@ -1,6 +1,6 @@
 """What a job prints, kept as lines of its log: for tasks that asked for ``capture_output``.
 
-Stand-ins for ``sys.stdout`` and ``sys.stderr`` look at the context they are written in: inside of such a
+Stand-ins for ``sys.stdout`` and ``sys.stderr`` check the context they are written in: inside of such a
 job they keep the text, everywhere else it goes where it always went. So it works in threads too, and what
 a job had printed before it hung or died is there. What C code or another process writes does not come
 by here.
@@ -24,7 +24,7 @@ LONGEST_LINE = 8 * 1024
 
 _capture: ContextVar[Capture] = ContextVar("taskito_output")
 _installing = threading.Lock()
-_users = 0  #: who wants the stand-ins in their places
+_users = 0  #: how many need the stand-ins in their places
 
 
 class Capture:
@@ -75,12 +75,12 @@ class _StandIn:
 
     def __init__(self, stream: str, original: TextIO) -> None:
         self._stream = stream
-        self._original = original
+        self.original = original
 
     def write(self, text: str) -> int:
         capture = _capture.get(None)
         if capture is None or not capture.write(self._stream, text):
-            return self._original.write(text)
+            return self.original.write(text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -88,7 +88,7 @@ class _StandIn:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
+        return getattr(self.original, name)
 
 
 def captured(
@@ -118,11 +118,11 @@ def stand_in() -> None:
 
 
 def _stand_down() -> None:
-    """Put the streams back, unless somebody else needs the stand-ins, or has put others in."""
+    """Put the streams back, unless another user needs the stand-ins, or other code has replaced them."""
     global _users
     with _installing:
         _users -= 1
         for stream in ("stdout", "stderr"):
             found = getattr(sys, stream)
             if not _users and isinstance(found, _StandIn):
-                setattr(sys, stream, found._original)
+                setattr(sys, stream, found.original)

@@ -172,7 +172,7 @@ def _await_adoption(supervisor: int) -> None:
 
 
 def _audit(report: AppManifest, known: tuple[int, ...]) -> dict[int, str]:
-    """Look at what the import left behind, warn, and return the descriptors that children must not use."""
+    """Check what the import left behind, warn, and return the descriptors that children must not use."""
     unshareable = bootstrap.unshareable_descriptors(known)
     if unshareable:
         listed = ", ".join(f"{fd} ({what})" for fd, what in unshareable.items())
@@ -196,7 +196,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     known = (arguments.channel, arguments.slots, arguments.lifeline)
     for fd in known:
         os.set_inheritable(fd, False)
-    bootstrap.reset_signals(deaf_to=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()

@@ -162,7 +162,7 @@ class ChildHandle:
         self.timed_out = 0  #: seq whose hard limit we killed it for
         self.killed = False  #: we killed it because we shut down
         self.dismissed = False  #: nothing more is sent to it
-        self.reaped = False  #: its pid may be somebody else's by now
+        self.reaped = False  #: its pid may be another process's by now
         self.doomed_at = float("inf")  #: when it is killed unless it has ended by then
         self.doomed_for = ""  #: why
         data, self.child_data = socket.socketpair()
@@ -183,7 +183,7 @@ class ChildHandle:
 
     @property
     def runs_hooks(self) -> bool:
-        """It takes jobs, or drains and was not told yet that nothing will come any more."""
+        """It takes failure events: it is open, or drains and was not dismissed yet."""
         return self.state is ChildState.OPEN or (self.state is ChildState.CLOSING and not self.dismissed)
 
     def dismiss(self) -> None:
@@ -200,7 +200,7 @@ class ChildHandle:
         return True
 
     def signal(self, signum: signal.Signals) -> None:
-        """To the process alone, and to nobody once it is reaped: the pid may be somebody else's then."""
+        """To the process alone, and not once it is reaped: the pid may be another process's then."""
         if self.pid and not self.reaped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
@@ -222,7 +222,7 @@ class ChildHandle:
         """What faulthandler wrote: the last part, if it is long."""
         size = os.fstat(self.trace).st_size
         text = os.pread(self.trace, _TRACE_CAP, max(0, size - _TRACE_CAP)).decode(errors="replace")
-        return clean_text(_of_the_task(text)) if text.strip() else None
+        return clean_text(own_frames_removed(text)) if text.strip() else None
 
     def clear_trace(self) -> None:
         os.ftruncate(self.trace, 0)
@@ -235,7 +235,7 @@ class ChildHandle:
         os.close(self.trace)
 
 
-def _of_the_task(stacks: str) -> str:
+def own_frames_removed(stacks: str) -> str:
     """What faulthandler wrote, without the worker's own frames and the threads that have no others."""
     threads: list[list[str]] = [[]]
     for line in stacks.splitlines():

@@ -1,4 +1,4 @@
-"""How children come into being: forked by a zygote that imported the app, or each spawned anew.
+"""How children are started: forked by a zygote that imported the app, or each spawned anew.
 
 A zygote is a process without threads that imports the app once and forks on request, so that a child
 costs about two milliseconds and shares its memory. Spawning works everywhere, and with apps that start
@@ -159,7 +159,7 @@ class ZygoteHandle(Launcher):
             pass
 
     def _handle(self, mask: int) -> bool:
-        """Take in what the zygote says; False once there is nothing more."""
+        """Take in what the zygote sent; False once there is nothing more."""
         try:
             data = self._channel.recv(1 << 20)
         except BlockingIOError:

@@ -42,7 +42,7 @@ log = logging.getLogger("taskito.worker")
 MAX_PROCS = 1000
 #: A child that closed its sockets gets so many seconds to exit by itself.
 SILENT_GRACE = 1.0
-#: A child that was told to end because it is worn out gets so many seconds for its hooks and threads.
+#: A child that is recycled gets so many seconds for its hooks and threads.
 EXIT_GRACE = 10.0
 #: A child that died younger than this without ending a job was no good start.
 USEFUL_AGE = 1.0
@@ -64,7 +64,7 @@ class ProcessPool:
         start_method: str,
         rng: Callable[[], float],
     ) -> None:
-        self._procs = procs  #: None: as the app says; 0: as many as there are CPUs
+        self._procs = procs  #: None: the app's setting; 0: as many as there are CPUs
         self._events = events
         self._rng = rng
         self._boot_timeout = options.boot_timeout
@@ -196,7 +196,7 @@ class ProcessPool:
         self._slots.close()
         self._failure_events.close()
 
-    # ---- what children say (ChildEvents) ----
+    # ---- ChildEvents ----
 
     def message(self, child: ChildHandle, kind: MessageType, body: bytes) -> None:
         match kind:
@@ -280,7 +280,7 @@ class ProcessPool:
         child.control.write(pack(MessageType.DRAIN))
 
     def _kill_child(self, child: ChildHandle) -> None:
-        """End it for a reason of ours: its jobs are handed back, nobody is charged."""
+        """End it for a reason of ours: its jobs are handed back uncharged."""
         child.killed = True
         child.kill_group()
 

@@ -1,4 +1,4 @@
-"""Where children start: keeps as many coming up as are missing, and slows down when they fail.
+"""Starts children: as many as are missing, and ever more slowly while they fail to start.
 
 Knows how a child is made (by the zygote, or spawned) and which slot it gets; from its READY on it is the
 pool's. A child that dies before is a failed boot, and failed boots are tried again ever more slowly.
@@ -26,7 +26,7 @@ HEALTHY_AFTER = 60.0
 
 
 class Spawner:
-    """All living children, and how more of them come to be."""
+    """Has all living children, and starts more of them."""
 
     def __init__(
         self,
@@ -56,7 +56,9 @@ class Spawner:
         self._next_executor = 1
         self.app_known = False
         self.closed = False
-        self._early_deaths: dict[int, int] = {}  #: status of unknown dead, while the zygote owes us pids
+        self._early_deaths: dict[
+            int, int
+        ] = {}  #: pid: wait status of unknown dead processes, while the pid of some child is not known
 
     # ---- starting ----
 
@@ -129,7 +131,7 @@ class Spawner:
         return found
 
     def pid_known(self, child: ChildHandle, pid: int) -> None:
-        """It was forked: the zygote says so, or the child does, whoever is heard first."""
+        """It was forked: the FORKED of the zygote or the HELLO of the child comes first."""
         if child.pid:
             return
         child.pid = pid
@@ -194,7 +196,7 @@ class Spawner:
         return child.started + (self._options.boot_timeout if child.pid else FORK_TIMEOUT)
 
     def _start_zygote(self) -> OSError | None:
-        """Start one; what the system said if it did not let us."""
+        """Start one; the error if the system refused."""
         try:
             self.zygote = ZygoteHandle(
                 self._options, self.slots, self._selector, self.app_ready, self._zygote_failed, self._forked

@@ -257,7 +257,7 @@ class Dispatcher:
         return executors
 
     def release_orphan(self, job_id: str, token: int) -> None:
-        """Hand back a claim that the store says is ours and that never reached us."""
+        """Hand back a claim that the store has under our name and that never reached us."""
         claim = Claim(job_id, token, "", "", b"", 0, 0, 0, None, None, None, 0, 0)
         entry = InFlight(self._next_seq, claim, _STRANGER, 0.0, 0.0)
         self._next_seq += 1

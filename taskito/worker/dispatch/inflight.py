@@ -17,18 +17,16 @@ class InFlight:
     """One claim, from the answer that brought it until its outcome is recorded."""
 
     __slots__ = (
-        *(
-            "apart",
-            "claim",
-            "claimed",
-            "revoked",
-            "fresh_until",
-            "outcome",
-            "policy",
-            "seq",
-            "timeout",
-            "work",
-        ),
+        "apart",
+        "claim",
+        "claimed",
+        "fresh_until",
+        "outcome",
+        "policy",
+        "revoked",
+        "seq",
+        "timeout",
+        "work",
     )
 
     def __init__(self, seq: int, claim: Claim, policy: TaskPolicy, claimed: float, work: float) -> None:
@@ -49,7 +47,7 @@ class InFlight:
         return self.claim.claimed_at + max(0, int((moment - self.claimed) * 1000))
 
     def message(self) -> JobMessage:
-        """What a child is told of it."""
+        """The job as a child receives it."""
         claim = self.claim
         return JobMessage(
             self.seq,

@@ -1,4 +1,4 @@
-"""What a child's message or exit says about its jobs: results as ``decide`` takes them, and metrics. Pure."""
+"""From a child's messages and exit to the results that ``decide`` takes, and to metrics. Pure."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from taskito_core.storage_worker import PeriodicEntry
 
 @dataclass(frozen=True, slots=True)
 class TaskPolicy:
-    """How jobs of one task are treated unless the job itself says otherwise."""
+    """How jobs of one task are treated unless the job's own options differ."""
 
     name: str
     queue: str

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from taskito.worker.ipc.child_options import ChildOptions
 from taskito_core.errors import ConfigError
 
-#: The app could not be imported, or a plugin's ``taskito_child_started`` raised; FAILED said why.
+#: The app could not be imported, or a plugin's ``taskito_child_started`` raised; FAILED named the reason.
 EXIT_BOOT_FAILED = 3
 #: The supervisor is gone: there is nothing to run for.
 EXIT_SUPERVISOR_GONE = 71

@@ -11,7 +11,7 @@ from taskito_core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """What ``taskito worker`` was told about its children. Whatever is added here reaches each of them."""
+    """The options of ``taskito worker`` that concern its children; each child receives all of them."""
 
     log_level: str = "info"
     log_format: str = "text"

@@ -1,4 +1,4 @@
-"""What only some systems can do, behind functions that say whether it worked.
+"""What only some systems can do, behind functions that return whether it worked.
 
 Linux has prctl: a process can ask to die with its parent, and to inherit its grandchildren. Elsewhere
 these functions return False and the caller does without.
@@ -17,7 +17,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 def die_with_parent(signum: signal.Signals = signal.SIGKILL) -> bool:
     """Have the kernel send ``signum`` to this process when its parent is gone; False if it cannot.
 
-    Does nothing for a parent that is gone already: look at ``os.getppid()`` afterwards. Lost by fork.
+    Does nothing for a parent that is gone already: check ``os.getppid()`` afterwards. Lost by fork.
     The kernel watches the *thread* that made this process, or the main thread of a subreaper.
     """
     return _prctl(_PR_SET_PDEATHSIG, signum)

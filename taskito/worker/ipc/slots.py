@@ -52,7 +52,7 @@ class SlotTable:
         self._map[at : at + RECORD_SIZE] = bytes(RECORD_SIZE)
 
     def begin(self, slot: int, seq: int, started: float) -> None:
-        """Child: a job begins. ``started`` first: whoever sees the seq must see its own start."""
+        """Child: a job begins. ``started`` first: a reader that sees the seq must see its own start."""
         at = slot * RECORD_SIZE
         _f64.pack_into(self._map, at + _STARTED, started)
         _u64.pack_into(self._map, at + _SEQ, seq)

@@ -1,4 +1,4 @@
-"""The words supervisor, zygote and children exchange, as bytes.
+"""The messages of supervisor, zygote and children, as bytes.
 
 A message is ``u32 body length | u8 type | body``. Numbers are packed with ``struct``, payloads and
 results are copied as they are: nothing here unpickles, unmarshals or evaluates anything, so garbage
@@ -39,7 +39,7 @@ class MessageType(IntEnum):
     # data socket, child to supervisor
     RESULTS = 2
     RETURNED = 3  #: seqs of jobs the child has not begun and will not begin
-    NOTES = 6  #: what a running job said; see pack_note
+    NOTES = 6  #: progress or a log entry of a running job; see pack_note
     # data socket, supervisor to child
     NOTIFY = 4  #: tell the app's hooks of a failed attempt, between two jobs; see ``failure_events``
     DISMISS = 5  #: to a child that drains: no NOTIFY will come any more
@@ -209,7 +209,7 @@ def unpack_delay(body: bytes) -> float:
 
 
 def pack_note(seq: int, fields: Sequence[object]) -> bytes:
-    """A NOTES message: the job's seq, and what it said as a JSON list. See ``notes``."""
+    """A NOTES message: the job's seq, and the note's fields as a JSON list. See ``running_job.job_log``."""
     return pack(MessageType.NOTES, _SEQ.pack(seq) + json.dumps(fields).encode())
 
 

@@ -85,7 +85,7 @@ class AdmissionControl:
     # ---- before a claim ----
 
     def ask(self, storage: Storage, want: Want, free: int) -> Permit:
-        """Take tokens for as many jobs as there are ``free`` children, and say what may be claimed."""
+        """Take tokens for as many jobs as there are ``free`` children, and decide what may be claimed."""
         now = time.monotonic()
         open_tasks = tuple(task for task in want.tasks if task not in self.guarded)
         lanes = [task for task in want.tasks if task in self.guarded]
@@ -279,7 +279,7 @@ class AdmissionControl:
         probed = [task for task in counts if task in self._probing]
         for task in probed:
             del self._probing[task]
-            # Refused while the probe ran; if it failed, the breaker says so once more.
+            # Refused while the probe ran; if it failed, the breaker refuses once more.
             self._held_until.pop(task, None)
         return any(states[task] is BreakerState.CLOSED for task in probed)
 

@@ -122,7 +122,7 @@ class StoreClient:
 
     def peer_gone(self) -> None:
         """A peer on this host is gone: read at once what the store knows of it."""
-        self._lease.beat_at = 0.0
+        self._lease.beat_at_once()
 
     def leave(self) -> None:
         """Nothing is in flight any more: unregister."""
@@ -186,7 +186,8 @@ class StoreClient:
         return due <= now or (due != NEVER and self._outbox.waiting)
 
     def _exchange(self, now: float) -> requests.ExchangeJobs:
-        self._batch, alone = batch, _ = self._outbox.take()
+        batch, alone = self._outbox.take()
+        self._batch = batch
         want = self._claiming.want(0 if alone else self._claiming.limit(now))
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
         endings = self._admission.endings_of(batch)
@@ -242,7 +243,7 @@ class StoreClient:
         batch, self._batch = self._batch, []
         for entry in self._dispatcher.settled(batch, exchange.recorded):
             log.warning("job %s was given to another worker meanwhile; its result is dropped", entry.claim.id)
-        # Nearly all of them are results, of which nothing more is to be said.
+        # Nearly all of them are results, with which nothing more is to be done.
         others = [entry for entry in batch if type(entry.outcome) is not Complete]
         if failed := [entry for entry in others if entry.claim.id in exchange.recorded]:
             log_failures(failed)
@@ -330,7 +331,7 @@ class StoreClient:
             case requests.Register():
                 self._lease.enrolment_failed()
             case requests.SendHeartbeat():
-                self._lease.beat_at = now
+                self._lease.beat_at_once()
             case requests.RescueJobs():
                 self._suspects = {}  # The next beat finds them again.
             case requests.DoUpkeep(kind):

@@ -97,7 +97,7 @@ class Schedules:
         pauses = [DECLARE_INTERVAL]
         for state in storage.periodic():
             if (entry := self._own(state)) is not None:
-                # That one was resumed is not announced. To look at the next slot of a paused one is enough.
+                # Resuming one is not announced, so the next slot of a paused one counts too.
                 moment = state.next_run if state.enabled else self._schedules[entry.name].next_after(now)
                 pauses.append(max(0.0, (moment - now) / 1000))
         return min(pauses)

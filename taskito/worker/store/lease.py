@@ -65,6 +65,10 @@ class Lease:
         """A heartbeat is sent."""
         self.beat_at, self._beaten_at = now + BEAT_INTERVAL, now
 
+    def beat_at_once(self) -> None:
+        """The last heartbeat failed, or its answer is needed now."""
+        self.beat_at = 0.0
+
     def beat_early(self) -> None:
         """Beat soon: the store may have word that a job is to be cancelled."""
         self.beat_at = min(self.beat_at, self._beaten_at + EARLY_BEAT)
@@ -110,7 +114,7 @@ class OrphanClaims:
     """
 
     def __init__(self) -> None:
-        self._since: dict[tuple[str, int], float] = {}  #: (job id, token): since when the store says so
+        self._since: dict[tuple[str, int], float] = {}  #: (job id, token): since when heartbeats name it
 
     def ripe(
         self, unknown: Sequence[tuple[str, int]], holding: Collection[tuple[str, int]], now: float

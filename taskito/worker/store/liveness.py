@@ -53,7 +53,7 @@ class Lifeline:
         try:
             self._path.rename(path)
         except OSError as exc:
-            # A cleaner of temporary files took it away, say. It cannot be had back, and is no need.
+            # A cleaner of temporary files may have removed it. The lease still holds.
             log.warning("no lifeline (%s): if this worker dies, its jobs wait for the lease to run out", exc)
         self._path = path
 
@@ -129,7 +129,7 @@ class PeerLifelines:
         except OSError:
             return
         self._lines[worker_id] = fd
-        # With no writer left when we opened it, the selector would stay silent: look once by hand.
+        # With no writer left when we opened it, the selector would stay silent: read once by hand.
         if not self._ended(worker_id):
             self._selector.register(fd, selectors.EVENT_READ, lambda _: self._ended(worker_id))
 

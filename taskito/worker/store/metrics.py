@@ -116,7 +116,7 @@ class MetricsRecorder:
             self._failing_since, self._dropped = None, 0
 
     def _keep(self, batch: list[Tally], error: Exception, now: float) -> None:
-        """Once per outage say so; for a while, keep what could not be recorded."""
+        """Warn once per outage; for a while, keep what could not be recorded."""
         if self._failing_since is None:
             self._failing_since = now
             log.warning("metrics cannot be recorded: %s; jobs go on, what is measured is kept", error)

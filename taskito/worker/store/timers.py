@@ -17,7 +17,7 @@ class Upkeep(StrEnum):
         "prune"  #: rescue jobs of workers that are not even suspected; remove jobs beyond their result_ttl
     )
     SWEEP = "sweep"  #: expire, release and admit what no exchange did
-    FIRE = "fire"  #: enqueue what periodic tasks' schedules say
+    FIRE = "fire"  #: enqueue the slots of periodic tasks that are due
 
 
 #: Seconds between two rounds of upkeep, at most. The next slot of a schedule is known: firing more often than

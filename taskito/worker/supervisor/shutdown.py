@@ -64,7 +64,7 @@ class Shutdown:
             self._enter(Phase(self.phase + 1), now)
 
     def request(self, now: float) -> None:
-        """Begin to drain, whoever asked."""
+        """Begin to drain, at the request of the program that this worker runs in."""
         if self.phase is Phase.RUNNING:
             self._enter(Phase.DRAINING, now)
 

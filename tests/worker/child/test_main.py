@@ -10,7 +10,7 @@ import pytest
 from taskito.serialization.serializers import DEFAULT
 from taskito.worker.ipc.wire import ResultKind, pack_jobs
 from taskito_core.job import ErrorKind
-from tests.child.driver import Child
+from tests.worker.child.driver import Child
 
 
 def test_a_job_comes_back_with_its_value(any_child: Child) -> None:

@@ -15,7 +15,7 @@ from taskito_kv.store import forget
 from taskito_testing.factories import (
     make_job,
 )
-from tests.worker.admission_bench import FEW, OPTIONS, Worker, names
+from tests.worker.store.admission_bench import FEW, OPTIONS, Worker, names
 
 
 @pytest.fixture

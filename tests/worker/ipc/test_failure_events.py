@@ -93,7 +93,7 @@ def test_a_failure_event_arrives_as_it_was_sent(retry_count: int | None) -> None
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[1, 2]", b'["t", "q", 0, {}, null, "j", 7, 1, "odd"]'])
 def test_garbage_is_a_wire_error(body: bytes) -> None:
-    with pytest.raises(WireError, match="malformed event"):
+    with pytest.raises(WireError, match="malformed failure event"):
         unpack_failure_event(body)
 
 

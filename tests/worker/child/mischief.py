@@ -1,4 +1,4 @@
-"""Tasks that do to their process everything a task should not. Part of the app ``tests.child.jobs``."""
+"""Tasks that do to their process what a task should not. Part of the app ``tests.worker.child.jobs``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.child.jobs import descriptors, fail, queue
+from tests.worker.child.jobs import descriptors, fail, queue
 
 task = queue.task
 

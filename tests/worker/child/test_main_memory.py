@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskito.worker.ipc.wire import ResultKind
-from tests.child.driver import Child
+from tests.worker.child.driver import Child
 
 MIB = 1024 * 1024
 

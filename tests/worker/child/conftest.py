@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from taskito.worker.ipc import platform
-from tests.child.driver import Child, Spawned, Zygote
+from tests.worker.child.driver import Child, Spawned, Zygote
 
 pytestmark = pytest.mark.skipif(not platform.can_use_zygote(), reason="needs Linux: subreaper and /proc")
 

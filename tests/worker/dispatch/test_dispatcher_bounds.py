@@ -8,7 +8,7 @@ from taskito.worker.dispatch.dispatcher import MAX_FRAME_SIZE, Dispatcher
 from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.wire import MAX_MESSAGE, pack_jobs
 from taskito_core.job import ErrorInfo, ErrorKind
-from tests.worker.test_dispatcher import claim, learn_fast, policy, returned, sent
+from tests.worker.dispatch.test_dispatcher import claim, learn_fast, policy, sent
 
 MIB = 1024 * 1024
 
@@ -66,15 +66,3 @@ def test_what_was_revoked_and_handed_back_is_forgotten(dispatcher):
 
     assert [job_id for job_id, _ in dispatcher.holding()] == ["job1"]
     assert dispatcher.next_stale() == float("inf")
-
-
-def test_a_child_is_recycled_only_when_its_last_job_has_ended(dispatcher):
-    dispatcher.executors.open(1, 1, 0.0)
-    dispatcher.claimed([claim(1)], 0.0)
-    [[seq]] = sent(dispatcher).values()
-
-    assert dispatcher.executors.recycle() == []
-    dispatcher.results(1, [returned(seq)], 1.0)
-
-    assert [executor.id for executor in dispatcher.executors.recycle()] == [1]
-    assert dispatcher.executors.recycle() == []

@@ -25,7 +25,7 @@ from taskito.worker.ipc.wire import (
     unpack_results,
     unpack_seqs,
 )
-from tests.child.driver import Child
+from tests.worker.child.driver import Child
 
 WaitUntil = Callable[..., None]
 

@@ -12,7 +12,7 @@ import pytest
 from taskito.serialization.serializers import DEFAULT
 from taskito.worker.ipc.wire import ResultKind, unpack_error
 from taskito_core.job import ErrorKind
-from tests.child.driver import Child
+from tests.worker.child.driver import Child
 
 WaitUntil = Callable[..., None]
 

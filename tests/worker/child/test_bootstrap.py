@@ -13,7 +13,7 @@ import pytest
 
 from taskito.worker.ipc.argv import EXIT_BOOT_FAILED, EXIT_SUPERVISOR_GONE
 from taskito.worker.ipc.wire import PROTOCOL_VERSION, MessageType, unpack_hello
-from tests.child.driver import PATIENCE, Child, Spawned, Zygote
+from tests.worker.child.driver import PATIENCE, Child, Spawned, Zygote
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and a subreaper")
 
@@ -40,7 +40,7 @@ def test_a_zygote_reports_the_app(zygote_process: Zygote) -> None:
     finally:
         with_report.close()
 
-    assert report.app == "tests.child.jobs:queue"
+    assert report.app == "tests.worker.child.jobs:queue"
     assert report.tasks["soft"].soft_timeout == 0.2
     assert report.max_payload == 100_000
     assert report.threads == ()
@@ -74,7 +74,7 @@ def test_a_spawned_child_reports_the_app_and_runs_jobs() -> None:
     finally:
         child.close()
 
-    assert report["app"] == "tests.child.jobs:queue"
+    assert report["app"] == "tests.worker.child.jobs:queue"
     assert added == 3
     assert seen["pid"] == seen["pgid"] == child.pid
 
@@ -263,17 +263,3 @@ def test_a_child_ends_at_once_when_its_supervisor_is_gone(child: Child, socket_n
     getattr(child, socket_name).sock.close()
 
     assert child.wait_for_death() == EXIT_SUPERVISOR_GONE
-
-
-def test_unknown_options_are_refused() -> None:
-    from taskito.worker.ipc.argv import parse_child, parse_zygote
-    from taskito_core.errors import ConfigError
-
-    with pytest.raises(ConfigError, match="channel"):
-        parse_zygote(["app:queue", "--nonsense", "1"])
-    with pytest.raises(ConfigError, match="APP"):
-        parse_child([])
-    with pytest.raises(ConfigError, match="whole numbers"):
-        parse_zygote(["a:b", "--channel", "x", "--slots", "1", "--slot-count", "1", "--lifeline", "2"])
-    with pytest.raises(ConfigError, match="options of a child"):
-        parse_zygote(["a:b", "--options", '{"nonsense": 1}', "--channel", "1"])

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskito.worker.dispatch.dispatcher import (
-    BUFFER_PATIENCE,
-    MAX_FRAME,
-    Dispatcher,
-)
-from taskito.worker.dispatch.executors import RECALL_AFTER, SILENT_AFTER
+from taskito.worker.dispatch.dispatcher import BUFFER_PATIENCE, MAX_FRAME, Dispatcher
 from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
@@ -197,7 +192,7 @@ def test_a_crash_charges_the_running_job_and_hands_the_rest_on(dispatcher):
     assert sent(dispatcher) == {2: [3, 4, 5]}
 
 
-def test_a_job_that_ended_unheard_is_an_interruption_and_not_a_crash(dispatcher):
+def test_a_job_whose_end_was_not_reported_is_an_interruption_and_not_a_crash(dispatcher):
     give_five(dispatcher)
 
     dispatcher.lose_executor(1, Exit(KILLED, running=3, done=2), 0.0)
@@ -251,19 +246,6 @@ def test_draining_hands_back_the_buffer_and_all_that_comes_after(dispatcher):
     assert dispatcher.want() == 0
 
 
-def test_a_child_stuck_in_one_job_is_asked_for_the_others_once(dispatcher):
-    give_five(dispatcher)
-
-    assert dispatcher.executors.recalls(RECALL_AFTER / 2) == []
-    assert [executor.id for executor in dispatcher.executors.recalls(RECALL_AFTER)] == [1]
-    assert dispatcher.executors.recalls(RECALL_AFTER * 2) == []
-
-    dispatcher.returned(1, [2, 3, 4, 5])
-    assert sent(dispatcher, RECALL_AFTER * 2) == {}, "nothing is put behind the stuck job again"
-    dispatcher.executors.open(2, None, 0.0)
-    assert sent(dispatcher, RECALL_AFTER * 2) == {2: [2, 3, 4, 5]}
-
-
 def test_a_claim_that_no_child_takes_goes_back(dispatcher):
     dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
@@ -288,7 +270,7 @@ def test_an_unanswered_batch_is_sent_again_before_anything_newer(dispatcher):
     assert [entry.seq for entry in dispatcher.take_outbox()] == [1, 2, 3]
 
 
-def test_custody_ends_only_when_the_store_has_answered(dispatcher):
+def test_a_claim_is_in_flight_until_the_store_has_answered(dispatcher):
     give_five(dispatcher)
     dispatcher.results(1, [returned(n) for n in range(1, 6)], 0.0)
     assert len(dispatcher.holding()) == 5
@@ -298,48 +280,6 @@ def test_custody_ends_only_when_the_store_has_answered(dispatcher):
 
     assert [entry.claim.id for entry in fenced] == ["job5"]
     assert dispatcher.idle()
-
-
-def test_the_hard_limit_is_looked_at_when_it_can_have_passed_and_not_before(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.claimed([claim(1, "slow")], 0.0)
-    dispatcher.assign(0.0)
-    assert dispatcher.executors.next_check() == 5.0
-
-    assert not dispatcher.executors.overdue(1, running=1, started=2.0, now=5.0)
-    assert dispatcher.executors.next_check() == 7.0
-    assert dispatcher.executors.overdue(1, running=1, started=2.0, now=7.0)
-
-
-@pytest.mark.parametrize("timeout", [0, 0.0])
-def test_a_timeout_of_zero_is_no_limit(dispatcher, timeout):
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.claimed([claim(1, "slow", timeout=timeout)], 0.0)
-    dispatcher.assign(0.0)
-
-    assert not dispatcher.executors.overdue(1, running=1, started=0.0, now=1e6)
-
-
-def test_a_child_that_holds_jobs_and_begins_none_is_ended_after_a_while(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.claimed([claim(1)], 0.0)
-    dispatcher.assign(0.0)
-
-    assert not dispatcher.executors.overdue(1, running=0, started=0.0, now=60.0), (
-        "seen quiet for the first time"
-    )
-    assert not dispatcher.executors.overdue(1, running=0, started=0.0, now=100.0)
-    assert dispatcher.executors.overdue(1, running=0, started=0.0, now=60.0 + SILENT_AFTER)
-
-
-def test_a_child_inside_of_a_long_job_is_not_silent(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.claimed([claim(1)], 0.0)
-    dispatcher.assign(0.0)
-
-    for now in range(0, 600, 30):
-        assert not dispatcher.executors.overdue(1, running=1, started=0.0, now=float(now))
-    assert not dispatcher.executors.overdue(1, running=0, started=0.0, now=600.0), "its result is on the way"
 
 
 def test_a_task_that_raises_worker_shutdown_by_itself_has_failed(dispatcher):
@@ -366,17 +306,6 @@ def test_large_payloads_are_not_hoarded(dispatcher):
     assert 1 <= dispatcher.want() < 20
 
 
-def test_an_executor_gets_no_more_jobs_than_its_limit(dispatcher):
-    learn_fast(dispatcher)
-    dispatcher.executors.open(1, 3, 0.0)
-    dispatcher.claimed([claim(n) for n in range(1, 6)], 0.0)
-
-    assert sent(dispatcher) == {1: [1, 2, 3]}
-    dispatcher.results(1, [returned(1), returned(2), returned(3)], 0.0)
-    assert [executor.id for executor in dispatcher.executors.recycle()] == [1]
-    assert dispatcher.executors.recycle() == []
-
-
 def test_a_garbled_error_is_a_crash_and_loses_nothing(dispatcher):
     dispatcher.executors.open(1, None, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
@@ -397,7 +326,7 @@ def test_a_revoked_job_names_the_child_that_runs_it_and_leaves_the_buffer(dispat
     assert dispatcher.holding() == [("job1", 101)]
 
 
-def test_a_stray_claim_is_handed_back(dispatcher):
+def test_an_orphan_claim_is_handed_back(dispatcher):
     dispatcher.release_orphan("job9", 9)
 
     assert outcomes(dispatcher) == [Release("job9", 9)]

@@ -1,13 +1,9 @@
-"""What a worker says: of failed jobs, and of stacks."""
+"""What the worker's log says of failed attempts."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
-import taskito
-import taskito_core
-from taskito.worker.children.child_handle import _of_the_task
 from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.store.failures import MOST_LINES, log_failures
@@ -47,28 +43,3 @@ def test_a_flood_of_failures_is_counted(caplog):
 
     assert len(caplog.messages) == MOST_LINES + 1
     assert caplog.messages[-1] == "and 5 more jobs failed"
-
-
-def test_a_stack_shows_the_tasks_frames_and_not_the_workers():
-    ours, core = Path(taskito.__file__).parent, Path(taskito_core.__file__).parent
-    text = f"""Thread 0x1 (most recent call first):
-  File "{ours}/worker/child.py", line 1 in _answer
-  File "/usr/lib/python3/threading.py", line 9 in run
-
-Thread 0x2 (most recent call first):
-  File "{ours}/worker/child.py", line 1 in _answer
-
-Current thread 0x3 (most recent call first):
-  File "/app/tasks.py", line 5 in slow
-  File "{core}/hookspecs.py", line 4 in taskito_run_job
-  File "{ours}/worker/run.py", line 2 in run
-  File "<frozen runpy>", line 88 in _run_code
-"""
-    assert _of_the_task(text).split("\n") == [
-        "Thread 0x1 (most recent call first):",
-        '  File "/usr/lib/python3/threading.py", line 9 in run',
-        "",
-        "",
-        "Current thread 0x3 (most recent call first):",
-        '  File "/app/tasks.py", line 5 in slow',
-    ]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from taskito.worker.ipc.argv import EXIT_BOOT_FAILED
 from taskito.worker.ipc.wire import MessageType, ResultKind
-from tests.child.driver import Spawned
+from tests.worker.child.driver import Spawned
 
-APP = "tests.child.plugged:queue"
+APP = "tests.worker.child.plugged:queue"
 
 
 def test_hooks_surround_the_child_and_each_job(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from taskito.serialization.serializers import DEFAULT
 from taskito.worker.ipc.argv import EXIT_CHANNEL_BROKEN
 from taskito.worker.ipc.wire import ResultKind, WireError
-from tests.child.driver import Child, Zygote
+from tests.worker.child.driver import Child, Zygote
 
 WaitUntil = Callable[..., None]
 

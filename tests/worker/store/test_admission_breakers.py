@@ -19,7 +19,7 @@ from taskito_testing.factories import (
     error_info,
     release,
 )
-from tests.worker.admission_bench import Worker
+from tests.worker.store.admission_bench import Worker
 
 
 @pytest.fixture

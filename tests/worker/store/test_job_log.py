@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from taskito.worker.store.job_log import BATCH, MAX_ENTRIES, NEVER, PATIENCE, REPORT_INTERVAL, JobLogBuffer
-from taskito.worker.store.timers import INTERVALS, Upkeep, UpkeepTimers
 from taskito_core.storage_worker import LogEntry, Progress
 
 
@@ -81,39 +78,3 @@ def test_while_the_store_is_away_the_oldest_entries_are_dropped_and_reported(cap
         "5 log entries of jobs were dropped, the oldest first: the store did not take them"
     )
     assert second.startswith("1 log entries")
-
-
-def test_every_round_is_due_at_first_and_then_after_its_interval():
-    rounds = UpkeepTimers()
-    done = []
-
-    while (what := rounds.due(100.0)) is not None:
-        done.append(what)
-        rounds.done(what, 100.0)
-
-    assert sorted(done) == sorted(Upkeep)
-    assert rounds.next() == 100.0 + min(INTERVALS.values())
-
-
-@pytest.mark.parametrize(
-    ("pause", "due"), [(0.5, 100.5), (-3.0, 100.0), (1e9, 100.0 + INTERVALS[Upkeep.SWEEP])]
-)
-def test_a_round_comes_sooner_if_something_is_known_and_never_later_than_its_interval(pause, due):
-    rounds = UpkeepTimers()
-    for what in Upkeep:
-        rounds.done(what, 1000.0)
-
-    rounds.done(Upkeep.SWEEP, 100.0, pause)
-
-    assert rounds.next() == due
-
-
-def test_what_becomes_known_later_moves_a_round_forward_and_never_back():
-    rounds = UpkeepTimers()
-    for what in Upkeep:
-        rounds.done(what, 100.0)
-
-    rounds.sooner(Upkeep.FIRE, 101.0)
-    rounds.sooner(Upkeep.FIRE, 150.0)
-
-    assert rounds.due(101.0) is Upkeep.FIRE

@@ -33,8 +33,8 @@ from taskito.worker.ipc.wire import (
     unpack_slot_pid,
 )
 
-APP = "tests.child.jobs:queue"
-ROOT = Path(__file__).parents[2]
+APP = "tests.worker.child.jobs:queue"
+ROOT = Path(__file__).parents[3]
 #: Seconds until a test gives up on an answer; generous, because the machine may be busy.
 PATIENCE = 30.0
 
