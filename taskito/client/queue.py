@@ -30,7 +30,7 @@ from taskito.running_job.middleware import TaskMiddleware
 from taskito.serialization.serializers import DEFAULT, Serializer
 from taskito_core import plugin_manager
 from taskito_core.job import Job
-from taskito_core.storage import StorageConfig
+from taskito_core.storage import Storage, StorageConfig
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,6 +115,12 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
     @property
     def backends(self) -> Backends:
         return self._blocks[-1] if self._blocks else self.configured
+
+    @property
+    def storage(self) -> Storage:
+        """This process's storage; made without I/O, opened by its first use."""
+        # As in the base, without a step on the way of every enqueue.
+        return self._blocks[-1].storage if self._blocks else self.configured.storage
 
     @property
     def storage_config(self) -> StorageConfig:

@@ -33,7 +33,7 @@ def test_a_bare_decorator_takes_everything_from_the_queue(tmp_path: Path) -> Non
     policy = add.policy
     assert (policy.queue, policy.timeout, policy.soft_timeout) == ("default", 12.0, None)
     assert (policy.retry.max_retries, policy.retry.backoff, policy.retry.max_delay) == (7, 1.0, 300.0)
-    assert (add._fields["priority"], add._fields["result_ttl"]) == (3, 60.0)
+    assert (add.template.defaults["priority"], add.template.defaults["result_ttl"]) == (3, 60.0)
     assert add.__doc__ == "Add."
     assert add(1, 2) == 3
     assert queue.tasks == {add.name: add}
@@ -60,7 +60,7 @@ def test_options_of_a_task_win_over_the_queue_also_when_they_are_zero(queue: Que
     assert policy.retry.max_retries == 0
     assert policy.retry.delays == (1.0, 2.5)
     assert (policy.retry.backoff, policy.retry.max_delay, policy.retry.jitter) == (2.0, 10.0, False)
-    assert (send._fields["priority"], send._fields["result_ttl"]) == (-3, 0.0)
+    assert (send.template.defaults["priority"], send.template.defaults["result_ttl"]) == (-3, 0.0)
 
 
 def test_timeout_none_means_no_limit(queue: Queue) -> None:
