@@ -42,7 +42,8 @@ def test_each_of_the_eleven_tables_is_written_by_a_feature_and_read_by_another(
     with pytest.raises(MaxRetriesExceededError):
         failed.result(LONG)
     queue.replay(said.id).result(LONG)
-    wait_until(lambda: filled(backend_url) == TABLES, 30)
+    # Metrics are written now and then: those of other tasks may be there before the failed one's.
+    wait_until(lambda: filled(backend_url) == TABLES and queue.metrics(app.fragile.name), 30)
 
     assert [letter.job_id for letter in queue.dead_letters()] == [failed.id]
     assert [error.message for error in queue.job_errors(failed.id)] == ["broken on purpose"]
