@@ -44,7 +44,7 @@ def efficiency(backend: Backend, scale: float) -> dict[str, Any]:
 
 
 def _calibrate() -> int:
-    """UpkeepTimers of ``burn`` that take about JOB_SECONDS here."""
+    """Rounds of ``burn`` that take about JOB_SECONDS here."""
     rounds = 10_000
     spent = min(_time(rounds) for _ in range(5))
     return int(rounds * JOB_SECONDS / spent)

@@ -169,8 +169,7 @@ class StorageClient(Protocol):
     def replay(self, job_id: str, new_id: str) -> Receipt | None:
         """Enqueue a finished job again, as it was, under ``new_id`` and due now; None if it is not finished.
 
-        Kept are task, payload, queue, lane, priority, limits, metadata, tags, unique key, concurrency key and
-        the time it has to start. The new job does not wait for the old one's parents. Writes
+        Kept is all that its producer set, but for parents and due time: see ``columns.repeated``. Writes
         ``replay_history``. A unique key that another live job holds gives that job's id, ``inserted=False``,
         and no history.
         """

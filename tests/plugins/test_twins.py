@@ -85,6 +85,10 @@ def _folder(plugin: types.ModuleType) -> Path:
     return Path(plugin.__file__).parent
 
 
+def _migrations(plugin: types.ModuleType) -> list[Path]:
+    return sorted((_folder(plugin) / "migrations").glob("*.sql"))
+
+
 def _modules(folder: Path) -> set[str]:
     """The modules and packages in a folder."""
     packages = {path.parent.name for path in folder.glob("*/__init__.py")}
@@ -102,7 +106,8 @@ def test_both_have_the_same_modules_and_migrations() -> None:
     assert sqlite == postgres
     for plugin in PLUGINS:
         assert set(OWN_MODULES[plugin.__name__]) <= _modules(_folder(plugin))
-        assert [path.name for path in (_folder(plugin) / "migrations").iterdir()] == ["0001_initial.sql"]
+    names = [[path.name for path in _migrations(plugin)] for plugin in PLUGINS]
+    assert names[0] == names[1]
 
 
 @pytest.mark.parametrize(
@@ -181,11 +186,13 @@ def test_both_schemas_have_the_same_tables_and_columns() -> None:
 
 
 def _schema(plugin: types.ModuleType) -> dict[str, set[str]]:
-    """The columns of each table, as its migration creates them; partitions have those of their table."""
-    text = re.sub(r"--.*", "", (_folder(plugin) / "migrations" / "0001_initial.sql").read_text())
+    """The columns of each table, as the migrations make them; partitions have those of their table."""
+    text = re.sub(r"--.*", "", "\n".join(path.read_text() for path in _migrations(plugin)))
     tables: dict[str, set[str]] = {}
     for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n\)", text, re.DOTALL):
         lines = (line.split() for line in body.splitlines() if line.strip())
         words = {line[0].strip('"') for line in lines}
         tables[table] = words - {"CONSTRAINT", "CHECK", "PRIMARY", "UNIQUE"}
+    for table, column in re.findall(r"ALTER TABLE (\w+) ADD COLUMN (\w+)", text):
+        tables[table].add(column)
     return tables

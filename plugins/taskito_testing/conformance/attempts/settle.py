@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from taskito_core.job import AttemptError, Charge, DeadLetter, DeadReason, ErrorKind, Job, JobStatus
@@ -212,23 +214,12 @@ def _row(storage: Storage, job_id: str) -> Job:
 
 
 def _letter_of(job: Job, reason: DeadReason, error: str, traceback: str | None, failed_at: int) -> DeadLetter:
-    return DeadLetter(
-        job_id=job.id,
-        task_name=job.task_name,
-        queue=job.queue,
-        payload=job.payload,
-        reason=reason,
-        error=error,
-        traceback=traceback,
-        priority=job.priority,
-        retry_count=job.retry_count,
-        max_retries=job.max_retries,
-        crashes=job.crashes,
-        interruptions=job.interruptions,
-        timeout=job.timeout,
-        result_ttl=job.result_ttl,
-        metadata=job.metadata,
-        tags=job.tags,
-        created_at=job.created_at,
-        failed_at=failed_at,
-    )
+    kept = {field.name for field in fields(DeadLetter)} & {field.name for field in fields(Job)}
+    said = {
+        "job_id": job.id,
+        "reason": reason,
+        "error": error,
+        "traceback": traceback,
+        "failed_at": failed_at,
+    }
+    return DeadLetter(**{name: getattr(job, name) for name in kept} | said)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from taskito_core import columns
 from taskito_core.job import Job, JobStatus, Outcome, Receipt, new_id
 from taskito_core.storage import Storage
 from taskito_core.storage_client import Gate
@@ -21,17 +22,22 @@ from taskito_testing.factories import (
     status_of,
 )
 
-_FIELDS: dict[str, Any] = {
-    "payload": bytes(range(256)),
-    "priority": 7,
-    "max_retries": 5,
-    "timeout": 12.5,
-    "result_ttl": 900.0,
-    "metadata": '{"a": 1}',
-    "tags": ("x", "y"),
-    "unique_key": "unique",
-    "concurrency_key": "key",
+_OF_KIND: dict[columns.Kind, Any] = {
+    columns.Kind.TEXT: "text",
+    columns.Kind.INTEGER: 7,
+    columns.Kind.REAL: 900.0,
+    columns.Kind.BYTES: bytes(range(256)),
+    columns.Kind.LIST: ("x", "y"),
 }
+#: What decides who may claim a job, and when: see the tests below.
+_CLAIMING = {"task_name", "queue", "lane", "concurrency"}
+#: All else that a producer says of a job and its letter keeps, each other than its default.
+_FIELDS: dict[str, Any] = {
+    column.name: _OF_KIND[column.kind]
+    for column in columns.JOBS
+    if column.set_by is columns.SetBy.PRODUCER and column.in_letter and column.name not in _CLAIMING
+}
+_FIELDS["metadata"] = '{"a": 1}'
 _ENDS = {"complete": complete, "dead": dead, "cancelled": cancelled}
 
 
