@@ -128,8 +128,8 @@ def run_in_thread(runner: Runner, entry: InFlight, host: Host | None = None) -> 
     return ResultMessage(entry.seq, kind, started, ran, body)
 
 
-class _HooksThread:
-    """Calls the app's hooks for failures, one after the other, beside the jobs; started by the first."""
+class _CallbacksThread:
+    """Calls the app's callbacks for failures, one after the other, beside the jobs; started by the first."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -138,7 +138,7 @@ class _HooksThread:
 
     def notify(self, events: Sequence[FailureEvent]) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="taskito-hooks", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="taskito-callbacks", daemon=True)
             self._thread.start()
         room = max(0, MAX_WAITING - self._waiting.qsize())
         for event in events[:room]:
@@ -146,7 +146,7 @@ class _HooksThread:
         log_lost(len(events[room:]), "too many wait")
 
     def close(self) -> None:
-        """Let it call the hooks for what it was given, for a bounded time, since a hook may hang."""
+        """Let it call the callbacks for what it was given, for a bounded time, since one may hang."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(_JOIN_TIMEOUT)
@@ -172,7 +172,7 @@ class ThreadPool:
         self._selector = selector
         self._mail: Mailbox[_Mail] = Mailbox()
         runner = Runner(app)
-        self._hooks = _HooksThread(runner)
+        self._callbacks = _CallbacksThread(runner)
         self._executors = {
             executor_id: _ExecutorThread(executor_id, runner, self._mail)
             for executor_id in range(1, threads + 1)
@@ -184,7 +184,7 @@ class ThreadPool:
         self._events.app_ready(self._manifest, len(self._executors))
         for executor_id, executor in self._executors.items():
             executor.thread.start()
-            self._events.executors.opened(executor_id, None)
+            self._events.executors.opened(executor_id)
 
     def send(self, executor_id: int, entries: Sequence[InFlight]) -> None:
         self._executors[executor_id].give(entries)
@@ -210,9 +210,6 @@ class ThreadPool:
     def interrupt(self) -> None:
         """Threads have no signals."""
 
-    def recycle(self, executor_id: int) -> None:
-        """Threads may run any number of jobs."""
-
     def drain(self) -> None:
         for executor_id, executor in self._executors.items():
             self._events.executors.closing(executor_id)
@@ -220,7 +217,7 @@ class ThreadPool:
             executor.drain()
 
     def dismiss(self) -> None:
-        """The rest of the failure events is handed to the hooks when the pool is closed."""
+        """The rest of the failure events is handed to the callbacks when the pool is closed."""
 
     def kill(self) -> None:
         for executor_id, executor in list(self._executors.items()):
@@ -234,7 +231,7 @@ class ThreadPool:
         faulthandler.dump_traceback(all_threads=True)
 
     def notify(self, events: Sequence[FailureEvent]) -> None:
-        self._hooks.notify(events)
+        self._callbacks.notify(events)
 
     def child_event(self) -> None:
         """There are no children."""
@@ -253,7 +250,7 @@ class ThreadPool:
             executor.drain()
             if executor.running[0] == 0 and executor.thread.is_alive():
                 executor.thread.join(_JOIN_TIMEOUT)
-        self._hooks.close()
+        self._callbacks.close()
         self._selector.unregister(self._mail)
         self._mail.close()
 

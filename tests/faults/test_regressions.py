@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from taskito import JobStatus
 from tests.faults.harness import Worker, children_of, title, wait_until
 
 #: Has a job that says when it runs. ``{}``: what else happens when it is imported.
@@ -136,7 +137,25 @@ queue.plugins.register(Hooks(), "hooks")
 """
 
 
-def test_a_worn_out_child_that_does_not_end_is_killed_and_jobs_go_on(start_app, app, tmp_path):
+HEARS_FAILURES = """
+@queue.on_failure
+def heard(ctx, error):
+    pass
+"""
+
+
+def test_a_child_that_ends_its_last_job_in_a_drain_does_not_hold_the_worker_up(start_app, app, tmp_path):
+    worker = start_app(HEARS_FAILURES, "--max-jobs-per-child", "1")
+    job = app.queue.enqueue("bootapp.nap", [1.0])
+    wait_until(lambda: naps(tmp_path))
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait(15) == 0
+    assert job.status is JobStatus.COMPLETE
+
+
+def test_a_recycled_child_that_does_not_end_is_killed_and_jobs_go_on(start_app, app, tmp_path):
     worker = start_app(STOP_NEVER, "--max-jobs-per-child", "1")
     jobs = [app.queue.enqueue("bootapp.nap", [0.0]) for _ in range(3)]
 

@@ -1,4 +1,4 @@
-"""What a child needs of the app whose jobs it runs: its tasks, their hooks, and a storage of its own.
+"""What a child needs of the app whose jobs it runs: its tasks, their callbacks, and a storage of its own.
 
 The runtime's ``Queue`` fulfils it. The worker knows no client, so the program that starts a child
 brings the app along: see ``LoadApp``.
@@ -39,8 +39,8 @@ class AppTask(Protocol):
         ...
 
 
-class HookChains(Protocol):
-    """The app's own hooks and middleware."""
+class CallbackChains(Protocol):
+    """The app's own callbacks and middleware."""
 
     def chain(self, task_name: str, task: Any, /) -> Chain:
         """All that concern this task, in the order of their calls."""
@@ -57,7 +57,7 @@ class App(Protocol):
     @property
     def plugins(self) -> Plugins: ...
     @property
-    def callbacks(self) -> HookChains: ...
+    def callbacks(self) -> CallbackChains: ...
 
     @property
     def storage(self) -> Storage:

@@ -10,6 +10,7 @@ import errno
 import faulthandler
 import logging
 import os
+import random
 import signal
 import socket
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from taskito.worker.ipc.argv import (
     EXIT_SUPERVISOR_GONE,
     parse_child,
 )
-from taskito.worker.ipc.child_options import ChildOptions
+from taskito.worker.ipc.child_options import ChildOptions, Lifespan
 from taskito.worker.ipc.failure_events import unpack_failure_event
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
@@ -97,6 +98,8 @@ class Child:
         self._oldest = 0.0  # when the oldest result that waits was finished
         self._took: dict[str, float] = {}  # task to seconds, last time
         self._title = ""
+        # Children forked from one zygote share the state of the module's own generator.
+        self._lifespan = Lifespan(ends.options, random.SystemRandom().random)
 
     def main(self, ready: bytes = b"") -> NoReturn:
         """Boot, run jobs until told to end, exit. Called with all signals blocked; HELLO was sent."""
@@ -156,7 +159,7 @@ class Child:
         inbox, took = self._inbox, self._took
         while not inbox.draining:
             if inbox.failure_events:
-                self._run_hooks()
+                self._run_callbacks()
             job = inbox.take()
             if job is None:
                 inbox.flush()
@@ -169,28 +172,41 @@ class Child:
                 if inbox.frame_size == 1:
                     self._set_title(job.task_name)
             self._run(job, slow or self._done % _SAMPLED == 0)
+            if self._lifespan.is_over(self._done):
+                self._retire()
         inbox.hand_back()
-        self._run_hooks()
+        self._run_callbacks()
         if self._runner.observes_failures:
             self._await_dismissal()
 
+    def _retire(self) -> None:
+        """Ask to be replaced, begin nothing more, and hand back what still arrives, until DRAIN."""
+        inbox = self._inbox
+        self._control.send(MessageType.RECYCLE)
+        self._set_title("idle")
+        while not inbox.draining:
+            inbox.hand_back()
+            if inbox.failure_events:
+                self._run_callbacks()
+            inbox.wait()
+
     def _await_dismissal(self) -> None:
-        """Stay for the hooks of failures that are being recorded, which no other child may be left to run."""
+        """Stay for callbacks of failures that are being recorded: no other child may be left to run them."""
         inbox = self._inbox
         # A SIGTERM may have been for all processes of the worker, and DRAIN be on its way; or for us alone.
         alone_at = monotonic() + _ALONE
         while not inbox.dismissed and (self._control.told_to_drain or monotonic() < alone_at):
             inbox.linger(_RECHECK)
-            self._run_hooks()
+            self._run_callbacks()
 
-    def _run_hooks(self) -> None:
-        """Tell the app's hooks of the failed attempts that this child was chosen to tell."""
+    def _run_callbacks(self) -> None:
+        """Tell the app's callbacks of the failed attempts that this child was chosen to tell."""
         inbox = self._inbox
-        inbox.flush()  # Results must not wait for what hooks may take.
+        inbox.flush()  # Results must not wait for what callbacks may take.
         while inbox.failure_events:
             self._runner.notify(unpack_failure_event(inbox.failure_events.popleft()))
             if self._forks.forked:
-                at_once(0)  # A hook forked, and its copy came back here instead of exiting.
+                at_once(0)  # A callback forked, and its copy came back here instead of exiting.
 
     def _run(self, job: JobMessage, measured: bool) -> None:
         """Run one job; ``measured``: its memory too, which takes about 15 µs."""

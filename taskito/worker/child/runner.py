@@ -91,7 +91,7 @@ class Runner:
     def __init__(self, app: App) -> None:
         self._app = app
         self._tasks: Mapping[str, AppTask] = app.tasks
-        self._hooks = app.callbacks
+        self._callbacks = app.callbacks
         self._max_payload = app.settings.max_payload
         self._local = threading.local()
         hook = app.plugins.hook.taskito_run_job
@@ -126,7 +126,7 @@ class Runner:
                 return failure(exc, lambda error: isinstance(error, StorageUnavailable))
         if task.policy.soft_timeout is not None:
             context.soft_deadline = time.monotonic() + task.policy.soft_timeout
-        chain = self._hooks.chain(task.name, task)
+        chain = self._callbacks.chain(task.name, task)
         # Each job in its own copy of the context: what it sets must not be seen by the next.
         isolated = contextvars.copy_context()
         isolated.run(enter, context)
@@ -149,14 +149,14 @@ class Runner:
 
     @property
     def observes_failures(self) -> bool:
-        """Has the app hooks that are told of failed attempts?"""
-        return any(self._hooks.chain(name, task).observes_failures for name, task in self._tasks.items())
+        """Has the app callbacks that are told of failed attempts?"""
+        return any(self._callbacks.chain(name, task).observes_failures for name, task in self._tasks.items())
 
     def notify(self, event: FailureEvent) -> None:
-        """Tell the app's hooks of an attempt that failed, here or in another process. Never raises."""
+        """Tell the app's callbacks of an attempt that failed, here or in another process. Never raises."""
         task = self._tasks.get(event.context.task_name)
         if task is not None:
-            chain = self._hooks.chain(task.name, task)
+            chain = self._callbacks.chain(task.name, task)
             contextvars.copy_context().run(chain.failed, event.context, event.error, event.retry_count)
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:

@@ -50,7 +50,7 @@ class ChildEvents(Protocol):
 class ChildState(Enum):
     STARTING = auto()  #: asked for; its pid may not be known yet
     OPEN = auto()  #: booted, takes jobs
-    RECYCLING = auto()  #: has had all the jobs it may have; goes when its replacement is open
+    RECYCLING = auto()  #: asked to be replaced, and begins nothing more; goes when its replacement is open
     CLOSING = auto()  #: was told to end
 
 
@@ -182,7 +182,7 @@ class ChildHandle:
             self.doomed_at, self.doomed_for = at, why
 
     @property
-    def runs_hooks(self) -> bool:
+    def runs_callbacks(self) -> bool:
         """It takes failure events: it is open, or drains and was not dismissed yet."""
         return self.state is ChildState.OPEN or (self.state is ChildState.CLOSING and not self.dismissed)
 

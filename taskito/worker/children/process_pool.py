@@ -42,7 +42,7 @@ log = logging.getLogger("taskito.worker")
 MAX_PROCS = 1000
 #: A child that closed its sockets gets so many seconds to exit by itself.
 SILENT_GRACE = 1.0
-#: A child that is recycled gets so many seconds for its hooks and threads.
+#: A child that is recycled gets so many seconds for its callbacks and threads.
 EXIT_GRACE = 10.0
 #: A child that died younger than this without ending a job was no good start.
 USEFUL_AGE = 1.0
@@ -66,9 +66,7 @@ class ProcessPool:
     ) -> None:
         self._procs = procs  #: None: the app's setting; 0: as many as there are CPUs
         self._events = events
-        self._rng = rng
         self._boot_timeout = options.boot_timeout
-        self._max_jobs = options.child.max_jobs
         self._slots = SlotTable.create(MAX_PROCS + 1)
         self._spawner = Spawner(
             options,
@@ -107,9 +105,6 @@ class ProcessPool:
         for executor_id in executor_ids:
             if (child := self._children.get(executor_id)) is not None:
                 self._kill_child(child)
-
-    def recycle(self, executor_id: int) -> None:
-        self._children[executor_id].state = ChildState.RECYCLING
 
     def interrupt(self) -> None:
         for child in self._children.values():
@@ -218,6 +213,8 @@ class ProcessPool:
                 self._child_ready(child, body)
             case MessageType.FAILED:
                 self._child_failed(child, body)
+            case MessageType.RECYCLE:
+                self._recycle(child)
             case _:
                 raise WireError(f"an unexpected {kind.name}")
 
@@ -249,13 +246,12 @@ class ProcessPool:
             old.dismiss()
             # It holds the slot that the next replacement needs.
             old.doom(child.opened + EXIT_GRACE, f"it did not end within {EXIT_GRACE:g} s")
-        limit = self._max_jobs and max(1, round(self._max_jobs * (0.9 + 0.2 * self._rng())))
-        self._events.executors.opened(child.executor_id, limit)
+        self._events.executors.opened(child.executor_id)
         self._hand_out_failure_events()
 
     def _hand_out_failure_events(self) -> None:
         """To children that have no job now, or else to any: those who have one come to it later."""
-        ready = [child for child in self._children.values() if child.runs_hooks]
+        ready = [child for child in self._children.values() if child.runs_callbacks]
         idle = [child for child in ready if not self._slots.running_seq(child.slot)]
         self._failure_events.give_to([child.take_failure_event for child in idle or ready])
 
@@ -273,6 +269,12 @@ class ProcessPool:
             _log_stack(child)
 
     # ---- how children end ----
+
+    def _recycle(self, child: ChildHandle) -> None:
+        """It begins nothing more, and goes when its replacement is open."""
+        if child.state is ChildState.OPEN:  # Else it is on its way out already.
+            child.state = ChildState.RECYCLING
+            self._events.executors.closing(child.executor_id)
 
     def _close_child(self, child: ChildHandle) -> None:
         child.state = ChildState.CLOSING

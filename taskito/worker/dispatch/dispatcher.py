@@ -206,7 +206,6 @@ class Dispatcher:
         if executor is None:
             return
         back = [entry for seq in seqs if (entry := executor.take_back(seq)) is not None]
-        executor.sent -= len(back)
         # While it is inside of the job that held the others up, it gets nothing to put behind it.
         executor.recalled = bool(executor.outstanding)
         self._back_to_buffer(back)
@@ -295,7 +294,6 @@ class Dispatcher:
             if now + limit < executor.check_at:
                 executor.check_at = now + limit
         self._buffer.took(taken)
-        executor.sent += len(frame)
         return frame
 
     def _back_to_buffer(self, entries: list[InFlight]) -> None:

@@ -1,4 +1,4 @@
-"""The executors of a worker, and when each of them has to be checked, relieved or replaced. Pure."""
+"""The executors of a worker, and when each of them has to be checked or relieved. Pure."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Executors:
     def get(self, executor_id: int) -> Executor | None:
         return self._by_id.get(executor_id)
 
-    def open(self, executor_id: int, limit: int | None, now: float) -> None:
-        """A new one takes jobs, ``limit`` of them in all (None: without bound)."""
-        self._by_id[executor_id] = Executor(executor_id, limit, now)
+    def open(self, executor_id: int, now: float) -> None:
+        """A new one takes jobs."""
+        self._by_id[executor_id] = Executor(executor_id, now)
 
     def close(self, executor_id: int) -> None:
         """Give this one nothing more; what it holds it may end or hand back."""
@@ -91,26 +91,8 @@ class Executors:
             executor.check_at = min(executor.check_at, deadline)
         return False
 
-    # ---- recycling ----
-
-    def recycle(self) -> list[Executor]:
-        """Those that have ended all the jobs they may have; each is named once.
-
-        Not earlier: a replacement beside one that still runs its last job would be a job too many at once.
-        """
-        used_up = [executor for executor in self if _is_used_up(executor)]
-        for executor in used_up:
-            executor.recycled = True
-        return used_up
-
 
 def _recall_at(executor: Executor) -> float:
     if executor.recalled or len(executor.outstanding) < 2:
         return NEVER
     return executor.progress + RECALL_AFTER
-
-
-def _is_used_up(executor: Executor) -> bool:
-    if executor.limit is None or executor.recycled or executor.outstanding:
-        return False
-    return executor.sent >= executor.limit

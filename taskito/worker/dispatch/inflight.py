@@ -81,37 +81,30 @@ class Executor:
         "check_at",
         "closing",
         "id",
-        "limit",
         "outstanding",
         "progress",
         "quiet",
         "recalled",
         "received",
-        "recycled",
-        "sent",
         "work",
     )
 
-    def __init__(self, executor_id: int, limit: int | None, now: float) -> None:
+    def __init__(self, executor_id: int, now: float) -> None:
         self.id = executor_id
-        self.limit = limit  #: jobs it may be given in all; None: no bound
         self.outstanding: dict[int, InFlight] = {}
         self.work = 0.0
-        self.sent = 0
         self.received = 0  #: results that arrived; ended jobs beyond it were lost with the child
         self.progress = now  #: when it was last given work while empty, or ended a job
         self.quiet = 0.0  #: since when it holds jobs and is inside of none, if after ``progress``
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
         self.recalled = False  #: was asked for what it has not begun, and has ended no job since
         self.closing = False
-        self.recycled = False  #: was named by ``recycle``
 
     def room(self) -> int:
         """How many more jobs it may hold now."""
         if self.closing or self.recalled:
             return 0
-        room = MAX_OUTSTANDING - len(self.outstanding)
-        return room if self.limit is None else min(room, self.limit - self.sent)
+        return MAX_OUTSTANDING - len(self.outstanding)
 
     def take_back(self, seq: int) -> InFlight | None:
         entry = self.outstanding.pop(seq, None)

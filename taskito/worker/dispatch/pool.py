@@ -18,8 +18,8 @@ from taskito.worker.ipc.wire import ResultMessage
 class ExecutorEvents(Protocol):
     """What a pool tells of its executors, each by the id that it was opened with."""
 
-    def opened(self, executor_id: int, limit: int | None) -> None:
-        """A new executor takes jobs, ``limit`` of them in all (None: without bound)."""
+    def opened(self, executor_id: int) -> None:
+        """A new executor takes jobs."""
         ...
 
     def results(self, executor_id: int, results: Sequence[ResultMessage]) -> None: ...
@@ -107,12 +107,8 @@ class Pool(Protocol):
         """Have every executor's stack written to the log, soon."""
         ...
 
-    def recycle(self, executor_id: int) -> None:
-        """This executor has ended all the jobs it may have: open another, then end it."""
-        ...
-
     def notify(self, events: Sequence[FailureEvent]) -> None:
-        """Have the app's hooks told of these failures where the app's code may run, each at most once."""
+        """Have the app's callbacks told of these failures where the app's code may run, each at most once."""
         ...
 
     def child_event(self) -> None:

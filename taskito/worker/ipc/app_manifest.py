@@ -28,7 +28,7 @@ class TaskPolicy:
     rate_limit: RateLimit | None = None  #: how many may start, over all workers
     breaker: BreakerOptions | None = None
     concurrency: int | None = None  #: how many of its jobs, or of those of one key, may run at once
-    notify: bool = False  #: the app has hooks that want to know of its failed attempts
+    notify: bool = False  #: the app has callbacks that want to know of its failed attempts
 
 
 @dataclass(frozen=True, slots=True)

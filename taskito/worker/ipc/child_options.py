@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskito_core.errors import ConfigError
@@ -28,3 +29,16 @@ class ChildOptions:
             return cls(**json.loads(word))
         except (ValueError, TypeError) as exc:
             raise ConfigError(f"expected the options of a child as JSON, got {word!r}: {exc}") from None
+
+
+class Lifespan:
+    """When a child has done enough, by its options, and is to be replaced."""
+
+    def __init__(self, options: ChildOptions, rng: Callable[[], float]) -> None:
+        """``rng`` gives numbers from 0 to 1: children that start together must not all end together."""
+        spread = 0.9 + 0.2 * rng()
+        self._max_jobs = None if options.max_jobs is None else max(1, round(options.max_jobs * spread))
+
+    def is_over(self, jobs: int) -> bool:
+        """Asked after each job; ``jobs``: how many the child has run."""
+        return self._max_jobs is not None and jobs >= self._max_jobs

@@ -1,4 +1,4 @@
-"""Failed attempts on their way to the app's hooks, which run in some child between two jobs.
+"""Failed attempts on their way to the app's callbacks, which run in some child between two jobs.
 
 An event is made once, when the store has recorded the outcome, and is handed on at most once: it may
 be lost with the process that has it, and is never sent again.
@@ -18,12 +18,12 @@ from taskito_core.job import AttemptError, ErrorKind
 
 log = logging.getLogger("taskito.worker")
 
-#: Events that may wait for a process that runs the hooks; beyond it the newest are lost.
+#: Events that may wait for a process that runs the callbacks; beyond it the newest are lost.
 MAX_WAITING = 1000
 
 
 class FailureEvent(NamedTuple):
-    """One failed attempt, as the hooks are told of it."""
+    """One failed attempt, as the callbacks are told of it."""
 
     context: JobContext  #: of the attempt
     error: AttemptError
@@ -78,6 +78,6 @@ class FailureEventQueue:
 
 
 def log_lost(count: int, why: str) -> None:
-    """Log that hooks will not be told of so many failures, if there are any."""
+    """Log that callbacks will not be told of so many failures, if there are any."""
     if count:
-        log.warning("hooks are not told of %d failed attempts: %s", count, why)
+        log.warning("callbacks are not told of %d failed attempts: %s", count, why)

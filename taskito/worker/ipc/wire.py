@@ -41,7 +41,7 @@ class MessageType(IntEnum):
     RETURNED = 3  #: seqs of jobs the child has not begun and will not begin
     NOTES = 6  #: progress or a log entry of a running job; see pack_note
     # data socket, supervisor to child
-    NOTIFY = 4  #: tell the app's hooks of a failed attempt, between two jobs; see ``failure_events``
+    NOTIFY = 4  #: tell the app's callbacks of a failed attempt, between two jobs; see ``failure_events``
     DISMISS = 5  #: to a child that drains: no NOTIFY will come any more
     # control socket, supervisor to child
     RECALL = 10  #: write out finished results now and hand back what has not begun
@@ -50,6 +50,7 @@ class MessageType(IntEnum):
     HELLO = 20  #: first message: protocol version and pid
     READY = 21  #: after boot; body: JSON app report when the child imported the app itself, else empty
     FAILED = 22  #: boot failed; body: the traceback as text
+    RECYCLE = 23  #: its lifespan is over: it begins nothing more, and asks to be replaced
     # zygote channel
     FORK = 30  #: to the zygote, with the child's descriptors attached; body: slot number, supervisor pid
     FORKED = 31  #: from the zygote: slot number and pid

@@ -44,7 +44,7 @@ class StoreEvents(Protocol):
         ...
 
     def attempts_failed(self, events: Sequence[FailureEvent]) -> None:
-        """Attempts that failed, which is recorded, and of which the app's hooks are to be told."""
+        """Attempts that failed, which is recorded, and of which the app's callbacks are to be told."""
         ...
 
     def renamed(self, worker_id: str) -> None:

@@ -1,5 +1,5 @@
 """What follows from a failed attempt once the store has recorded it: a line in the worker's log, and an event
-for the app's hooks.
+for the app's callbacks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def log_failures(recorded: Iterable[InFlight]) -> None:
 
 
 def failure_events_of(recorded: Iterable[InFlight], worker_id: str, now: int) -> list[FailureEvent]:
-    """The events of outcomes that the store recorded at ``now``, for tasks with hooks for failures."""
+    """The events of outcomes that the store recorded at ``now``, for tasks with callbacks for failures."""
     wanted = (entry for entry in recorded if entry.policy.notify)
     return [event for entry in wanted if (event := failure_event_of(entry, worker_id, now)) is not None]
 

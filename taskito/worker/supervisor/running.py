@@ -48,8 +48,8 @@ class ExecutorReports:
         self._dispatcher = dispatcher
         self._notes = notes
 
-    def opened(self, executor_id: int, limit: int | None) -> None:
-        self._dispatcher.executors.open(executor_id, limit, time.monotonic())
+    def opened(self, executor_id: int) -> None:
+        self._dispatcher.executors.open(executor_id, time.monotonic())
 
     def results(self, executor_id: int, results: Sequence[ResultMessage]) -> None:
         self._dispatcher.results(executor_id, results, time.monotonic())
@@ -115,8 +115,6 @@ class Running:
         pool, dispatcher, executors = self._pool, self._dispatcher, self._dispatcher.executors
         for executor, frame in dispatcher.assign(now):
             pool.send(executor.id, frame)
-        for executor in executors.recycle():
-            pool.recycle(executor.id)
         for executor in executors.recalls(now):
             pool.recall(executor.id)
         for executor in executors.to_check(now):

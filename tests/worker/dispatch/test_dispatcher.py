@@ -65,8 +65,8 @@ def test_without_an_executor_nothing_is_claimed(dispatcher):
 
 
 def test_jobs_of_an_unknown_pace_travel_alone(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.executors.open(2, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
+    dispatcher.executors.open(2, 0.0)
     dispatcher.claimed([claim(n) for n in range(6)], 0.0)
 
     assert sorted(len(seqs) for seqs in sent(dispatcher).values()) == [1, 1]
@@ -74,8 +74,8 @@ def test_jobs_of_an_unknown_pace_travel_alone(dispatcher):
 
 def test_short_jobs_travel_together_and_are_shared_out(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.executors.open(2, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
+    dispatcher.executors.open(2, 0.0)
     dispatcher.claimed([claim(n) for n in range(40)], 0.0)
 
     assert [len(seqs) for seqs in sent(dispatcher).values()] == [20, 20]
@@ -83,7 +83,7 @@ def test_short_jobs_travel_together_and_are_shared_out(dispatcher):
 
 def test_a_frame_is_never_longer_than_its_bound(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(n) for n in range(400)], 0.0)
 
     assert len(sent(dispatcher)[1]) == MAX_FRAME
@@ -92,7 +92,7 @@ def test_a_frame_is_never_longer_than_its_bound(dispatcher):
 def test_a_slow_job_is_never_put_behind_others(dispatcher):
     learn_fast(dispatcher)
     dispatcher.pace.learn("slow", 1.0)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1), claim(2), claim(3, "slow")], 0.0)
 
     assert sent(dispatcher) == {1: [1, 2]}
@@ -101,7 +101,7 @@ def test_a_slow_job_is_never_put_behind_others(dispatcher):
 def test_no_look_ahead_while_slow_jobs_are_buffered(dispatcher):
     learn_fast(dispatcher)
     dispatcher.pace.learn("slow", 10.0)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, "slow"), claim(2, "slow")], 0.0)
     dispatcher.assign(0.0)
 
@@ -109,7 +109,7 @@ def test_no_look_ahead_while_slow_jobs_are_buffered(dispatcher):
 
 
 def test_a_result_becomes_a_completed_job_with_its_real_start(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 50.0)
     dispatcher.assign(50.0)
 
@@ -119,7 +119,7 @@ def test_a_result_becomes_a_completed_job_with_its_real_start(dispatcher):
 
 
 def test_a_failure_is_retried_until_the_retries_are_used_up(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, retry_count=2)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [raised(1)], 0.0)
@@ -135,7 +135,7 @@ def test_a_failure_is_retried_until_the_retries_are_used_up(dispatcher):
 
 
 def test_an_error_that_is_not_retryable_is_dead_at_once(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [raised(1, retryable=False)], 0.0)
@@ -146,7 +146,7 @@ def test_an_error_that_is_not_retryable_is_dead_at_once(dispatcher):
 
 
 def test_the_jobs_own_max_retries_beats_the_tasks(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, max_retries=0)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [raised(1)], 0.0)
@@ -155,7 +155,7 @@ def test_the_jobs_own_max_retries_beats_the_tasks(dispatcher):
 
 
 def test_a_task_we_do_not_know_goes_to_its_own_lane_unrun(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, "elsewhere")], 0.0)
 
     assert sent(dispatcher) == {}
@@ -163,7 +163,7 @@ def test_a_task_we_do_not_know_goes_to_its_own_lane_unrun(dispatcher):
 
 
 def test_a_job_interrupted_too_often_is_dead_without_running(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, interruptions=10)], 0.0)
 
     [dead] = outcomes(dispatcher)
@@ -173,7 +173,7 @@ def test_a_job_interrupted_too_often_is_dead_without_running(dispatcher):
 
 def give_five(dispatcher: Dispatcher) -> None:
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(n) for n in range(1, 6)], 0.0)
     dispatcher.assign(0.0)
 
@@ -183,7 +183,7 @@ def test_a_crash_charges_the_running_job_and_hands_the_rest_on(dispatcher):
     dispatcher.results(1, [returned(1)], 0.0)
 
     dispatcher.lose_executor(1, Exit(KILLED, running=2, done=1), 0.0)
-    dispatcher.executors.open(2, None, 0.0)
+    dispatcher.executors.open(2, 0.0)
 
     [complete, crash] = outcomes(dispatcher)
     assert isinstance(complete, Complete)
@@ -202,7 +202,7 @@ def test_a_job_whose_end_was_not_reported_is_an_interruption_and_not_a_crash(dis
 
 
 def test_the_third_crash_is_the_last(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, crashes=2)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0), 0.0)
@@ -213,7 +213,7 @@ def test_the_third_crash_is_the_last(dispatcher):
 
 
 def test_a_hard_timeout_is_a_failed_attempt(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, "slow")], 0.0)
     dispatcher.assign(0.0)
     dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0, timed_out=1), 6.0)
@@ -224,7 +224,7 @@ def test_a_hard_timeout_is_a_failed_attempt(dispatcher):
 
 
 def test_what_a_shutdown_kills_is_handed_back_uncharged(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.drain()
@@ -235,7 +235,7 @@ def test_what_a_shutdown_kills_is_handed_back_uncharged(dispatcher):
 
 
 def test_draining_hands_back_the_buffer_and_all_that_comes_after(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     dispatcher.assign(0.0)
 
@@ -247,7 +247,7 @@ def test_draining_hands_back_the_buffer_and_all_that_comes_after(dispatcher):
 
 
 def test_a_claim_that_no_child_takes_goes_back(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     dispatcher.assign(0.0)
 
@@ -283,7 +283,7 @@ def test_a_claim_is_in_flight_until_the_store_has_answered(dispatcher):
 
 
 def test_a_task_that_raises_worker_shutdown_by_itself_has_failed(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [ResultMessage(1, ResultKind.INTERRUPTED, 0.0, 0.1, b"")], 0.0)
@@ -295,7 +295,7 @@ def test_a_task_that_raises_worker_shutdown_by_itself_has_failed(dispatcher):
 
 def test_large_payloads_are_not_hoarded(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     small = dispatcher.want()
     dispatcher.claimed([claim(n, payload=b"x" * 4_000_000) for n in range(20)], 0.0)
     while sent(dispatcher):
@@ -307,7 +307,7 @@ def test_large_payloads_are_not_hoarded(dispatcher):
 
 
 def test_a_garbled_error_is_a_crash_and_loses_nothing(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.results(1, [ResultMessage(1, ResultKind.RAISED, 0.0, 0.0, b"\xff")], 0.0)
@@ -318,7 +318,7 @@ def test_a_garbled_error_is_a_crash_and_loses_nothing(dispatcher):
 
 
 def test_a_revoked_job_names_the_child_that_runs_it_and_leaves_the_buffer(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     dispatcher.assign(0.0)
 

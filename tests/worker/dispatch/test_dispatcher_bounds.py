@@ -20,7 +20,7 @@ def dispatcher() -> Dispatcher:
 
 def test_many_large_payloads_of_a_fast_task_never_make_a_message_too_large_to_send(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(n, payload=bytes(16 * MIB)) for n in range(8)], 0.0)
 
     [(_, frame)] = dispatcher.assign(0.0)
@@ -30,7 +30,7 @@ def test_many_large_payloads_of_a_fast_task_never_make_a_message_too_large_to_se
 
 def test_a_payload_larger_than_a_frame_travels_alone(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, payload=bytes(MAX_FRAME_SIZE + 1)), claim(2)], 0.0)
 
     [(_, frame)] = dispatcher.assign(0.0)
@@ -40,8 +40,8 @@ def test_a_payload_larger_than_a_frame_travels_alone(dispatcher):
 
 def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_another_worker(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.executors.open(2, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
+    dispatcher.executors.open(2, 0.0)
     dispatcher.claimed([claim(n) for n in range(6)], 0.0)
     running = sent(dispatcher)[1][0]
     killed = Exit(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), running, 0, ours=True)
@@ -57,7 +57,7 @@ def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_an
 
 def test_what_was_revoked_and_handed_back_is_forgotten(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     [[_, second]] = sent(dispatcher).values()
 

@@ -31,7 +31,7 @@ def dispatcher() -> Dispatcher:
 
 
 def run_one(dispatcher: Dispatcher, kind: ResultKind, body: bytes = b"") -> object:
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     [(_, [entry])] = dispatcher.assign(0.0)
     dispatcher.results(1, [result(entry.seq, kind, body)], 0.1)
@@ -51,7 +51,7 @@ def test_a_job_that_gave_way_is_cancelled_with_the_reason(dispatcher):
 
 
 def test_jobs_asked_to_cancel_go_back_unless_an_executor_holds_them(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1), claim(2), claim(3)], 0.0)
     [(executor, [held])] = dispatcher.assign(0.0)
 
@@ -70,7 +70,7 @@ def test_jobs_with_a_token_begin_before_others_and_in_their_order(dispatcher):
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.claimed([claim(2, "limited"), claim(3, "limited")], 0.0)
     for executor_id in (1, 2, 3):
-        dispatcher.executors.open(executor_id, None, 0.0)
+        dispatcher.executors.open(executor_id, 0.0)
 
     order = [entry.claim.id for _, frame in dispatcher.assign(0.0) for entry in frame]
 
@@ -79,7 +79,7 @@ def test_jobs_with_a_token_begin_before_others_and_in_their_order(dispatcher):
 
 def test_a_token_that_waited_longer_than_a_refill_is_given_up_with_its_claim(dispatcher):
     dispatcher.claimed([claim(1, "limited")], 0.0)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
 
     assert dispatcher.assign(0.1 + FRESH) == []
 
@@ -87,8 +87,8 @@ def test_a_token_that_waited_longer_than_a_refill_is_given_up_with_its_claim(dis
 
 
 def test_an_outcome_that_the_task_recorded_itself_travels_alone(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.executors.open(2, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
+    dispatcher.executors.open(2, 0.0)
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     for executor, [entry] in dispatcher.assign(0.0):
         kind = ResultKind.RECORDED if entry.claim.id == "job1" else ResultKind.RETURNED

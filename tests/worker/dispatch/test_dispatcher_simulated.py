@@ -86,7 +86,7 @@ class World:
         self.children[self.next_child] = []
         self.unheard[self.next_child] = []
         self.done[self.next_child] = 0
-        self.dispatcher.executors.open(self.next_child, self.random.choice([None, None, 7]), self.now)
+        self.dispatcher.executors.open(self.next_child, self.now)
         self.next_child += 1
 
     def run_some(self, child: int) -> None:
@@ -116,6 +116,12 @@ class World:
         self.children[child] = kept
         self.dispatcher.returned(child, [entry.seq for entry in back])
 
+    def recycle(self, child: int) -> None:
+        """It asked to be replaced: what it has not begun comes back."""
+        self.start_child()
+        self.dispatcher.executors.close(child)
+        self.hand_back(child)
+
     def kill(self, child: int) -> None:
         jobs = self.children.pop(child)
         running = jobs[0].seq if jobs and self.random.random() < 0.8 else 0
@@ -132,9 +138,8 @@ class World:
             self.start_child()
         for executor, frame in self.dispatcher.assign(self.now):
             self.children[executor.id].extend(frame)
-        for executor in self.dispatcher.executors.recycle():
-            self.start_child()
-            self.dispatcher.executors.close(executor.id)
+        if self.random.random() < 0.02:
+            self.recycle(self.random.choice(list(self.children)))
         for executor in self.dispatcher.executors.recalls(self.now):
             self.hand_back(executor.id)
         self.dispatcher.return_stale(self.now)

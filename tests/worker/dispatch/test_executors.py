@@ -1,4 +1,4 @@
-"""When executors are recalled, checked and recycled."""
+"""When executors are recalled and checked, and which take jobs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.executors import RECALL_AFTER, SILENT_AFTER
-from tests.worker.dispatch.test_dispatcher import claim, give_five, learn_fast, policy, returned, sent
+from tests.worker.dispatch.test_dispatcher import claim, give_five, policy, returned, sent
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def test_a_child_stuck_in_one_job_is_asked_for_the_others_once(dispatcher):
 
     dispatcher.returned(1, [2, 3, 4, 5])
     assert sent(dispatcher, RECALL_AFTER * 2) == {}, "nothing is put behind the stuck job again"
-    dispatcher.executors.open(2, None, 0.0)
+    dispatcher.executors.open(2, 0.0)
     assert sent(dispatcher, RECALL_AFTER * 2) == {2: [2, 3, 4, 5]}
 
 
 def test_the_hard_limit_is_checked_when_it_can_have_passed_and_not_before(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, "slow")], 0.0)
     dispatcher.assign(0.0)
     assert dispatcher.executors.next_check() == 5.0
@@ -40,7 +40,7 @@ def test_the_hard_limit_is_checked_when_it_can_have_passed_and_not_before(dispat
 
 @pytest.mark.parametrize("timeout", [0, 0.0])
 def test_a_timeout_of_zero_is_no_limit(dispatcher, timeout):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, "slow", timeout=timeout)], 0.0)
     dispatcher.assign(0.0)
 
@@ -48,7 +48,7 @@ def test_a_timeout_of_zero_is_no_limit(dispatcher, timeout):
 
 
 def test_a_child_that_holds_jobs_and_begins_none_is_ended_after_a_while(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
 
@@ -60,7 +60,7 @@ def test_a_child_that_holds_jobs_and_begins_none_is_ended_after_a_while(dispatch
 
 
 def test_a_child_inside_of_a_long_job_is_not_silent(dispatcher):
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
 
@@ -69,24 +69,15 @@ def test_a_child_inside_of_a_long_job_is_not_silent(dispatcher):
     assert not dispatcher.executors.overdue(1, running=0, started=0.0, now=600.0), "its result is on the way"
 
 
-def test_an_executor_gets_no_more_jobs_than_its_limit(dispatcher):
-    learn_fast(dispatcher)
-    dispatcher.executors.open(1, 3, 0.0)
-    dispatcher.claimed([claim(n) for n in range(1, 6)], 0.0)
-
-    assert sent(dispatcher) == {1: [1, 2, 3]}
-    dispatcher.results(1, [returned(1), returned(2), returned(3)], 0.0)
-    assert [executor.id for executor in dispatcher.executors.recycle()] == [1]
-    assert dispatcher.executors.recycle() == []
-
-
-def test_a_child_is_recycled_only_when_its_last_job_has_ended(dispatcher):
-    dispatcher.executors.open(1, 1, 0.0)
+def test_an_executor_that_closes_gets_nothing_more_and_ends_what_it_holds(dispatcher):
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     [[seq]] = sent(dispatcher).values()
 
-    assert dispatcher.executors.recycle() == []
-    dispatcher.results(1, [returned(seq)], 1.0)
+    dispatcher.executors.close(1)
+    dispatcher.claimed([claim(2)], 0.0)
 
-    assert [executor.id for executor in dispatcher.executors.recycle()] == [1]
-    assert dispatcher.executors.recycle() == []
+    assert sent(dispatcher) == {}
+    dispatcher.results(1, [returned(seq)], 1.0)
+    assert sent(dispatcher, 1.0) == {}
+    assert dispatcher.executors.free() == 0

@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 def dispatcher() -> Dispatcher:
     dispatcher = Dispatcher({"work": TaskPolicy("work", "default", RetryPolicy(), 5.0)}, lambda: 0.0)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     return dispatcher
 
 

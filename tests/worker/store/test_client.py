@@ -178,14 +178,14 @@ def scene() -> Iterator[Scene]:
 
 
 def test_a_worker_at_rest_asks_for_nothing_until_its_next_beat(scene):
-    scene.dispatcher.executors.open(1, None, scene.now)
+    scene.dispatcher.executors.open(1, scene.now)
 
     assert scene.settle() == ["register", "listen", "heartbeat", *Upkeep, "exchange"]
     assert scene.client.next_deadline() == scene.now + min(BEAT_INTERVAL, *INTERVALS.values())
 
 
 def test_a_claim_that_failed_is_tried_again_after_the_delay_and_not_at_the_next_beat(scene):
-    scene.dispatcher.executors.open(1, None, scene.now)
+    scene.dispatcher.executors.open(1, scene.now)
     scene.settle()
     scene.now += 1.0
     scene.storage.losing.append("exchange")
@@ -213,7 +213,7 @@ def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, nam
 
 
 def test_upkeep_goes_on_under_load_too(scene):
-    scene.dispatcher.executors.open(1, None, scene.now)
+    scene.dispatcher.executors.open(1, scene.now)
     scene.settle()
     scene.now += INTERVALS[Upkeep.PRUNE]
     scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
@@ -224,7 +224,7 @@ def test_upkeep_goes_on_under_load_too(scene):
 
 
 def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop(scene):
-    scene.dispatcher.executors.open(1, None, scene.now)
+    scene.dispatcher.executors.open(1, scene.now)
     scene.storage.enqueue([make_job(task_name="work")])
     scene.settle()
     [(_, entries)] = scene.dispatcher.assign(scene.now)
@@ -242,7 +242,7 @@ def test_plugins_hear_of_a_workers_life_once_and_never_on_the_thread_of_the_loop
 
 
 def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
-    scene.dispatcher.executors.open(1, None, scene.now)
+    scene.dispatcher.executors.open(1, scene.now)
     scene.settle()
 
     [job] = scene.storage.enqueue([make_job(task_name="work")])
@@ -253,7 +253,7 @@ def test_a_job_that_arrives_at_rest_is_claimed_without_being_asked_for(scene):
 
 
 def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene):
-    scene.dispatcher.executors.open(1, None, scene.now)
+    scene.dispatcher.executors.open(1, scene.now)
     scene.settle()
     more = scene.dispatcher.want() + 1
     jobs = scene.storage.enqueue([make_job(task_name="work") for _ in range(more)])
@@ -267,7 +267,7 @@ def test_jobs_beyond_what_a_claim_that_stood_by_could_take_are_claimed_too(scene
 
 
 def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):
-    scene.dispatcher.executors.open(1, None, scene.now)
+    scene.dispatcher.executors.open(1, scene.now)
     scene.settle()
     [job] = scene.storage.enqueue([make_job(task_name="work")])
     reply = scene.replies.get(timeout=20)
