@@ -121,10 +121,13 @@ class Task(Call[P, R_co]):
         return self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
     def is_retryable(self, error: BaseException) -> bool:
-        """May an attempt that raised this be tried again? ``dont_retry_on`` wins over ``retry_on``."""
-        if isinstance(error, self._dont_retry_on):
+        """May an attempt that raised this be tried again? ``dont_retry_on`` wins over ``retry_on``.
+
+        A group of exceptions is one of theirs if each of its members is.
+        """
+        if _all_are(error, self._dont_retry_on):
             return False
-        return isinstance(error, self._retry_on) if self._retry_on else True
+        return _all_are(error, self._retry_on) if self._retry_on else True
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -137,6 +140,18 @@ class AsyncTask(Task[P, R_co]):
         self, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, R_co]:
         return cast("Coroutine[Any, Any, R_co]", self.function(*args, **kwargs))
+
+
+def _all_are(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Is it of these kinds, or a group in which everything is, at whatever depth?"""
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, kinds):
+            if not isinstance(one, BaseExceptionGroup):
+                return False
+            waiting += one.exceptions
+    return True
 
 
 for _class in (Call, Task, AsyncTask):

@@ -196,6 +196,24 @@ def test_retry_on_and_dont_retry_on_take_classes_and_tuples_and_the_second_wins(
     assert plain.is_retryable(SystemExit())
 
 
+def test_a_group_of_exceptions_is_what_all_of_its_members_are(queue: Queue) -> None:
+    only = queue.task(retry_on=OSError)(lambda: 1)
+    never = queue.task(name="n", dont_retry_on=ValueError)(lambda: 1)
+    itself = queue.task(name="i", dont_retry_on=ExceptionGroup)(lambda: 1)
+    deep: Exception = ConnectionError()
+    for _ in range(5_000):
+        deep = ExceptionGroup("deep", [deep])
+    alike = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [TimeoutError()])])
+    mixed = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [ValueError()])])
+    wrong = ExceptionGroup("", [ValueError(), UnicodeError()])
+    ending = BaseExceptionGroup("", [SystemExit(), OSError()])
+
+    assert [only.is_retryable(e) for e in (alike, deep, mixed, wrong)] == [True, True, False, False]
+    assert not only.is_retryable(ending)
+    assert [never.is_retryable(e) for e in (alike, mixed, wrong, ending)] == [True, True, False, True]
+    assert [itself.is_retryable(e) for e in (alike, ending)] == [False, True]
+
+
 def test_a_task_may_have_a_serializer_of_its_own(queue: Queue) -> None:
     own = PickleSerializer(key="k")
     task = queue.task(serializer=own)(len)
