@@ -23,8 +23,6 @@ from taskito_core.job import (
     Retry,
 )
 
-#: A job whose process died under it this often is not run again.
-MAX_CRASHES = 3
 #: A job that was taken away this often is not run again.
 MAX_INTERRUPTIONS = 10
 
@@ -38,6 +36,7 @@ class RetryPolicy:
     delays: tuple[float, ...] | None = None  #: explicit seconds per retry; the last one repeats
     max_delay: float = 300.0  #: no delay is longer, in seconds
     jitter: bool = True  #: add up to a quarter of the delay, so that a failed batch does not return as one
+    max_crashes: int = 2  #: runs after one that its process died in; 0: none after what may have begun
 
     def delay(self, retry_count: int, random: float) -> float:
         """Seconds to wait before retry number ``retry_count + 1``; ``random`` in [0, 1) decides the jitter.
@@ -78,7 +77,7 @@ class Lost(NamedTuple):
 
 
 class HandedBack(NamedTuple):
-    """The job did not run, or was interrupted on purpose; ``lane`` as in Release."""
+    """The job did not run, as ``lane`` of Release says, or was interrupted on purpose: ``lane`` is None."""
 
     lane: str | None = None
 
@@ -109,6 +108,10 @@ def decide(
     match result:
         case Returned(value):
             return Complete(claim.id, claim.token, value, started_at)
+        case HandedBack(None) if policy.max_crashes == 0:
+            error = ErrorInfo(ErrorKind.INTERRUPTED, "WorkerShutdown", messages.NOT_WAITED_FOR)
+            reason, charge = DeadReason.INTERRUPTIONS, Charge.INTERRUPTION
+            return Dead(claim.id, claim.token, reason, charge, error, started_at)
         case HandedBack(lane):
             return Release(claim.id, claim.token, lane)
         case Snoozed(delay):
@@ -123,12 +126,12 @@ def decide(
             return Retry(claim.id, claim.token, 0.0, Charge.INTERRUPTION, error, started_at)
 
 
-def refuse(claim: Claim) -> Dead | None:
+def refuse(claim: Claim, policy: RetryPolicy) -> Dead | None:
     """The dead letter for a claim that has been interrupted too often to be run again, or None.
 
     Asked before every run: a rescue only counts, it never decides.
     """
-    if claim.interruptions < MAX_INTERRUPTIONS:
+    if claim.interruptions < (MAX_INTERRUPTIONS if policy.max_crashes else 1):
         return None
     message = messages.INTERRUPTED_TOO_OFTEN.format(times=claim.interruptions)
     error = ErrorInfo(ErrorKind.INTERRUPTED, "Interrupted", message)
@@ -155,7 +158,7 @@ def _after_failure(
 def _after_crash(
     claim: Claim, error: ErrorInfo, policy: RetryPolicy, random: float, started_at: int | None
 ) -> Outcome:
-    if claim.crashes + 1 >= MAX_CRASHES:
+    if claim.crashes >= policy.max_crashes:
         return Dead(claim.id, claim.token, DeadReason.CRASHES, Charge.CRASH, error, started_at)
     delay = policy.delay(claim.crashes, random)
     return Retry(claim.id, claim.token, delay, Charge.CRASH, error, started_at)

@@ -77,6 +77,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
         breaker: str | Unset | None = UNSET,
         metrics: str | Unset | None = UNSET,
         max_payload: int | Unset = UNSET,
+        max_crashes: int | Unset = UNSET,
     ) -> None:
         self.settings = resolve(
             {
@@ -97,6 +98,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
                 "breaker": breaker,
                 "metrics": metrics,
                 "max_payload": max_payload,
+                "max_crashes": max_crashes,
             }
         )
         self.serializer = DEFAULT if serializer is None else task_options.serializer("serializer", serializer)

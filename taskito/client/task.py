@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
+from types import CodeType, FunctionType, MappingProxyType, MethodType
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, Unpack, cast
 
 from taskito.client import aio, canvas, options, task_options
 from taskito.client.job_template import JobTemplate
@@ -121,10 +121,13 @@ class Task(Call[P, R_co]):
         return self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
     def is_retryable(self, error: BaseException) -> bool:
-        """May an attempt that raised this be tried again? ``dont_retry_on`` wins over ``retry_on``."""
-        if isinstance(error, self._dont_retry_on):
+        """May an attempt that raised this be tried again? ``dont_retry_on`` wins over ``retry_on``.
+
+        A group of exceptions is one of theirs if each of its members is.
+        """
+        if _all_are(error, self._dont_retry_on):
             return False
-        return isinstance(error, self._retry_on) if self._retry_on else True
+        return _all_are(error, self._retry_on) if self._retry_on else True
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -139,8 +142,30 @@ class AsyncTask(Task[P, R_co]):
         return cast("Coroutine[Any, Any, R_co]", self.function(*args, **kwargs))
 
 
+def _all_are(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Is it of these kinds, or a group in which everything is, at whatever depth?"""
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, kinds):
+            if not isinstance(one, BaseExceptionGroup):
+                return False
+            waiting += one.exceptions
+    return True
+
+
 for _class in (Call, Task, AsyncTask):
     _class.__module__ = "taskito"
+
+
+class _Registered(NamedTuple):
+    """What a task was made of, and what was being executed then."""
+
+    function: Function
+    spec: object  #: of the function's module; ``importlib.reload`` makes a new one
+    calls: tuple[CodeType, ...]  #: innermost first, the last is a module's if ``names`` are
+    names: dict[str, Any] | None  #: of that module; None: no module was being executed, as in a thread
+    line: int  #: in that module
 
 
 class TaskRegistry:
@@ -149,24 +174,29 @@ class TaskRegistry:
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._registered: dict[str, _Registered] = {}
         self.tasks: Mapping[str, Task[..., Any]] = MappingProxyType(self._tasks)  #: a view
 
     def register(self, function: Callable[..., Any], given: Mapping[str, Any]) -> Task[..., Any]:
         """The task of a function; ``given``: TaskOptions.
 
         Raises ConfigError for an option that makes no sense and for a name that another function has.
+        A function that was defined again takes the place of the old one: its module was reloaded, its
+        cell was run again, or its definer was called again and gave it nothing new to work with.
         """
         _refuse_unfit(function)
         name = options.name("name", _default_name(function) if given.get("name") is None else given["name"])
-        known = self._tasks.get(name)
-        if known is not None and not _is_redefinition(known.function, function):
+        new = _registered(function)
+        known = self._registered.get(name)
+        if known is not None and not _is_redefinition(known, new):
             raise ConfigError(
-                f"two functions want to be task {name!r}: {_place(known.function)} and {_place(function)}; "
-                "give one of them another name"
+                f"two functions want to be task {name!r}: {_described(known)} and {_described(new)}; "
+                f"give one of them another name, as in @queue.task(name=...){_hint(function)}"
             )
         cls = AsyncTask if inspect.iscoroutinefunction(function) else Task
         task: Task[..., Any] = cls(self._producer, function, name, given)
         self._tasks[name] = task
+        self._registered[name] = new
         return task
 
 
@@ -189,20 +219,151 @@ def _refuse_unfit(function: object) -> None:
         )
 
 
-def _is_redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
-    """True if ``new`` is the same function again: reloaded, its cell run again, its definer called again."""
-    if old is new:
+def _registered(function: Function) -> _Registered:
+    spec = getattr(function, "__globals__", {}).get("__spec__")
+    calls: list[CodeType] = []
+    frame = inspect.currentframe()
+    while frame is not None:
+        calls.append(frame.f_code)
+        # A module's own frame, and no function's or class's: only there are the local names the global ones.
+        if not frame.f_code.co_flags & inspect.CO_OPTIMIZED and frame.f_locals is frame.f_globals:
+            return _Registered(function, spec, tuple(calls), frame.f_globals, frame.f_lineno)
+        frame = frame.f_back
+    return _Registered(function, spec, tuple(calls), None, 0)
+
+
+def _is_redefinition(old: _Registered, new: _Registered) -> bool:
+    """True if ``new`` is the same function again, and no other one that came to the same name."""
+    if old.function is new.function:
         return True
-    code, again = getattr(old, "__code__", None), getattr(new, "__code__", None)
-    if code is None or again is None or old.__qualname__ != new.__qualname__:
+    same_run = old.names is new.names and old.calls[-1] is new.calls[-1]
+    if old.names is not None and new.names is not None and not same_run:
+        module = [module_name(str(names.get("__name__"))) for names in (old.names, new.names)]
+        files = [calls[-1].co_filename for calls in (old.calls, new.calls)]
+        # What has a spec or a file is executed as a whole; cells and lines of a session are not.
+        if module[0] == module[1] and files[0] == files[1] and _is_whole(new.names):
+            return True
+    reloaded = new.spec is not None and old.spec is not new.spec
+    return _Comparison(new, same_run, reloaded).again(old.function, new.function)
+
+
+def _is_whole(names: Mapping[str, Any]) -> bool:
+    return (names.get("__spec__") or names.get("__file__")) is not None
+
+
+class _Comparison:
+    """Is one function another one made again, of the same source and the same parts?"""
+
+    def __init__(self, made: _Registered, same_run: bool, reloaded: bool) -> None:
+        self._made = made
+        self._same_run = same_run  #: of the module that makes both
+        self._reloaded = reloaded  #: sources may have changed between the two
+        self._asked: set[tuple[int, int]] = set()  #: a function that calls itself is among its own parts
+
+    def again(self, old: Any, new: Any) -> bool:
+        """True if nothing tells ``new`` from ``old``."""
+        if old is new or (id(old), id(new)) in self._asked:
+            return True
+        if type(old) is not type(new):
+            return False
+        self._asked.add((id(old), id(new)))
+        match old:
+            case Task():
+                return self.again(old.function, new.function)
+            case FunctionType():
+                return self._function_again(old, new)
+            case MethodType():
+                return old.__self__ is new.__self__ and self.again(old.__func__, new.__func__)
+            case tuple():
+                return len(old) == len(new) and all(map(self.again, old, new))
+            case int() | float() | str() | bytes():
+                return bool(old == new)
         return False
-    same_place = (code.co_filename, code.co_firstlineno) == (again.co_filename, again.co_firstlineno)
-    return same_place or (_interactive(old) and _interactive(new))
+
+    def _function_again(self, old: FunctionType, new: FunctionType) -> bool:
+        code = new.__code__
+        same_source = old.__code__ == code and old.__code__.co_filename == code.co_filename
+        if same_source and old.__globals__ is new.__globals__:
+            if self._made_in_a_loop(old, new) or not self.again(_defaults(old), _defaults(new)):
+                return False
+        elif old.__code__ is code or not self._is_edited(old, new):
+            return False
+        before, now = _held(old), _held(new)
+        # What is defined below the function, such as a task that it enqueues, is not there yet.
+        return all(
+            self.again(before[name], now[name]) if name in now else _is_function(before[name])
+            for name in before.keys() & set(code.co_freevars)
+        )
+
+    def _is_edited(self, old: FunctionType, new: FunctionType) -> bool:
+        if (old.__module__, old.__qualname__) != (new.__module__, new.__qualname__):
+            return False
+        anonymous = "<lambda>" in new.__qualname__  # which is the name of all of them
+        return not anonymous and (self._reloaded or (_interactive(old) and _interactive(new)))
+
+    def _made_in_a_loop(self, old: FunctionType, new: FunctionType) -> bool:
+        """Were both made by one execution of the code around them? Then they were meant to differ."""
+        code = new.__code__
+        if old.__code__ is not code:
+            return False
+        for around in self._made.calls:
+            if any(const is code for const in around.co_consts):
+                if self._made.names is not None and around is self._made.calls[-1]:
+                    return self._same_run
+                cells = zip(code.co_freevars, old.__closure__ or (), new.__closure__ or (), strict=True)
+                return any(one is other and name in around.co_cellvars for name, one, other in cells)
+        return False
+
+
+def _defaults(function: FunctionType) -> tuple[Any, ...]:
+    return function.__defaults__ or (), tuple((function.__kwdefaults__ or {}).items())
+
+
+def _held(function: object) -> dict[str, object]:
+    """What a function holds of the functions around it, by name."""
+    cells = getattr(function, "__closure__", None) or ()
+    held = {}
+    for name, cell in zip(function.__code__.co_freevars if cells else (), cells, strict=True):  # type: ignore[attr-defined]
+        try:
+            held[name] = cell.cell_contents
+        except ValueError:
+            continue  # nothing yet
+    return held
+
+
+def _is_function(value: object) -> bool:
+    return isinstance(value, Task | FunctionType)
 
 
 def _interactive(function: Callable[..., Any]) -> bool:
     """True for a function typed into a session or a Jupyter cell, where names are often defined again."""
     return module_name(function.__module__) == "__main__"
+
+
+def _described(made: _Registered) -> str:
+    """A function, what it holds, and where it was made a task: what tells it from one of the same name."""
+    function = made.function
+    named = dict(_held(function))
+    if isinstance(function, FunctionType) and function.__defaults__:
+        arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+        named |= dict(zip(reversed(arguments), reversed(function.__defaults__), strict=False))
+    if isinstance(function, MethodType):
+        named["self"] = function.__self__
+    held = "".join(f" {name}={_short(value)}" for name, value in sorted(named.items()))
+    at = f" at {made.calls[-1].co_filename}:{made.line}" if made.names is not None else ""
+    return f"{_place(function)}{' with' if held else ''}{held}{at}"
+
+
+def _short(value: object) -> str:
+    """For a message that may be logged: numbers as they are, functions by their place, else the type."""
+    if isinstance(value, int | float | None):
+        return repr(value)
+    return _place(value) if _is_function(value) else f"<{type(value).__name__}>"
+
+
+def _hint(function: Function) -> str:
+    wrapped = any(map(_is_function, _held(function).values())) and not hasattr(function, "__wrapped__")
+    return "; a decorator keeps the name of what it wraps with functools.wraps" if wrapped else ""
 
 
 def _place(function: object) -> str:

@@ -23,6 +23,7 @@ class TaskOptions(TypedDict, total=False):
 
     name: str  #: default: the function's module and qualified name
     max_retries: int  #: default: the queue's ``default_retry``
+    max_crashes: int  #: runs after one under which its process died; default: the queue's ``max_crashes``
     retry_backoff: Seconds  #: before the first retry; doubles with each; default 1
     retry_delays: Sequence[Seconds] | None  #: explicit delays instead; the last one repeats
     max_retry_delay: Seconds  #: default 300
@@ -52,7 +53,7 @@ def read_policy(name: str, given: Mapping[str, Any], settings: Settings) -> Task
     soft = options.limit("soft_timeout", given.get("soft_timeout")) or None
     if soft is not None and 0.0 < hard <= soft:
         raise ConfigError(f"soft_timeout {soft:g} of task {name!r} must be below its timeout {hard:g}")
-    retries = given.get("max_retries")
+    retries, crashes = given.get("max_retries"), given.get("max_crashes")
     return TaskPolicy(
         name=name,
         queue=options.queue_name("queue", given.get("queue", "default")),
@@ -62,6 +63,7 @@ def read_policy(name: str, given: Mapping[str, Any], settings: Settings) -> Task
             delays=delays("retry_delays", given.get("retry_delays")),
             max_delay=options.seconds("max_retry_delay", given.get("max_retry_delay", 300.0)),
             jitter=options.boolean("retry_jitter", given.get("retry_jitter", True)),
+            max_crashes=settings.max_crashes if crashes is None else options.whole("max_crashes", crashes),
         ),
         timeout=hard,
         soft_timeout=soft,

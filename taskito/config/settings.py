@@ -98,6 +98,8 @@ class Settings:
     #: processes (or threads of ``run_worker``); 0: as many as there are CPUs to use
     workers: int = _setting(0, coerce.whole(0), "a whole number of 0 or more")
     default_retry: int = _setting(3, coerce.whole(0), "a whole number of 0 or more")
+    #: how often a job is run again under which its process died; 0: what may have begun is not begun again
+    max_crashes: int = _setting(2, coerce.whole(0), "a whole number of 0 or more")
     #: seconds; 0: no limit
     default_timeout: float = _setting(300.0, coerce.limit, "a number of seconds, or 0 or None for no limit")
     default_priority: int = _setting(0, coerce.whole(-coerce.MOST), "a whole number of 32 bits")

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from taskito_core.errors import ConfigError, TaskitoError
 
 #: Exit codes of a worker that was asked to stop and did: drained, or drained with some jobs interrupted.
 _STOPPED = (0, 75)
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 10.0  #: seconds beyond its graceful timeout that a worker may take to stop; it promises 5
 
 
@@ -62,28 +63,21 @@ class SubprocessWorker:
 
     def run(self) -> None:
         """Start the worker, wait until it has ended. Raises TaskitoError if it failed."""
-        process = self._process = subprocess.Popen(self._command)
-        if self._asked:  # while it was being started
-            process.terminate()
-        try:
-            with _forwarding_sigterm(self.request_shutdown):
-                code = _wait(process)
-        finally:
-            _end(process, self._grace)
+        # From before its start: a program that a shell runs in the background ignores SIGINT, and its
+        # subprocess would inherit that, but it does not inherit a handler.
+        with _stopping_on(_STOPS, self.request_shutdown):
+            process = self._process = subprocess.Popen(self._command)
+            try:
+                if self._asked:  # while it was being started
+                    process.terminate()
+                code = process.wait()
+            finally:
+                _end(process, self._grace)
         # Asked before it could listen, it died of the signal, and had not begun anything.
-        if code not in _STOPPED and not (self._asked and code == -signal.SIGTERM):
+        if code not in _STOPPED and not (self._asked and -code in _STOPS):
             raise TaskitoError(
                 f"the worker of {self._app!r} ended with exit code {code}; what it wrote says why"
             )
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # From a terminal it reached the worker too, which takes two within half a second for one.
-            process.send_signal(signal.SIGINT)
 
 
 def _end(process: subprocess.Popen[bytes], grace: float) -> None:
@@ -98,13 +92,18 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 @contextmanager
-def _forwarding_sigterm(stop: Callable[[], None]) -> Iterator[None]:
-    """While the worker runs, a SIGTERM for us is meant for it. Only the main thread can arrange that."""
+def _stopping_on(signums: Sequence[signal.Signals], stop: Callable[[], None]) -> Iterator[None]:
+    """While the worker runs, these signals for us are meant for it. Only the main thread can arrange that.
+
+    Each asks for the same, and is passed on as SIGTERM: a Ctrl-C in a terminal reaches the worker too, which
+    takes two signals within half a second for one.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda signum, frame: stop())
+    before = {signum: signal.signal(signum, lambda signum, frame: stop()) for signum in signums}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        for signum, handler in before.items():
+            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)

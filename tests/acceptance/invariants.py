@@ -11,7 +11,7 @@ from typing import Any
 
 from taskito_core.job import Job, JobStatus
 from taskito_core.messages import CANCELLED_BEFORE_START as CANCELLED
-from taskito_core.retry import MAX_CRASHES, MAX_INTERRUPTIONS
+from taskito_core.retry import MAX_INTERRUPTIONS, RetryPolicy
 from tests.acceptance.history import COMMIT, History, Turn
 from tests.acceptance.ledger import Run
 
@@ -261,7 +261,7 @@ def broken(history: History) -> dict[str, list[str]]:
 
 
 def _worn_out(job: Job) -> bool:
-    return job.crashes >= MAX_CRASHES or job.interruptions >= MAX_INTERRUPTIONS
+    return job.crashes > RetryPolicy().max_crashes or job.interruptions >= MAX_INTERRUPTIONS
 
 
 def _task(job: Job) -> str:

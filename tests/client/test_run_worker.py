@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from taskito import ConfigError, Queue, TaskitoError
 from taskito.worker.subprocess_worker import command
 
 APP = """
-import os, sys, threading
+import json, os, sys, threading
 from taskito import Queue
 queue = Queue("jobs.db")
 
@@ -28,9 +29,12 @@ def where():
     return os.getpid()
 
 if __name__ == "__main__":
-    queue.run_worker(pool="prefork", app="prefork_app:queue", procs=1)
+    queue.run_worker(**json.loads(sys.argv[1]))
     print("returned", flush=True)
 """
+
+
+PREFORK = {"pool": "prefork", "app": "prefork_app:queue", "procs": 1}
 
 
 @contextmanager
@@ -153,20 +157,79 @@ def test_prefork_runs_the_tasks_in_another_process(app: Path, wait_until: Any) -
         assert len(queue.running) == 0
 
 
+@pytest.fixture
+def background() -> Iterator[None]:
+    """Programs that the test starts ignore both signals until they see to them themselves."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("options", [PREFORK, {"threads": 1}], ids=["prefork", "threads"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_for_the_caller_stops_its_worker(app: Path, number: signal.Signals) -> None:
+def test_a_signal_for_the_caller_stops_its_worker(
+    app: Path, number: signal.Signals, options: dict[str, object]
+) -> None:
+    stops(app, number, options)
+
+
+@pytest.mark.usefixtures("background")
+@pytest.mark.parametrize("options", [PREFORK, {"threads": 1}], ids=["prefork", "threads"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_was_ignored_when_the_program_began_stops_it_too(
+    app: Path, number: signal.Signals, options: dict[str, object]
+) -> None:
+    stops(app, number, options)
+
+
+@pytest.mark.usefixtures("background")
+def test_the_command_in_the_background_stops_on_sigint(app: Path) -> None:
+    words = [sys.executable, "-m", "taskito.cli.main", "worker", "--app", "prefork_app:queue", "--procs", "1"]
+
+    assert end_of(app, words, signal.SIGINT) == 0
+
+
+def test_the_callers_own_handlers_are_back_when_the_worker_has_ended(app: Path) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    queue = Queue(app / "jobs.db")
+    job = queue.enqueue("prefork_app.where")
+
+    def interrupt() -> None:
+        job.result(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with queue:
+            queue.run_worker(**PREFORK)  # type: ignore[call-overload]
+            assert heard == []
+            signal.raise_signal(signal.SIGINT)
+            assert heard == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+        thread.join(60)
+
+
+def stops(app: Path, number: signal.Signals, options: dict[str, object]) -> None:
+    assert end_of(app, [sys.executable, "prefork_app.py", json.dumps(options)], number) == 0
+    assert "returned" in (app / "log").read_text()
+
+
+def end_of(app: Path, words: list[str], number: signal.Signals) -> int:
+    """The exit code of a program that was sent this signal when a job had run in it."""
     with Queue(app / "jobs.db") as queue, (app / "log").open("wb") as log:
-        program = subprocess.Popen([sys.executable, "prefork_app.py"], stdout=log, stderr=log)
+        program = subprocess.Popen(words, stdout=log, stderr=log)
         job = queue.enqueue("prefork_app.where")
         try:
             job.result(60)
             program.send_signal(number)
-            assert program.wait(60) == 0
+            return program.wait(60)
         finally:
             program.kill()
             program.wait()
-
-    assert "returned" in (app / "log").read_text()
 
 
 def test_a_worker_that_fails_is_an_error(app: Path) -> None:

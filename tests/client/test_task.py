@@ -32,6 +32,7 @@ def test_a_bare_decorator_takes_everything_from_the_queue(tmp_path: Path) -> Non
 
     policy = add.policy
     assert (policy.queue, policy.timeout, policy.soft_timeout) == ("default", 12.0, None)
+    assert policy.retry.max_crashes == 2
     assert (policy.retry.max_retries, policy.retry.backoff, policy.retry.max_delay) == (7, 1.0, 300.0)
     assert (add.template.defaults["priority"], add.template.defaults["result_ttl"]) == (3, 60.0)
     assert add.__doc__ == "Add."
@@ -63,6 +64,14 @@ def test_options_of_a_task_win_over_the_queue_also_when_they_are_zero(queue: Que
     assert (send.template.defaults["priority"], send.template.defaults["result_ttl"]) == (-3, 0.0)
 
 
+def test_how_often_a_task_may_crash_is_said_by_it_or_by_its_queue(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "never.db", max_crashes=0)
+
+    assert queue.task(len).policy.retry.max_crashes == 0
+    assert queue.task(max_crashes=5)(sum).policy.retry.max_crashes == 5
+    assert Queue(max_crashes=7).task(max_crashes=0)(sum).policy.retry.max_crashes == 0
+
+
 def test_timeout_none_means_no_limit(queue: Queue) -> None:
     assert queue.task(timeout=None)(len).policy.timeout == 0.0
 
@@ -80,6 +89,9 @@ def test_timeout_none_means_no_limit(queue: Queue) -> None:
         {"max_retries": 1.0},
         {"max_retries": "3"},
         {"max_retries": 2**31},
+        {"max_crashes": -1},
+        {"max_crashes": False},
+        {"max_crashes": "0"},
         {"retry_backoff": -1},
         {"retry_backoff": math.nan},
         {"retry_backoff": math.inf},
@@ -194,6 +206,24 @@ def test_retry_on_and_dont_retry_on_take_classes_and_tuples_and_the_second_wins(
         False,
     ]
     assert plain.is_retryable(SystemExit())
+
+
+def test_a_group_of_exceptions_is_what_all_of_its_members_are(queue: Queue) -> None:
+    only = queue.task(retry_on=OSError)(lambda: 1)
+    never = queue.task(name="n", dont_retry_on=ValueError)(lambda: 1)
+    itself = queue.task(name="i", dont_retry_on=ExceptionGroup)(lambda: 1)
+    deep: Exception = ConnectionError()
+    for _ in range(5_000):
+        deep = ExceptionGroup("deep", [deep])
+    alike = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [TimeoutError()])])
+    mixed = ExceptionGroup("", [ConnectionError(), ExceptionGroup("", [ValueError()])])
+    wrong = ExceptionGroup("", [ValueError(), UnicodeError()])
+    ending = BaseExceptionGroup("", [SystemExit(), OSError()])
+
+    assert [only.is_retryable(e) for e in (alike, deep, mixed, wrong)] == [True, True, False, False]
+    assert not only.is_retryable(ending)
+    assert [never.is_retryable(e) for e in (alike, mixed, wrong, ending)] == [True, True, False, True]
+    assert [itself.is_retryable(e) for e in (alike, ending)] == [False, True]
 
 
 def test_a_task_may_have_a_serializer_of_its_own(queue: Queue) -> None:

@@ -28,6 +28,7 @@ TABLE: dict[str, Row] = {
     "db_path": Row(".taskito/taskito.db", "/p/jobs.db", ("/e/jobs.db", "/e/jobs.db"), (Path("/a/j"), "/a/j")),
     "workers": Row(0, 2, ("3", 3), (4, 4)),
     "default_retry": Row(3, 5, ("0", 0), (1, 1)),
+    "max_crashes": Row(2, 5, ("0", 0), (1, 1)),
     "default_timeout": Row(300.0, 60, ("90", 90.0), (0, 0.0)),
     "default_priority": Row(0, 5, ("-7", -7), (9, 9)),
     "result_ttl": Row(None, 3600, ("1.5h", 5400.0), (0, 0.0)),
@@ -130,6 +131,7 @@ def test_an_explicit_none_is_a_value_and_beats_the_environment(name: str, projec
     ("name", "value"),
     [
         ("default_retry", 0),
+        ("max_crashes", 0),
         ("default_timeout", 0),
         ("default_timeout", None),
         ("default_priority", 0),
@@ -249,6 +251,7 @@ REFUSED = [
     ("workers", None, "a whole number"),
     ("workers", 2**40, "a whole number"),
     ("default_retry", -1, "0 or more"),
+    ("max_crashes", -1, "0 or more"),
     ("default_timeout", -0.1, "a number of seconds"),
     ("default_timeout", float("nan"), "a number of seconds"),
     ("default_timeout", float("inf"), "a number of seconds"),

@@ -20,7 +20,6 @@ from taskito_core.job import (
     Retry,
 )
 from taskito_core.retry import (
-    MAX_CRASHES,
     MAX_INTERRUPTIONS,
     Crashed,
     HandedBack,
@@ -37,6 +36,7 @@ from taskito_core.retry import (
 
 ERROR = ErrorInfo(ErrorKind.RAISED, "ValueError", "bad")
 POLICY = RetryPolicy(max_retries=2, backoff=1.0, jitter=False)
+ONCE = RetryPolicy(max_retries=0, max_crashes=0)
 
 
 def claim(**fields: Any) -> Claim:
@@ -74,7 +74,7 @@ DECISIONS: list[tuple[dict[str, int], Result, Outcome]] = [
     ({}, Crashed(ERROR), Retry("id", 7, 1.0, Charge.CRASH, ERROR, 5)),
     ({"retry_count": 9}, Crashed(ERROR), Retry("id", 7, 1.0, Charge.CRASH, ERROR, 5)),
     (
-        {"crashes": MAX_CRASHES - 1},
+        {"crashes": POLICY.max_crashes},
         Crashed(ERROR),
         Dead("id", 7, DeadReason.CRASHES, Charge.CRASH, ERROR, 5),
     ),
@@ -88,10 +88,36 @@ def test_an_attempt_ends_as_the_table_says(
     assert decide(claim(**counters), result, POLICY, 0.0, 5) == outcome
 
 
-def test_a_job_that_was_taken_away_too_often_is_not_run_again() -> None:
-    assert refuse(claim(interruptions=MAX_INTERRUPTIONS - 1)) is None
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [
+        (Returned(b"x"), Complete("id", 7, b"x", 5)),
+        (HandedBack("t"), Release("id", 7, "t")),
+        (Snoozed(2.5), Release("id", 7, delay=2.5)),
+        (Lost(ERROR), Retry("id", 7, 0.0, Charge.INTERRUPTION, ERROR, 5)),  # and then refused: see below
+        (Raised(ERROR, True), Dead("id", 7, DeadReason.RETRIES, None, ERROR, 5)),
+        (Crashed(ERROR), Dead("id", 7, DeadReason.CRASHES, Charge.CRASH, ERROR, 5)),
+    ],
+)
+def test_with_no_retries_and_no_crashes_an_attempt_is_the_last(result: Result, outcome: Outcome) -> None:
+    assert decide(claim(), result, ONCE, 0.0, 5) == outcome
 
-    dead = refuse(claim(interruptions=MAX_INTERRUPTIONS))
+
+def test_with_no_crashes_what_was_broken_off_or_taken_away_is_not_run_again() -> None:
+    broken_off = decide(claim(), HandedBack(), ONCE, 0.0, 5)
+    refused = refuse(claim(interruptions=1), ONCE)
+
+    assert isinstance(broken_off, Dead)
+    assert (broken_off.reason, broken_off.charge) == (DeadReason.INTERRUPTIONS, Charge.INTERRUPTION)
+    assert refused is not None
+    assert refused.reason is DeadReason.INTERRUPTIONS
+    assert refuse(claim(), ONCE) is None
+
+
+def test_a_job_that_was_taken_away_too_often_is_not_run_again() -> None:
+    assert refuse(claim(interruptions=MAX_INTERRUPTIONS - 1), POLICY) is None
+
+    dead = refuse(claim(interruptions=MAX_INTERRUPTIONS), POLICY)
 
     assert dead is not None
     assert (dead.reason, dead.charge, dead.started_at) == (DeadReason.INTERRUPTIONS, None, None)

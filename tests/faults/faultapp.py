@@ -112,6 +112,36 @@ def leave(code: int) -> str:
     return "survived"
 
 
+@queue.task(max_retries=0, max_crashes=0)
+def once(what: str, seconds: float = 60.0) -> str:
+    """Begin at most once, then die, exit, overrun, nap, or swallow whatever is raised in it."""
+    note("start", current_job.id, os.getpid())
+    end = time.monotonic() + seconds
+    match what:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            ctypes.string_at(0)
+        case "exit":
+            os._exit(0)
+        case "raise":
+            raise ValueError("on purpose")
+    while time.monotonic() < end:
+        try:
+            time.sleep(end - time.monotonic())
+        except BaseException as exc:
+            note("swallowed", type(exc).__name__)
+            if what != "swallow":
+                raise
+    return "done"
+
+
+@queue.task(max_retries=0, max_crashes=1, retry_backoff=0.01)
+def once_more() -> None:
+    note("start", current_job.id, os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @queue.task(max_retries=0)
 def exit_politely(code: int) -> None:
     sys.exit(code)

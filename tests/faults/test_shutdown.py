@@ -9,7 +9,7 @@ import time
 import pytest
 
 from taskito_core.job import JobStatus
-from tests.faults.harness import Worker, finished, in_session, wait_until
+from tests.faults.harness import Worker, children_of, finished, in_session, wait_until
 
 
 def four_naps(app, worker, seconds=1.0):
@@ -67,6 +67,26 @@ def test_ctrl_c_in_a_terminal_drains(app, backend_url, tmp_path):
         wait_until(lambda: drain(terminal) or process.poll() is not None, 40, "the worker ends")
         assert process.returncode == 0
         each_ran_to_its_end_or_not_at_all(app, worker, ids)
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_worker_ends_with_its_terminal_but_not_with_nohup(app, backend_url, tmp_path, nohup):
+    worker = Worker(backend_url, tmp_path, "--procs", "1")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    try:
+        with worker.in_terminal(shows_output=False) as (process, terminal):
+            app.nap.delay(0).result(60)
+            [pid] = children_of(process.pid)
+
+            terminal.close()
+
+            if nohup:
+                assert [job.result(60) for job in app.nap.map([0.3] * 3)] == ["rested"] * 3
+                os.kill(pid, signal.SIGTERM)
+            assert process.wait(40) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert ("the terminal is gone" in worker.output()) is not nohup
 
 
 def drain(terminal):

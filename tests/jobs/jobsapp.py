@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 import logging
 import os
 import sqlite3
@@ -132,6 +134,51 @@ def sleepy(times: int) -> int:
     if runs <= times:
         current_job.snooze(0.2)
     return runs
+
+
+async def _fail(name: str) -> None:
+    raise getattr(builtins, name)("on purpose")
+
+
+async def _fail_together(names: str) -> None:
+    """Raise one group; ``A B (C D)`` has a group of C and D in it."""
+    own, _, nested = names.rstrip(")").partition("(")
+    async with asyncio.TaskGroup() as group:
+        for name in own.split():
+            group.create_task(_fail(name))
+        if nested:
+            group.create_task(_fail_together(nested))
+
+
+@queue.task(retry_on=(OSError, KeyError), max_retries=2, retry_delays=[0])
+async def only_some(names: str) -> None:
+    note("start", current_job.id)
+    await _fail_together(names)
+
+
+@queue.task(dont_retry_on=[ValueError, FileNotFoundError], max_retries=2, retry_delays=[0])
+async def all_but(names: str) -> None:
+    note("start", current_job.id)
+    await _fail_together(names)
+
+
+@queue.task(max_retries=0)
+async def sleepy_together(requests: int, fails: bool) -> int:
+    """Asks to be run again later from several places at once, at its first run."""
+    note("start", current_job.id)
+    with open(os.environ["JOURNAL"]) as journal:
+        if sum(line.split() == ["start", current_job.id] for line in journal) > 1:
+            return requests
+    async with asyncio.TaskGroup() as group:
+        for number in range(requests):
+            group.create_task(_snooze(0.1 * number))
+        if fails:
+            group.create_task(_fail("ValueError"))
+    return 0
+
+
+async def _snooze(seconds: float) -> None:
+    current_job.snooze(seconds)
 
 
 @queue.task(rate_limit="10/s")

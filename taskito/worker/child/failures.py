@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pluggy
@@ -31,8 +31,8 @@ _MACHINERY = (
 
 def failure(exc: BaseException, is_retryable: Callable[[BaseException], bool]) -> tuple[ResultKind, bytes]:
     """The result of a run that ``exc`` ended."""
-    if isinstance(exc, SnoozeRequest):
-        return ResultKind.SNOOZED, pack_delay(exc.delay)
+    if delays := _snoozed(exc):
+        return ResultKind.SNOOZED, pack_delay(max(delays))
     if _is(exc, JobCancelled):
         return ResultKind.CANCELLED, clean_text(str(exc), 500).encode()
     if _is(exc, WorkerShutdown):
@@ -93,8 +93,27 @@ def boot_failure(exc: BaseException) -> bytes:
     return json.dumps(["traceback", clean_text(format_traceback(exc))]).encode()
 
 
+def _snoozed(exc: BaseException) -> list[float]:
+    """How long the task asked to sleep: several times if a task group wrapped that up, and nothing else."""
+    delays: list[float] = []
+    for one in _members(exc):
+        if not isinstance(one, SnoozeRequest):
+            return []
+        delays.append(one.delay)
+    return delays
+
+
 def _is(exc: BaseException, kind: type[BaseException]) -> bool:
     """Also if a task group wrapped it up with others."""
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.subgroup(kind) is not None
-    return isinstance(exc, kind)
+    return any(isinstance(one, kind) for one in _members(exc))
+
+
+def _members(exc: BaseException) -> Iterator[BaseException]:
+    """What a group and the groups in it hold, at whatever depth; of any other exception itself."""
+    waiting = [exc]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+        else:
+            yield one

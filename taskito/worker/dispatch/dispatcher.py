@@ -111,7 +111,7 @@ class Dispatcher:
             if policy is None or claim.id in unguarded:
                 # Some other app's, or another version's: off to a lane we do not serve.
                 self._outcome(entry, Release(claim.id, claim.token, lane=claim.task_name))
-            elif claim.interruptions and (refusal := refuse(claim)) is not None:
+            elif claim.interruptions and (refusal := refuse(claim, policy.retry)) is not None:
                 self._outcome(entry, refusal)
             elif self.draining:
                 self._outcome(entry, Release(claim.id, claim.token))

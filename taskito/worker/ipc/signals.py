@@ -38,6 +38,8 @@ class SignalPipe:
     def __enter__(self) -> Self:
         self._old_wakeup = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for signum in self._heeded:
+            if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+                continue  # Started with nohup: it is to outlive its terminal.
             # A function and not SIG_IGN: ignored signals would not reach the descriptor.
             self._before[signum] = signal.signal(signum, _nothing)
         for signum in self._ignored:
