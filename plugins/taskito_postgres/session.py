@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,10 @@ class Settings:
             "idle_in_transaction_session_timeout": "60s",
             **_FIXED,
         }
+        if not local:
+            # Whatever the role or the database has as its default: the statements rely on seeing what others
+            # have committed in the meantime. For a single transaction its BEGIN says so.
+            values["default_transaction_isolation"] = "read committed"
         if self.lazy_commit:
             values["synchronous_commit"] = "off"
         if self.hurried:
@@ -81,6 +85,7 @@ def _set(values: Mapping[str, str], local: bool) -> bytes:
 
 
 _PLAN_FREELY = _set(_FREE, local=True)
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
 def connect(url: str, settings: Settings) -> Connection:
@@ -96,15 +101,21 @@ def connect(url: str, settings: Settings) -> Connection:
         url, autocommit=True, **{name: value for name, value in options.items() if name not in given}
     )
     try:
-        arrays.register(connection)
-        if is_pooled(connection):
-            connection.prepare_threshold = None
-        else:
-            connection.execute(settings.statement(local=False))
+        set_up(connection, settings)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def set_up(connection: Connection, settings: Settings) -> None:
+    """Make a new connection one of ours; behind a pooler, where sessions are shared, nothing is set on it."""
+    arrays.register(connection)
+    if is_pooled(connection):
+        connection.prepare_threshold = None
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    else:
+        connection.execute(settings.statement(local=False))
 
 
 def is_pooled(connection: Connection) -> bool:
@@ -140,6 +151,7 @@ class RoundTrip:
 
     def _begin(self) -> None:
         if self._preamble is not None:
+            self._connection.execute(_BEGIN)
             self._connection.execute(self._preamble)
 
     def run(self, statement: bytes, parameters: Parameters) -> Cursor:
@@ -155,8 +167,14 @@ class RoundTrip:
         else:
             # A pooler may give the session to another client once the first transaction ends. The answers to
             # the next are lost then, and we would wait for them for ever (PgBouncer 1.18).
+            self.end()
             self._pipeline.sync()
         self._begin()
+
+    def end(self) -> None:
+        """Nothing more follows: an explicit transaction needs its COMMIT."""
+        if self._preamble is not None:
+            self._connection.execute(b"COMMIT")
 
     def commit_lazily(self) -> None:
         """Let this transaction's commit return before it is on disk."""
@@ -179,9 +197,23 @@ class Session:
 
         Leaving the block waits for all answers and commits; any error undoes what followed the last commit.
         """
-        # No BEGIN and COMMIT are sent: up to its Sync a pipeline is one implicit transaction.
-        with self.connection.pipeline() as pipeline:
-            yield RoundTrip(self.connection, pipeline, self._preamble)
+        # Without BEGIN and COMMIT: up to its Sync a pipeline is one implicit transaction. Only a pooler's
+        # session gets them: nothing else changes the isolation of one transaction and leaves no trace.
+        try:
+            with self.connection.pipeline() as pipeline:
+                trip = RoundTrip(self.connection, pipeline, self._preamble)
+                yield trip
+                trip.end()
+        except IndexError as error:
+            # A commit that the server refuses is an answer more than psycopg has sent statements, and the
+            # reason is lost.
+            self.connection.close()
+            raise psycopg.OperationalError("the server refused the commit") from error
+        except BaseException:
+            if self._preamble is not None:
+                with suppress(psycopg.Error):  # the first one counts
+                    self.connection.rollback()
+            raise
 
     def rows(self, statement: bytes, parameters: Parameters) -> list[TupleRow]:
         """Run one statement in a transaction of its own; its rows."""
@@ -194,9 +226,7 @@ class Session:
 
     def searched(self, statement: bytes, parameters: Parameters) -> list[TupleRow]:
         """The same for a statement that looks through tables: planned for the values it is sent with."""
-        with self.connection.pipeline():
-            if self._preamble is not None:
-                self.connection.execute(self._preamble)
+        with self.round_trip():
             self.connection.execute(_PLAN_FREELY)
             cursor = self.connection.cursor(binary=True).execute(statement, parameters, prepare=False)
         return cursor.fetchall()

@@ -105,6 +105,26 @@ def test_everything_works_with_a_new_session_for_each_transaction(
     assert (counts.complete, counts.dead, counts.failed) == (48, 12, 12)
 
 
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_transactions_see_what_others_commit_whatever_the_default_of_the_sessions_is(
+    open_storage: OpenStorage, pooled_url: str, database: psycopg.Connection[Any], level: str
+) -> None:
+    name = database.info.dbname
+    database.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = '{level}'".encode())
+    storage, worker = open_storage(pooled_url), make_worker()
+    storage.register(worker)
+    ask = b"SELECT current_setting('transaction_isolation')"
+    for use in (storage._connections.on_pool, storage._connections.on_worker):
+        assert use("look", lambda session: session.rows(ask, {})) == [("read committed",)]
+        assert use("look", lambda session: session.searched(ask, {})) == [("read committed",)]
+
+    storage.enqueue([make_job(unique_key=f"key {n}", concurrency_key="k", concurrency=9) for n in range(9)])
+
+    assert len(claim(storage, worker.id, 20)) == 9
+    with psycopg.connect(pooled_url) as other:
+        assert other.execute("SHOW transaction_isolation").fetchone() == (level,)
+
+
 def test_many_at_once_share_few_sessions_and_nobody_waits_for_lost_answers(
     open_storage: OpenStorage, pooled_url: str
 ) -> None:
