@@ -34,6 +34,8 @@ ATTEMPTS = 8
 
 #: Answers that another try may change although psycopg does not file them under OperationalError.
 _PASSING = frozenset({"25006", "25P03", "26000"})  # read-only, idle in transaction, lost prepared statement
+#: What is missing while a backup is restored: schema, table, column, key, right.
+_RESTORING = frozenset({"3F000", "42P01", "42703", "42P10", "42501"})
 
 
 class _Opened(psycopg.Connection[Any]):
@@ -153,8 +155,12 @@ class Connections:
         """What this driver's error means to a caller; names the server, keeps the password."""
         first_line = str(error).strip().partition("\n")[0] or type(error).__name__
         said = location.without_secrets(first_line, self.url)
-        kind = StorageUnavailable if _passes(error) else StorageError
+        kind = StorageUnavailable if _passes(error) or self._is_restored(error) else StorageError
         return kind(f"cannot {doing} at {self.shown}: {said}")
+
+    def _is_restored(self, error: Exception) -> bool:
+        """True if the schema was whole and is not now: somebody is at it, and it may become whole again."""
+        return self._prepared and isinstance(error, psycopg.Error) and error.sqlstate in _RESTORING
 
     # ---- open and close ----
 

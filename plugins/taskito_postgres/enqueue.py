@@ -144,12 +144,15 @@ class EnqueueMixin(GatesMixin):
     def _enqueue_external(self, connection: object, jobs: Sequence[NewJob], doing: str) -> list[Receipt]:
         """In the caller's transaction. It ends when the caller likes: no row is locked that others need."""
         self._connections.ready(doing)
-        with self._connections.translated(doing), external.borrowed(connection) as cursor:
-            run = external.runner(cursor, self._statements)
-            receipts = Batch(run, self.config.schema, self.clock_shift, external=True).store(jobs)
+        with (
+            self._connections.translated(doing),
+            external.borrowed(connection, self._statements) as borrowed,
+        ):
+            batch = Batch(borrowed.run, self.config.schema, self.clock_shift, external=True)
+            receipts = batch.store(jobs)
             # Delivered at the commit. Which workers will wait then cannot be seen now: sent in any case.
             queues = Texts(sorted({job.queue for job in jobs}))
-            run(wakeups.NOTIFY, {"channel": self._work_channel, "payloads": queues})
+            borrowed.notify(wakeups.NOTIFY, {"channel": self._work_channel, "payloads": queues})
         return receipts
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple, cast
 
-from taskito_core import ConfigError
+from taskito_core import ConfigError, StorageUnavailable
 from taskito_postgres.location import quoted
 from taskito_postgres.session import Session
 
@@ -56,8 +56,13 @@ def applied_version(session: Session, schema: str) -> int:
 
 def pending(session: Session, schema: str) -> list[str]:
     """Names of the migrations ``migrate`` would apply, oldest first."""
+    has_tables, has_keys = _found(session, schema)  # before the version: others may be migrating
     version = applied_version(session, schema)
     _refuse_newer(version, schema)
+    if has_tables and not (has_keys and version):
+        raise StorageUnavailable(
+            f"schema {schema!r} has some of its tables and keys but not all, as while a backup is restored"
+        )
     return [migration.name for migration in migrations() if migration.version > version]
 
 
@@ -120,6 +125,16 @@ def _record(migration: Migration) -> str:
         f"({migration.version}, '{migration.name}', "
         "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint);"
     )
+
+
+def _found(session: Session, schema: str) -> tuple[bool, bool]:
+    """Whether our tables and keys are there: a migration makes all or none, a restore one by one."""
+    # The first of the tables by name, and so the first that pg_restore makes.
+    asked = {"table": f"{quoted(schema)}.circuit_breakers", "key": f"{quoted(schema)}.jobs_live_pkey"}
+    [(table, key)] = session.rows(
+        b"SELECT to_regclass(%(table)b) IS NOT NULL, to_regclass(%(key)b) IS NOT NULL", asked
+    )
+    return table, key
 
 
 def _refuse_newer(version: int, schema: str) -> None:

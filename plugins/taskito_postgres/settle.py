@@ -42,14 +42,16 @@ class SettleMixin(GatesMixin):
         doing = f"complete job {outcome.job_id}"
         self._connections.ready(doing)
         parameters = _results([outcome], self.clock_shift)
-        with self._connections.translated(doing), external.borrowed(connection) as cursor:
-            run = external.runner(cursor, self._statements)
-            if not run(sql.COMPLETE_EXTERNAL, parameters):
+        with (
+            self._connections.translated(doing),
+            external.borrowed(connection, self._statements) as borrowed,
+        ):
+            if not borrowed.run(sql.COMPLETE_EXTERNAL, parameters):
                 # Another transaction may just have changed the row: then this waits until it is over.
-                if not run(sql.LOCK_ROWS, _fences([outcome])):
+                if not borrowed.run(sql.LOCK_ROWS, _fences([outcome])):
                     return False
-                run(sql.COMPLETE_EXTERNAL, parameters)
-            run(wakeups.NOTIFY, self._ends([outcome.job_id]))
+                borrowed.run(sql.COMPLETE_EXTERNAL, parameters)
+            borrowed.notify(wakeups.NOTIFY, self._ends([outcome.job_id]))
         return True
 
 

@@ -123,7 +123,12 @@ def test_a_wakeup_of_one_schema_does_not_reach_another(open_storage: OpenStorage
 
 
 @pytest.mark.timeout(180)
-def test_eight_processes_that_start_at_once_all_succeed_and_one_migrates(postgres_url: str) -> None:
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_eight_processes_that_start_at_once_all_succeed_and_one_migrates(
+    postgres_url: str, database: psycopg.Connection[Any], isolation: str
+) -> None:
+    name = database.info.dbname
+    database.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = '{isolation}'".encode())
     program = """
 import sys
 from taskito_core import StorageConfig
