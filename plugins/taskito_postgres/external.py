@@ -13,7 +13,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from taskito_core import driver_connection
+from taskito_core import ConfigError, driver_connection
 from taskito_postgres import arrays
 
 WANTED = "a psycopg 3 Connection or Cursor, or an SQLAlchemy Connection or Session on postgresql+psycopg"
@@ -47,6 +47,9 @@ def borrowed(connection: object, statements: Mapping[str, bytes]) -> Iterator[Ex
         wanted=WANTED,
         asynchronous=(psycopg.AsyncConnection, psycopg.AsyncCursor),
     )
+    if found.info.encoding != "utf-8":
+        encoding = found.info.parameter_status("client_encoding")
+        raise ConfigError(f"connection must have the client_encoding UTF8, got {encoding}")
     idle = found.info.transaction_status is TransactionStatus.IDLE
     # A connection in autocommit mode that is in no transaction gets one: all or none.
     whole = found.transaction() if found.autocommit and idle else nullcontext()

@@ -56,6 +56,7 @@ def applied_version(session: Session, schema: str) -> int:
 
 def pending(session: Session, schema: str) -> list[str]:
     """Names of the migrations ``migrate`` would apply, oldest first."""
+    _refuse_encoding(session)
     has_tables, has_keys = _found(session, schema)  # before the version: others may be migrating
     version = applied_version(session, schema)
     _refuse_newer(version, schema)
@@ -135,6 +136,19 @@ def _found(session: Session, schema: str) -> tuple[bool, bool]:
         b"SELECT to_regclass(%(table)b) IS NOT NULL, to_regclass(%(key)b) IS NOT NULL", asked
     )
     return table, key
+
+
+def _refuse_encoding(session: Session) -> None:
+    """A character that a row cannot hold would fail all that travels with it, in any later call."""
+    [(encoding, database)] = session.rows(
+        b"SELECT current_setting('server_encoding'), current_database()::text", {}
+    )
+    if encoding != "UTF8":
+        raise ConfigError(
+            f"database {database!r} keeps text as {encoding}, which cannot hold every character of a job; "
+            f"use one that keeps UTF8: CREATE DATABASE {database}_utf8 ENCODING 'UTF8' LOCALE 'C' "
+            "TEMPLATE template0"
+        )
 
 
 def _refuse_newer(version: int, schema: str) -> None:

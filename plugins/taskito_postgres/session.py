@@ -95,10 +95,12 @@ def connect(url: str, settings: Settings) -> Connection:
         **_KEEPALIVES,
         "connect_timeout": CONNECT_TIMEOUT,
         "fallback_application_name": "taskito",
-        "client_encoding": "utf8",
     }
     connection: Connection = psycopg.connect(
-        url, autocommit=True, **{name: value for name, value in options.items() if name not in given}
+        url,
+        autocommit=True,
+        client_encoding="utf8",  # whatever the URL says: it is what our arrays are packed in
+        **{name: value for name, value in options.items() if name not in given},
     )
     try:
         set_up(connection, settings)
