@@ -147,13 +147,23 @@ class LocalEngine:
                 f"{exc}; its log ends:\n{self._log.read_text(errors='replace')[-2000:]}"
             ) from None
 
+    def follow(self, primary_url: str) -> None:
+        """Be a standby of that server from the next start on. It must be stopped, and behind that server."""
+        data = self._home / "data"
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = '{primary_url}'\n")
+        (data / "standby.signal").touch()
+
     def _initialise(self) -> None:
+        command = ["initdb", "-D", str(self._home / "data"), "-U", "postgres"]
+        self._make_data([*command, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+
+    def _make_data(self, command: list[str]) -> None:
         if self._user is not None:
             os.chown(self._home, self._user.pw_uid, self._user.pw_gid)
-        command = [str(self._binaries / "initdb"), "-D", str(self._home / "data"), "-U", "postgres"]
-        command += ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        program, *arguments = command
         outcome = subprocess.run(
-            command,
+            [str(self._binaries / program), *arguments],
             **self._as_user(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -163,7 +173,7 @@ class LocalEngine:
         )
         if outcome.returncode:
             raise ServerDied(
-                f"initdb failed with exit code {outcome.returncode}: {outcome.stderr.strip()[-2000:]}"
+                f"{program} failed with exit code {outcome.returncode}: {outcome.stderr.strip()[-2000:]}"
             )
 
     def _as_user(self) -> dict[str, Any]:
@@ -195,6 +205,18 @@ class LocalEngine:
             shutil.copytree(binaries.parent, copy, symlinks=True)
             return copy / "bin"
         return binaries
+
+
+class StandbyEngine(LocalEngine):
+    """A copy of another server, that repeats what it does until it is promoted."""
+
+    def __init__(self, binaries: Path, primary_url: str, settings: Sequence[str] = ()) -> None:
+        self._primary_url = primary_url
+        super().__init__(binaries, settings)
+
+    def _initialise(self) -> None:
+        command = ["pg_basebackup", "-D", str(self._home / "data"), "-d", self._primary_url]
+        self._make_data([*command, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
 
 
 class ServerDied(RuntimeError):

@@ -32,8 +32,10 @@ MAX_IDLE = 20.0
 #: Two transactions met on the same rows: at once again, this many times in all.
 ATTEMPTS = 8
 
+#: Where a connection leads whose statements fail so: to a server that is a standby now, or is going down.
+_READ_ONLY, _SHUTDOWN = "25006", "57P"
 #: Answers that another try may change although psycopg does not file them under OperationalError.
-_PASSING = frozenset({"25006", "25P03", "26000"})  # read-only, idle in transaction, lost prepared statement
+_PASSING = frozenset({_READ_ONLY, "25P03", "26000"})  # idle in transaction, lost prepared statement
 #: What is missing while a backup is restored: schema, table, column, key, right.
 _RESTORING = frozenset({"3F000", "42P01", "42703", "42P10", "42501"})
 
@@ -64,6 +66,8 @@ class Connections:
         self._prepared = False
         self._worker: Session | None = None
         self._worker_lock = threading.Lock()
+        #: Times a connection was found to lead to the wrong server: then all others may, silent ones too.
+        self.renewals = 0
         #: Every connection that may be open, for the child that must not touch them.
         self._opened: weakref.WeakSet[Connection] = weakref.WeakSet()
         _ALIVE.add(self)
@@ -86,7 +90,8 @@ class Connections:
                 raise
             try:
                 return again(work, Session(connection, self.settings()))
-            except psycopg.OperationalError:
+            except psycopg.Error as error:
+                self._leave_if_astray(connection, error)
                 if not (repeatable and connection.closed):
                     raise
             finally:
@@ -98,7 +103,11 @@ class Connections:
 
     def _on_new_pool(self, work: Callable[[Session], T]) -> T:
         with self._open_pool().connection(timeout=POOL_TIMEOUT) as connection:
-            return again(work, Session(connection, self.settings()))
+            try:
+                return again(work, Session(connection, self.settings()))
+            except psycopg.Error as error:
+                self._leave_if_astray(connection, error)
+                raise
 
     def ready(self, doing: str) -> None:
         """See that the schema is there and current, before work on the caller's connection."""
@@ -114,6 +123,9 @@ class Connections:
                 self._worker = Session(self.open(self.worker_settings()), self.worker_settings())
             try:
                 return again(work, self._worker)
+            except psycopg.Error as error:
+                self._leave_if_astray(self._worker.connection, error)
+                raise
             finally:
                 if self._worker.connection.closed:
                     self._worker = None
@@ -126,6 +138,12 @@ class Connections:
                 return work(Session(connection, self.settings()))
             finally:
                 connection.close()
+
+    def _leave_if_astray(self, connection: Connection, error: psycopg.Error) -> None:
+        """Close a connection that leads to the wrong server: the next one may lead to the right one."""
+        if leads_astray(error) and not connection.closed:
+            connection.close()
+            self.renewals += 1
 
     def open(self, settings: Settings) -> Connection:
         """A connection outside the pool; the caller closes it. Raises psycopg's errors."""
@@ -284,6 +302,17 @@ def again(work: Callable[[Session], T], session: Session) -> T:
             # A row that another transaction moved to jobs_done fails the whole batch: only try again.
             continue
     return work(session)
+
+
+def leads_astray(error: psycopg.Error) -> bool:
+    """True if the server that answers is not the one to talk to, or not for long.
+
+    A standby also ends what stands in the way of its replay. That comes as a serialization failure, but from
+    the part of the server that takes in messages, and not from that which runs statements.
+    """
+    if isinstance(error, errors.SerializationFailure):
+        return error.diag.source_file == "postgres.c"
+    return error.sqlstate is not None and error.sqlstate.startswith((_READ_ONLY, _SHUTDOWN))
 
 
 def _passes(error: Exception) -> bool:

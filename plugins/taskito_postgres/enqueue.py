@@ -13,6 +13,7 @@ from taskito_core import NewJob, Receipt, StorageError, StorageUnavailable, colu
 from taskito_postgres import external
 from taskito_postgres.arrays import Texts
 from taskito_postgres.batch import MAX_BYTES, Batch, plain_arrays
+from taskito_postgres.connection import leads_astray
 from taskito_postgres.gates import Cascade, GatesMixin
 from taskito_postgres.session import Session
 from taskito_postgres.sql import enqueue as sql
@@ -170,7 +171,7 @@ def _check(job: NewJob) -> None:
 
 def _lost(cause: BaseException | None) -> bool:
     """True if the connection went away under the call; a server that refuses us is not asked again."""
-    return isinstance(cause, psycopg.Error) and (cause.sqlstate is None or cause.sqlstate.startswith("57P"))
+    return isinstance(cause, psycopg.Error) and (cause.sqlstate is None or leads_astray(cause))
 
 
 def _receipts(jobs: Sequence[NewJob], inserted: set[str]) -> list[Receipt]:

@@ -75,6 +75,7 @@ class Listener:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._renewed = False
+        self._renewals = 0  #: what the connections had counted when ours was made
 
     @property
     def connected(self) -> bool:
@@ -89,7 +90,7 @@ class Listener:
     def connect(self) -> None:
         """Connect now if the server answers; else, and whenever the connection is lost, in the background."""
         try:
-            self._adopt(listening_connection(self._connections, self._channel))
+            self._adopt(*self._listening())
             self._drain()
         except (psycopg.Error, OSError) as error:
             log.warning("%s: %s", self._name, self._connections.translate(error, "listen"))
@@ -97,6 +98,7 @@ class Listener:
 
     def block(self, timeout: float) -> list[str] | None:
         """Payloads that arrive within ``timeout`` seconds; None if interrupted, [] if nothing came."""
+        self._lose_if_astray()
         with selectors.DefaultSelector() as selector:
             selector.register(self._reader, selectors.EVENT_READ)
             connection = self._connection
@@ -118,6 +120,7 @@ class Listener:
 
     def pending(self) -> list[str]:
         """Payloads that are here already."""
+        self._lose_if_astray()
         return self._read(self._connection) if self._connection is not None else []
 
     def interrupt(self) -> None:
@@ -132,6 +135,11 @@ class Listener:
                 pass
         except BlockingIOError:
             pass
+
+    def _lose_if_astray(self) -> None:
+        # A server that others were promoted over stays silent for ever, and answers if asked.
+        if self._connection is not None and self._renewals != self._connections.renewals:
+            self._lose(self._connection)
 
     def _lose(self, connection: Connection) -> None:
         connection.close()
@@ -150,7 +158,7 @@ class Listener:
         delay = RECONNECT_FIRST
         while not self._give_up.wait(delay * random.uniform(0.75, 1.25)):
             try:
-                self._adopt(listening_connection(self._connections, self._channel))
+                self._adopt(*self._listening())
                 break
             except (psycopg.Error, OSError, TaskitoError) as error:
                 log.debug("%s: still cannot connect: %s", self._name, error)
@@ -158,7 +166,11 @@ class Listener:
         with self._lock:
             self._connector = None
 
-    def _adopt(self, connection: Connection | None) -> None:
+    def _listening(self) -> tuple[Connection | None, int]:
+        renewals = self._connections.renewals
+        return listening_connection(self._connections, self._channel), renewals
+
+    def _adopt(self, connection: Connection | None, renewals: int) -> None:
         with self._lock:
             if connection is None:
                 self._possible = False
@@ -166,7 +178,7 @@ class Listener:
             if self._closed:
                 connection.close()
                 return
-            self._connection, self._renewed = connection, True
+            self._connection, self._renewals, self._renewed = connection, renewals, True
         self.interrupt()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ def connect(url: str, settings: Settings) -> Connection:
         "connect_timeout": CONNECT_TIMEOUT,
         "fallback_application_name": "taskito",
     }
+    if _names_several(given) and "PGTARGETSESSIONATTRS" not in os.environ:
+        options["target_session_attrs"] = "read-write"  # of several servers, the one that can be used
     connection: Connection = psycopg.connect(
         url,
         autocommit=True,
@@ -108,6 +111,11 @@ def connect(url: str, settings: Settings) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def _names_several(given: Mapping[str, Any]) -> bool:
+    names = (given.get("hostaddr"), given.get("host"), os.getenv("PGHOSTADDR"), os.getenv("PGHOST"))
+    return "," in str(next(filter(None, names), ""))
 
 
 def set_up(connection: Connection, settings: Settings) -> None:

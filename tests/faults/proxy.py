@@ -15,7 +15,7 @@ class Wire:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+        self.move(url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         user = parts.netloc.rpartition("@")[0]
         port = self._listener.getsockname()[1]
@@ -42,6 +42,11 @@ class Wire:
     def cut(self, how: str) -> None:
         """``refused``: connections break none is let through; ``silent``: nothing arrives."""
         self._tell({"refused": b"r", "silent": b"s"}[how])
+
+    def move(self, url: str) -> None:
+        """New connections go to the server of that URL; those that are open stay where they are."""
+        parts = urlsplit(url)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 5432)
 
     def mend(self) -> None:
         """What was held back by silence arrives now."""
@@ -82,7 +87,11 @@ class Wire:
         if self._refusing:
             client.close()
             return
-        server = socket.create_connection(self._target, timeout=10)
+        try:
+            server = socket.create_connection(self._target, timeout=10)
+        except OSError:  # down, or not up yet
+            client.close()
+            return
         server.settimeout(None)
         for one, other in ((client, server), (server, client)):
             self._others[one] = other
