@@ -6,12 +6,14 @@ signals, and both would be wrong inside of another application.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from taskito_core.errors import ConfigError, TaskitoError
 
@@ -103,7 +105,17 @@ def _forwarding_sigterm(stop: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda signum, frame: stop())
+    pid = os.getpid()
+
+    def forward(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() == pid:
+            stop()
+            return
+        # A process that another thread has forked: the signal is its own, as if there were no worker.
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, forward)
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ from taskito.worker.child.failures import boot_failure
 from taskito.worker.child.forks import ForkGuard
 from taskito.worker.child.inbox import Inbox, SupervisorGone
 from taskito.worker.child.interrupts import Interrupts
-from taskito.worker.child.runner import Runner
+from taskito.worker.child.runner import NOT_ITS_PROCESS, Runner
 from taskito.worker.ipc import platform
 from taskito.worker.ipc.argv import (
     EXIT_BOOT_FAILED,
@@ -119,7 +119,7 @@ class Child:
 
     def note(self, seq: int, note: Fields) -> None:
         if self._forks.forked:
-            raise RuntimeError("only the process that runs a job can speak for it, not one that it forked")
+            raise RuntimeError(NOT_ITS_PROCESS)
         self._inbox.send(pack_note(seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
