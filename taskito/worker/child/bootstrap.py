@@ -140,6 +140,6 @@ def write_lines() -> None:
 
 def flush_output() -> None:
     """Write out what is buffered; a closed stream is ignored."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+            stream.flush()  # type: ignore[union-attr]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -24,11 +26,9 @@ _THREAD_GRACE = 3.0
 
 def at_once(code: int, message: str = "") -> NoReturn:
     """Exit without running anything more; what was printed is written out."""
-    if message:
-        try:
-            os.write(2, message.encode())
-        except OSError:
-            pass
+    if message and sys.__stderr__ is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.__stderr__.write(message)
     bootstrap.flush_output()
     os._exit(code)
 

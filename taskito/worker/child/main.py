@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from setproctitle import setproctitle
 
 from taskito.config.logging import configure
+from taskito.config.output import TASK_PATIENCE, protect
 from taskito.running_job.job_log import Fields
 from taskito.worker.child import bootstrap
 from taskito.worker.child.control import Control
@@ -253,6 +254,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     control.setblocking(True)
     control.sendall(pack_hello(os.getpid()))
     try:
+        protect(TASK_PATIENCE)
         configure(arguments.options.log_level, arguments.options.log_format)
         app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:
