@@ -29,6 +29,7 @@ from taskito.worker.child.failures import boot_failure
 from taskito.worker.child.forks import ForkGuard
 from taskito.worker.child.inbox import Inbox, SupervisorGone
 from taskito.worker.child.interrupts import Interrupts
+from taskito.worker.child.process_state import ProcessState
 from taskito.worker.child.runner import NOT_ITS_PROCESS, Runner
 from taskito.worker.ipc import platform
 from taskito.worker.ipc.argv import (
@@ -43,6 +44,7 @@ from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
     JobMessage,
     MessageType,
+    ResultKind,
     ResultMessage,
     WireError,
     pack,
@@ -93,10 +95,12 @@ class Child:
         self._interrupts = Interrupts(ends.slots, ends.slot, self._runner.interrupt)
         self._control = Control(ends.control, self._inbox, self._break_off)
         self._forks = ForkGuard(ends.slots, self._descriptors)
+        self._state = ProcessState(self._repair_traces, self._interrupts.repair)
         self._done = 0
         self._last = (0, 0.0)  # seq and start of the last job that ended
         self._oldest = 0.0  # when the oldest result that waits was finished
         self._took: dict[str, float] = {}  # task to seconds, last time
+        self._unchecked = ""  # task of the last job, if what it left was not searched for thoroughly
         self._title = ""
 
     def main(self, ready: bytes = b"") -> NoReturn:
@@ -107,6 +111,7 @@ class Child:
         except BaseException as exc:
             self._control.send(MessageType.FAILED, boot_failure(exc))
             at_once(EXIT_BOOT_FAILED)
+        self._state.remember()
         self._control.send(MessageType.READY, ready)
         try:
             self._serve()
@@ -137,18 +142,32 @@ class Child:
         signal.signal(signal.SIGTERM, self._on_term)
         self._interrupts.install()
         self._forks.install()
-        faulthandler.enable(self._ends.trace, all_threads=True)
-        faulthandler.register(signal.SIGUSR1, self._ends.trace, all_threads=True, chain=False)
+        self._enable_traces()
         self._set_title("idle")
         self._control.start()
         bootstrap.unblock_signals()
+        self._state.remember_signals()
+
+    def _enable_traces(self) -> None:
+        faulthandler.enable(self._ends.trace, all_threads=True)
+        faulthandler.register(signal.SIGUSR1, self._ends.trace, all_threads=True, chain=False)
+
+    def _repair_traces(self) -> bool:
+        """After a job: have stacks written again, if it undid that."""
+        if faulthandler.is_enabled() and bootstrap.handler_of(signal.SIGUSR1) == signal.SIG_DFL:
+            return False
+        faulthandler.unregister(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        self._enable_traces()
+        return True
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
         self._inbox.drain()
 
     def _descriptors(self) -> tuple[int, ...]:
         ends = self._ends
-        return (ends.control.fileno(), ends.trace, ends.lifeline, *self._inbox.descriptors())
+        kept = self._state.descriptors()
+        return (ends.control.fileno(), ends.trace, ends.lifeline, *kept, *self._inbox.descriptors())
 
     # ---- main thread ----
 
@@ -161,6 +180,8 @@ class Child:
             job = inbox.take()
             if job is None:
                 inbox.flush()
+                if self._unchecked:
+                    self._put_right(self._unchecked, thorough=True)
                 self._set_title("idle")
                 inbox.wait()
                 continue
@@ -193,10 +214,10 @@ class Child:
             if self._forks.forked:
                 at_once(0)  # A hook forked, and its copy came back here instead of exiting.
 
-    def _run(self, job: JobMessage, measured: bool) -> None:
-        """Run one job; ``measured``: its memory too, which takes about 15 µs."""
+    def _run(self, job: JobMessage, sampled: bool) -> None:
+        """Run one job; ``sampled``: measure its memory too, and see all that it leaves, which takes 15 µs."""
         seq = job.seq
-        measured = measured and platform.reset_peak_memory()
+        measured = sampled and platform.reset_peak_memory()
         self._interrupts.begin(seq)
         started = monotonic()
         self._slots.begin(self._slot, seq, started)
@@ -209,15 +230,23 @@ class Child:
         peak_memory = platform.peak_memory() if measured else 0
         self._done += 1
         self._slots.end(self._slot, self._done)
-        self._interrupts.repair()
         self._last = (seq, started)
-        self._took[job.task_name] = ran = ended - started
+        ran = ended - started
+        self._took[job.task_name] = ran
+        self._put_right(job.task_name, sampled or ran >= _SLOW or kind is not ResultKind.RETURNED)
         inbox = self._inbox
         if not inbox.unsent:
             self._oldest = ended
         inbox.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
         if ended - self._oldest >= _RESULT_AGE:
             inbox.flush()
+
+    def _put_right(self, task_name: str, thorough: bool) -> None:
+        """Undo what a job of this task did to the process; not ``thorough``: most of it, the rest later."""
+        self._unchecked = "" if thorough else task_name
+        if self._state.restore(task_name, thorough):
+            # It may do so again: from now on it counts as slow.
+            self._took[task_name] = max(self._took[task_name], _SLOW)
 
     def _set_title(self, what: str) -> None:
         if what != self._title:
