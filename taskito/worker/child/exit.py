@@ -22,6 +22,8 @@ log = logging.getLogger("taskito.worker")
 
 #: Seconds that threads which tasks left behind are waited for.
 _THREAD_GRACE = 3.0
+#: Seconds that exit functions may take, all together.
+_EXIT_GRACE = 3.0
 
 
 def at_once(code: int, message: str = "") -> NoReturn:
@@ -58,10 +60,23 @@ def in_good_order(app: App, runner: Runner) -> NoReturn:
         except BaseException:
             log.exception("a child failed to clean up")
     _wait_for_threads()
+    after_exit_functions()
+
+
+def after_exit_functions() -> NoReturn:
+    """Run what the app and its tasks have registered with ``atexit``, for a bounded time; then exit 0."""
+    overdue = threading.Timer(_EXIT_GRACE, _leave_exit_functions)
+    overdue.daemon = True
+    overdue.start()
     try:
         atexit._run_exitfuncs()
     except BaseException:
         log.exception("an exit function failed")
+    at_once(0)
+
+
+def _leave_exit_functions() -> NoReturn:
+    log.warning("the exit functions of the app did not end within %g s and are left", _EXIT_GRACE)
     at_once(0)
 
 
