@@ -92,9 +92,11 @@ def worker(
             "no app: say --app module:queue, such as --app myapp:queue, or set TASKITO_APP"
         )
     from taskito.config.logging import configure
+    from taskito.config.output import LOOP_PATIENCE, protect
     from taskito.worker.ipc.child_options import ChildOptions
     from taskito.worker.supervisor.main import WorkerOptions, run_worker
 
+    protect(LOOP_PATIENCE)
     configure(log_level, log_format)
     code = run_worker(
         WorkerOptions(

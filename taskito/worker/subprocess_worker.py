@@ -6,12 +6,15 @@ signals, and both would be wrong inside of another application.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 from taskito_core.errors import ConfigError, TaskitoError
 
@@ -101,9 +104,26 @@ def _stopping_on(signums: Sequence[signal.Signals], stop: Callable[[], None]) ->
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.signal(signum, lambda signum, frame: stop()) for signum in signums}
+    pid = os.getpid()
+    before: dict[int, Any] = {}
+
+    def forward(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() == pid:
+            stop()
+            return
+        # A process that another thread has forked: the signal is its own, as if there were no worker.
+        signal.signal(signum, _restorable(before.get(signum)))
+        signal.raise_signal(signum)
+
+    for signum in signums:
+        before[signum] = signal.signal(signum, forward)
     try:
         yield
     finally:
         for signum, handler in before.items():
-            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(signum, _restorable(handler))
+
+
+def _restorable(handler: Any) -> Any:
+    """What ``signal.signal`` gave, as it takes it; None: it was set outside of Python."""
+    return signal.SIG_DFL if handler is None else handler

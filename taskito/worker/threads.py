@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import os
 import selectors
 import signal
 import threading
@@ -19,7 +20,8 @@ from typing import NamedTuple
 
 from taskito.running_job.job_log import Fields
 from taskito.worker.child.app import App
-from taskito.worker.child.runner import Host, Runner
+from taskito.worker.child.exit import as_a_copy, at_once
+from taskito.worker.child.runner import NOT_ITS_PROCESS, Host, Runner
 from taskito.worker.dispatch.inflight import NEVER, Exit, InFlight
 from taskito.worker.dispatch.pool import PoolEvents
 from taskito.worker.ipc.app_manifest import AppManifest
@@ -65,6 +67,7 @@ class _ExecutorThread:
         self._id = executor_id
         self._runner = runner
         self._mail = mail
+        self._pid = os.getpid()
         self._waiting: collections.deque[InFlight] = collections.deque()
         self._wakeup = threading.Semaphore(0)
         self._draining = False
@@ -88,6 +91,8 @@ class _ExecutorThread:
         self._wakeup.release()
 
     def note(self, seq: int, note: Fields) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError(NOT_ITS_PROCESS)
         self._mail.post(_Note(self._id, seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
@@ -118,8 +123,11 @@ class _ExecutorThread:
 
 def run_in_thread(runner: Runner, entry: InFlight, host: Host | None = None) -> ResultMessage:
     """Run one job in the calling thread. Over its timeout it is failed when it returns."""
-    started = time.monotonic()
+    started, pid = time.monotonic(), os.getpid()
     kind, body = runner.run(entry.message(), host=host)
+    if os.getpid() != pid:
+        # The task forked, and its copy came back here instead of exiting. It is no worker.
+        as_a_copy(kind, body)
     ran = time.monotonic() - started
     if entry.timeout and ran > entry.timeout:
         message = messages.RAN_TOO_LONG.format(ran=ran, timeout=entry.timeout)
@@ -152,8 +160,11 @@ class _CallbacksThread:
             self._thread.join(_JOIN_TIMEOUT)
 
     def _run(self) -> None:
+        pid = os.getpid()
         while (event := self._waiting.get()) is not None:
             self._runner.notify(event)
+            if os.getpid() != pid:
+                at_once(0)  # A hook forked, and its copy came back here instead of exiting.
 
 
 class ThreadPool:

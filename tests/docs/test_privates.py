@@ -18,7 +18,8 @@ PUBLIC_ALL_THE_SAME = {
 #: What a child needs of the interpreter and has no public name.
 EXCEPTIONS = {
     "taskito/worker/child/bootstrap.py": {
-        "atexit._clear": "a forked child must not run what the zygote registered",
+        "weakref.finalize._registry": "a forked child must not remove what all children use",
+        "processes._children": "nor terminate the processes that the app started",
     },
     "taskito/worker/child/exit.py": {
         "atexit._run_exitfuncs": "a child ends with os._exit, after what its tasks registered",

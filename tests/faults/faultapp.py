@@ -300,6 +300,22 @@ def own_alarm(seconds: float) -> str:
 
 
 @queue.task
+def prints(number: int) -> int:
+    print("number", number, flush=True)
+    print("number", number, file=sys.stderr)
+    sys.stdout.buffer.write(b"bytes\n")
+    return number
+
+
+@queue.task(max_retries=1, retry_delays=[0.0])
+def fails_and_prints() -> str:
+    print("about to fail" * 1000)
+    if current_job.retry_count == 0:
+        raise ValueError("which the log tells")
+    return "at last"
+
+
+@queue.task
 def chatter() -> str:
     """Says ten megabytes on both outputs, then closes them."""
     for _ in range(100):

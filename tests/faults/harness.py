@@ -84,15 +84,16 @@ class Worker:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Worker:
+    def start(self, output: int | None = None) -> Worker:
+        """``output``: where it writes instead of its log."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self._arguments,
                 cwd=self.directory,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=log if output is None else output,
+                stderr=log if output is None else output,
                 start_new_session=True,
             )
         return self

@@ -16,6 +16,7 @@ import signal
 import socket
 import stat
 import sys
+import weakref
 from collections.abc import Collection, Mapping
 from types import FrameType
 
@@ -122,13 +123,41 @@ def make_useless(descriptors: Mapping[int, str]) -> None:
 
 def freshen() -> None:
     """In a forked child: undo what it has in common with its siblings and should not."""
-    # What the app registered at import is the zygote's to run: it may remove a temporary directory.
-    atexit._clear()
+    _leave_files_to_the_zygote()
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         # Or every child would draw the same numbers.
         numpy_random.seed()
+
+
+def _leave_files_to_the_zygote() -> None:
+    """Of the exit functions that the app registered at import, keep those which remove no files.
+
+    Each child runs its own copy of the others when it ends, as every forked process does: its buffers are its
+    own. Files that were made before the fork are its siblings' too, and go with the zygote, which ends last.
+    """
+    # Not imported for it: an app that has not done so either has none of theirs.
+    removers = [os.remove, os.unlink, os.rmdir, getattr(sys.modules.get("shutil"), "rmtree", os.rmdir)]
+    directory = getattr(sys.modules.get("tempfile"), "TemporaryDirectory", ())
+    for remove in removers:
+        atexit.unregister(remove)
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        found = finalizer.peek()
+        if found is not None and (isinstance(found[0], directory) or found[1] in removers):
+            finalizer.atexit = False
+    # Or the first child to end would terminate the processes that the app started at import.
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None:
+        processes._children.clear()
+
+
+def flush_loggers() -> None:
+    """Write out what the handlers of all loggers keep: once, and not in each child again."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for handler in {handler for logger in loggers for handler in getattr(logger, "handlers", ())}:
+        with contextlib.suppress(Exception):
+            handler.flush()
 
 
 def write_lines() -> None:
@@ -140,6 +169,6 @@ def write_lines() -> None:
 
 def flush_output() -> None:
     """Write out what is buffered; a closed stream is ignored."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+            stream.flush()  # type: ignore[union-attr]

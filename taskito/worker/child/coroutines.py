@@ -25,7 +25,8 @@ class Coroutines:
     def run(self, coroutine: Coroutine[Any, Any, object], context: Context) -> object:
         """Run one job's coroutine to its end; what it left running in the loop is cancelled."""
         runner = self._runner
-        if runner is None:
+        if runner is None or runner.get_loop().is_closed():
+            # A task that found the loop with asyncio.get_event_loop() may have closed it.
             runner = self._runner = asyncio.Runner()
         loop = runner.get_loop()
         self._active = _Interruptible(coroutine)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -20,15 +22,15 @@ log = logging.getLogger("taskito.worker")
 
 #: Seconds that threads which tasks left behind are waited for.
 _THREAD_GRACE = 3.0
+#: Seconds that exit functions may take, all together.
+_EXIT_GRACE = 3.0
 
 
 def at_once(code: int, message: str = "") -> NoReturn:
     """Exit without running anything more; what was printed is written out."""
-    if message:
-        try:
-            os.write(2, message.encode())
-        except OSError:
-            pass
+    if message and sys.__stderr__ is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.__stderr__.write(message)
     bootstrap.flush_output()
     os._exit(code)
 
@@ -58,10 +60,23 @@ def in_good_order(app: App, runner: Runner) -> NoReturn:
         except BaseException:
             log.exception("a child failed to clean up")
     _wait_for_threads()
+    after_exit_functions()
+
+
+def after_exit_functions() -> NoReturn:
+    """Run what the app and its tasks have registered with ``atexit``, for a bounded time; then exit 0."""
+    overdue = threading.Timer(_EXIT_GRACE, _leave_exit_functions)
+    overdue.daemon = True
+    overdue.start()
     try:
         atexit._run_exitfuncs()
     except BaseException:
         log.exception("an exit function failed")
+    at_once(0)
+
+
+def _leave_exit_functions() -> NoReturn:
+    log.warning("the exit functions of the app did not end within %g s and are left", _EXIT_GRACE)
     at_once(0)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable
 
 from taskito.worker.child import bootstrap
@@ -22,6 +23,7 @@ class ForkGuard:
         self._slots = slots
         self._descriptors = descriptors  #: what a forked process must not keep
         self._handlers: dict[signal.Signals, object] = {}
+        self._masks = threading.local()  #: several threads of a task may fork at once
         self.forked = False  #: a task forked, and this is the new process
 
     def install(self) -> None:
@@ -33,10 +35,10 @@ class ForkGuard:
 
     def _before(self) -> None:
         """Keep signals pending across the fork: one to the new process must not meet our handlers."""
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+        self._masks.found = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
 
     def _after_in_parent(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.found)
 
     def _after_in_child(self) -> None:
         if not self.forked:
@@ -45,6 +47,8 @@ class ForkGuard:
         self._after_in_parent()
 
     def _become_ordinary(self) -> None:
+        # An event loop that handles signals has one, and before Python 3.12 it would be the parent's.
+        signal.set_wakeup_fd(-1)
         for signum, handler in self._handlers.items():
             # Those that the task has set itself are its own to inherit.
             if bootstrap.handler_of(signum) is handler:

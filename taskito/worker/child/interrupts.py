@@ -43,12 +43,13 @@ class Interrupts:
         for signum, handler in self._handlers:
             signal.signal(signum, handler)
 
-    def repair(self) -> None:
-        """After a job: undo what it did to these signals. 0.1 µs if it did nothing."""
+    def repair(self) -> bool:
+        """After a job: undo what it did to these signals; False, after 0.1 µs, if it did nothing."""
         for signum, handler in self._handlers:
             if handler_of(signum) is not handler:
                 self.install()
-                return
+                return True
+        return False
 
     def begin(self, seq: int) -> None:
         """The next call of ``guard`` is for this job. To be called before the slot table names it."""

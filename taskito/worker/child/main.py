@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from setproctitle import setproctitle
 
 from taskito.config.logging import configure
+from taskito.config.output import TASK_PATIENCE, protect
 from taskito.running_job.job_log import Fields
 from taskito.worker.child import bootstrap
 from taskito.worker.child.control import Control
@@ -29,7 +30,8 @@ from taskito.worker.child.failures import boot_failure
 from taskito.worker.child.forks import ForkGuard
 from taskito.worker.child.inbox import Inbox, SupervisorGone
 from taskito.worker.child.interrupts import Interrupts
-from taskito.worker.child.runner import Runner
+from taskito.worker.child.process_state import ProcessState
+from taskito.worker.child.runner import NOT_ITS_PROCESS, Runner
 from taskito.worker.ipc import platform
 from taskito.worker.ipc.argv import (
     EXIT_BOOT_FAILED,
@@ -43,6 +45,7 @@ from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
     JobMessage,
     MessageType,
+    ResultKind,
     ResultMessage,
     WireError,
     pack,
@@ -93,10 +96,12 @@ class Child:
         self._interrupts = Interrupts(ends.slots, ends.slot, self._runner.interrupt)
         self._control = Control(ends.control, self._inbox, self._break_off)
         self._forks = ForkGuard(ends.slots, self._descriptors)
+        self._state = ProcessState(self._repair_traces, self._interrupts.repair)
         self._done = 0
         self._last = (0, 0.0)  # seq and start of the last job that ended
         self._oldest = 0.0  # when the oldest result that waits was finished
         self._took: dict[str, float] = {}  # task to seconds, last time
+        self._unchecked = ""  # task of the last job, if what it left was not searched for thoroughly
         self._title = ""
         # Children forked from one zygote share the state of the module's own generator.
         self._lifespan = Lifespan(ends.options, random.SystemRandom().random)
@@ -109,6 +114,7 @@ class Child:
         except BaseException as exc:
             self._control.send(MessageType.FAILED, boot_failure(exc))
             at_once(EXIT_BOOT_FAILED)
+        self._state.remember()
         self._control.send(MessageType.READY, ready)
         try:
             self._serve()
@@ -122,7 +128,7 @@ class Child:
 
     def note(self, seq: int, note: Fields) -> None:
         if self._forks.forked:
-            raise RuntimeError("only the process that runs a job can speak for it, not one that it forked")
+            raise RuntimeError(NOT_ITS_PROCESS)
         self._inbox.send(pack_note(seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
@@ -139,18 +145,32 @@ class Child:
         signal.signal(signal.SIGTERM, self._on_term)
         self._interrupts.install()
         self._forks.install()
-        faulthandler.enable(self._ends.trace, all_threads=True)
-        faulthandler.register(signal.SIGUSR1, self._ends.trace, all_threads=True, chain=False)
+        self._enable_traces()
         self._set_title("idle")
         self._control.start()
         bootstrap.unblock_signals()
+        self._state.remember_signals()
+
+    def _enable_traces(self) -> None:
+        faulthandler.enable(self._ends.trace, all_threads=True)
+        faulthandler.register(signal.SIGUSR1, self._ends.trace, all_threads=True, chain=False)
+
+    def _repair_traces(self) -> bool:
+        """After a job: have stacks written again, if it undid that."""
+        if faulthandler.is_enabled() and bootstrap.handler_of(signal.SIGUSR1) == signal.SIG_DFL:
+            return False
+        faulthandler.unregister(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        self._enable_traces()
+        return True
 
     def _on_term(self, signum: int, frame: FrameType | None) -> None:
         self._inbox.drain()
 
     def _descriptors(self) -> tuple[int, ...]:
         ends = self._ends
-        return (ends.control.fileno(), ends.trace, ends.lifeline, *self._inbox.descriptors())
+        kept = self._state.descriptors()
+        return (ends.control.fileno(), ends.trace, ends.lifeline, *kept, *self._inbox.descriptors())
 
     # ---- main thread ----
 
@@ -163,6 +183,8 @@ class Child:
             job = inbox.take()
             if job is None:
                 inbox.flush()
+                if self._unchecked:
+                    self._put_right(self._unchecked, thorough=True)
                 self._set_title("idle")
                 inbox.wait()
                 continue
@@ -208,10 +230,10 @@ class Child:
             if self._forks.forked:
                 at_once(0)  # A callback forked, and its copy came back here instead of exiting.
 
-    def _run(self, job: JobMessage, measured: bool) -> None:
-        """Run one job; ``measured``: its memory too, which takes about 15 µs."""
+    def _run(self, job: JobMessage, sampled: bool) -> None:
+        """Run one job; ``sampled``: measure its memory too, and see all that it leaves, which takes 15 µs."""
         seq = job.seq
-        measured = measured and platform.reset_peak_memory()
+        measured = sampled and platform.reset_peak_memory()
         self._interrupts.begin(seq)
         started = monotonic()
         self._slots.begin(self._slot, seq, started)
@@ -224,15 +246,23 @@ class Child:
         peak_memory = platform.peak_memory() if measured else 0
         self._done += 1
         self._slots.end(self._slot, self._done)
-        self._interrupts.repair()
         self._last = (seq, started)
-        self._took[job.task_name] = ran = ended - started
+        ran = ended - started
+        self._took[job.task_name] = ran
+        self._put_right(job.task_name, sampled or ran >= _SLOW or kind is not ResultKind.RETURNED)
         inbox = self._inbox
         if not inbox.unsent:
             self._oldest = ended
         inbox.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
         if ended - self._oldest >= _RESULT_AGE:
             inbox.flush()
+
+    def _put_right(self, task_name: str, thorough: bool) -> None:
+        """Undo what a job of this task did to the process; not ``thorough``: most of it, the rest later."""
+        self._unchecked = "" if thorough else task_name
+        if self._state.restore(task_name, thorough):
+            # It may do so again: from now on it counts as slow.
+            self._took[task_name] = max(self._took[task_name], _SLOW)
 
     def _set_title(self, what: str) -> None:
         if what != self._title:
@@ -269,6 +299,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     control.setblocking(True)
     control.sendall(pack_hello(os.getpid()))
     try:
+        protect(TASK_PATIENCE)
         configure(arguments.options.log_level, arguments.options.log_format)
         app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from taskito.worker.child.coroutines import Coroutines
     from taskito_core.storage import Storage
 
+#: What a host answers to a process that a task forked and that acts as if it were the job.
+NOT_ITS_PROCESS = "only the process that runs a job can speak for it, not one that it forked"
+
 
 class Guard(Protocol):
     """Makes the call, and may break into it from outside as long as it has not returned."""

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, NoReturn
 from setproctitle import setproctitle
 
 from taskito.config.logging import configure
+from taskito.config.output import TASK_PATIENCE, protect
 from taskito.worker.child import bootstrap
-from taskito.worker.child.exit import at_once
+from taskito.worker.child.exit import after_exit_functions, at_once
 from taskito.worker.child.failures import boot_failure
 from taskito.worker.child.main import Child, Endpoints
 from taskito.worker.ipc import platform
@@ -206,6 +207,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     channel = socket.socket(fileno=arguments.channel)
     channel.setblocking(True)
     try:
+        protect(TASK_PATIENCE)
         configure(arguments.options.log_level, arguments.options.log_format)
         app, report = bootstrap.import_app(arguments.app, load)
     except BaseException as exc:
@@ -218,6 +220,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     gc.collect()
     gc.disable()
     gc.freeze()
+    bootstrap.flush_loggers()
     channel.sendall(pack(MessageType.READY, report.to_json()))
     Zygote(app, arguments, channel, slots, unshareable).serve()
-    at_once(0)
+    after_exit_functions()

@@ -44,6 +44,8 @@ MAX_PROCS = 1000
 SILENT_GRACE = 1.0
 #: A child that is recycled gets so many seconds for its callbacks and threads.
 EXIT_GRACE = 10.0
+#: The zygote, which goes last, gets so many seconds for the app's exit functions, bounded by itself to fewer.
+ZYGOTE_GRACE = 4.0
 #: A child that died younger than this without ending a job was no good start.
 USEFUL_AGE = 1.0
 #: Seconds the children get to write their stacks before the stacks are logged.
@@ -177,9 +179,12 @@ class ProcessPool:
         return not any(child.pid for child in self._children.values())
 
     def close(self) -> None:
-        self.kill()
         self._spawner.close()
         zygote = self._spawner.zygote
+        if zygote is not None and zygote.ready and zygote.pid and self.empty():
+            zygote.hang_up()
+            reaper.await_death(zygote.pid, ZYGOTE_GRACE)
+        self.kill()
         if zygote is not None and zygote.pid:
             reaper.reap(zygote.pid)
             zygote.gone()

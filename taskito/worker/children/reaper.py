@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from taskito.worker.children.child_handle import ChildHandle
 from taskito.worker.dispatch.inflight import Exit
@@ -32,6 +33,18 @@ def reap(pid: int) -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def await_death(pid: int, seconds: float) -> None:
+    """Wait so long for a child process to die; it is not reaped."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return
+        except ChildProcessError:
+            return
+        time.sleep(0.002)
 
 
 def cause_of(status: int) -> str:

@@ -98,10 +98,8 @@ class Spawner:
             self.zygote.kill()
 
     def close(self) -> None:
-        """No more children; the zygote may go."""
+        """No more children. The zygote stays: what the app made at import is its to remove, after them."""
         self.closed = True
-        if self.zygote is not None:
-            self.zygote.hang_up()
 
     # ---- endings ----
 

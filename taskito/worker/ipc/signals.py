@@ -1,9 +1,17 @@
-"""Signals as numbers in a pipe: the handlers do nothing, the loop reads what came, in order."""
+"""Signals as numbers in a pipe: the handlers do nothing, the loop reads what came, in order.
+
+The pipe belongs to one process. One that is forked while it stands (by a task in a thread of a worker, by
+``multiprocessing``) inherits descriptor and handlers: a signal to the new process would stop the old one,
+and do nothing to the new. So every fork gives it back what the program had before.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import socket
+import threading
 from types import FrameType
 from typing import Self
 
@@ -44,12 +52,27 @@ class SignalPipe:
             self._before[signum] = signal.signal(signum, _nothing)
         for signum in self._ignored:
             self._before[signum] = signal.signal(signum, signal.SIG_IGN)
+        _forks.watch(self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        _forks.forget(self)
         for signum, handler in self._before.items():
             signal.signal(signum, signal.SIG_IGN if self._last else handler)  # type: ignore[arg-type]
         signal.set_wakeup_fd(self._old_wakeup)
+        self._read.close()
+        self._write.close()
+
+    def give_up(self) -> None:
+        """In a process that was just forked: have the program's own handlers, and nothing of the parent's."""
+        signal.set_wakeup_fd(-1)
+        for signum, handler in self._before.items():
+            # Those that other code has set meanwhile are its own to inherit.
+            if signal.getsignal(signum) is (_nothing if signum in self._heeded else signal.SIG_IGN):
+                signal.signal(signum, handler)  # type: ignore[arg-type]
+        # Should this process come to the end of the block, there is nothing left to undo.
+        self._before.clear()
+        self._old_wakeup = -1
         self._read.close()
         self._write.close()
 
@@ -84,3 +107,43 @@ def name(signum: int) -> str:
 
 def _nothing(signum: int, frame: FrameType | None) -> None:
     pass
+
+
+class _Forks:
+    """Sees every fork of this process, and has the new process give up the pipes that stand."""
+
+    def __init__(self) -> None:
+        self._pipes: list[SignalPipe] = []
+        self._masks = threading.local()  #: several threads may fork at once
+        self._installed = False
+
+    def watch(self, pipe: SignalPipe) -> None:
+        self._pipes.append(pipe)
+        if not self._installed and hasattr(os, "register_at_fork"):
+            # For the life of the process: a hook cannot be taken back.
+            self._installed = True
+            os.register_at_fork(
+                before=self._before, after_in_parent=self._unblock, after_in_child=self._after_in_child
+            )
+
+    def forget(self, pipe: SignalPipe) -> None:
+        with contextlib.suppress(ValueError):
+            self._pipes.remove(pipe)
+
+    def _before(self) -> None:
+        """Keep signals pending across the fork: one to the new process must not meet our handlers."""
+        self._masks.found = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED) if self._pipes else None
+
+    def _unblock(self) -> None:
+        # None, or nothing at all: no pipe stood when the fork began.
+        if (mask := getattr(self._masks, "found", None)) is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _after_in_child(self) -> None:
+        # The newest first: it found what the one before it had set.
+        while self._pipes:
+            self._pipes.pop().give_up()
+        self._unblock()
+
+
+_forks = _Forks()

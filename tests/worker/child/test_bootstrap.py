@@ -90,8 +90,9 @@ def test_a_child_starts_with_nothing_blocked_and_collecting_garbage(any_child: C
 def test_a_forked_child_has_no_descriptors_but_its_own(child: Child) -> None:
     seen = child.value("process")
 
-    # 0-2, data, control, trace, slots, the map's own copy of it, lifeline, and the alarm's two ends.
-    assert len(seen["descriptors"]) == 11, seen["descriptors"]
+    # 0-2 and a copy of each, data, control, trace, slots, the map's own copy of it, lifeline, and the alarm's
+    # two ends.
+    assert len(seen["descriptors"]) == 14, seen["descriptors"]
 
 
 def test_the_command_line_of_ours_is_hidden_from_the_app(any_child: Child) -> None:
