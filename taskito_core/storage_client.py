@@ -134,7 +134,7 @@ class StorageClient(Protocol):
 
         A job with parents that have not finished waits behind ``Gate.PARENTS``. If a parent has ended other
         than complete the job is cancelled at once, unless tolerant. A parent is stored already, or earlier in
-        ``jobs``; else JobNotFoundError (``messages.missing_parents``), and nothing is stored.
+        ``jobs``; else JobNotFoundError (``messages.missing_parents``), key held or not; nothing is stored.
 
         Of the jobs of one concurrency key, at most ``concurrency`` are running or claimable at any moment,
         each holding a slot; the others wait behind a gate. Slots go to due jobs by priority,

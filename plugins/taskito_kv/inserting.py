@@ -39,14 +39,13 @@ def _insert_one(store: Store, new: NewJob, stand_ins: dict[str, str], now: int) 
     """``stand_ins``: of the batch so far, the id that each job's receipt names."""
     if new.id in store.jobs:
         return Receipt(new.id, False)
+    # If a parent was not inserted because its unique key is held, the child waits for the holder.
+    parents = [parent if parent in store.jobs else stand_ins.get(parent, parent) for parent in new.parents]
+    if missing := [parent for parent in parents if parent not in store.jobs]:
+        raise JobNotFoundError(messages.missing_parents(new.id, missing))
     holder = store.holder_of(new.unique_key)
     if holder is not None:
         return Receipt(holder.id, False)
-    # If a parent was not inserted because its unique key is held, the child waits for the holder.
-    parents = [parent if parent in store.jobs else stand_ins.get(parent, parent) for parent in new.parents]
-    for parent in parents:
-        if parent not in store.jobs:
-            raise JobNotFoundError(messages.missing_parents(new.id, [parent]))
     store.jobs[new.id] = _fresh_job(new, now)
     store.given[new.id] = new
     store.lanes[new.id] = new.lane

@@ -6,7 +6,6 @@ import functools
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from taskito_core import JobNotFoundError, NewJob, Receipt, columns, messages
@@ -88,6 +87,9 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> 
         if job.id in stored:
             receipts.append(Receipt(job.id, False))
             continue
+        # Before the key: a parent that is not stored is refused also if another job stands for this one.
+        parents = tuple(holders.get(parent, parent) for parent in job.parents)
+        statuses = _parent_statuses(connection, job.id, parents) if parents else {}
         if (holder := _key_holder(connection, job)) is not None:
             holders[job.id] = holder
             receipts.append(Receipt(holder, False))
@@ -98,8 +100,7 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> 
             connection.execute(sql.ENQUEUE, _plain_row(job, now))
             cascade.queues.add(job.queue)
         else:
-            parents = tuple(holders.get(parent, parent) for parent in job.parents)
-            _insert_gated(connection, replace(job, parents=parents), now, cascade)
+            _insert_gated(connection, job, statuses, now, cascade)
             if job.drop_excess and job.concurrency_key is not None:
                 droppable.append(job)
     cascade.run()
@@ -115,9 +116,10 @@ def _key_holder(connection: sqlite3.Connection, job: NewJob) -> str | None:
     return None if found is None else str(found[0])
 
 
-def _insert_gated(connection: sqlite3.Connection, job: NewJob, now: int, cascade: Cascade) -> None:
-    """Insert a job behind its gate. The cascade gives out slots afterwards."""
-    statuses = _parent_statuses(connection, job) if job.parents else {}
+def _insert_gated(
+    connection: sqlite3.Connection, job: NewJob, statuses: dict[str, str], now: int, cascade: Cascade
+) -> None:
+    """Insert a job behind its gate, given its parents' statuses. The cascade gives out slots afterwards."""
     failed = [] if job.tolerant else [one for one in statuses.items() if one[1] in ("dead", "cancelled")]
     gate = None
     if any(status in ("pending", "running") for status in statuses.values()):
@@ -143,11 +145,10 @@ def _insert_gated(connection: sqlite3.Connection, job: NewJob, now: int, cascade
         connection.execute(gates.MARK_FOLLOWED, {"ids": json.dumps(list(statuses))})
 
 
-def _parent_statuses(connection: sqlite3.Connection, job: NewJob) -> dict[str, str]:
-    ids = {"ids": json.dumps(job.parents)}
-    statuses = dict(connection.execute(sql.STATUSES, ids).fetchall())
-    if missing := [parent for parent in job.parents if parent not in statuses]:
-        raise JobNotFoundError(messages.missing_parents(job.id, missing))
+def _parent_statuses(connection: sqlite3.Connection, job_id: str, parents: Sequence[str]) -> dict[str, str]:
+    statuses = dict(connection.execute(sql.STATUSES, {"ids": json.dumps(parents)}).fetchall())
+    if missing := [parent for parent in parents if parent not in statuses]:
+        raise JobNotFoundError(messages.missing_parents(job_id, missing))
     return statuses
 
 

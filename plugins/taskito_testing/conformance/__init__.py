@@ -23,6 +23,7 @@ from taskito_testing.conformance.jobs.deleting import Deleting
 from taskito_testing.conformance.jobs.dependencies import Dependencies
 from taskito_testing.conformance.jobs.expiry import Expiry
 from taskito_testing.conformance.jobs.keys import Keys
+from taskito_testing.conformance.jobs.missing_parents import MissingParents
 from taskito_testing.conformance.jobs.notes import Notes
 from taskito_testing.conformance.jobs.pausing import Capping, Pausing
 from taskito_testing.conformance.jobs.prune import Pruning
@@ -73,6 +74,7 @@ class StorageConformance(
     Expiry,
     Unique,
     Dependencies,
+    MissingParents,
     Keys,
     Pausing,
     Capping,

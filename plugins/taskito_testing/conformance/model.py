@@ -18,7 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from taskito_core.job import Claim, NewJob, Outcome, Release, new_id
+from taskito_core.errors import JobNotFoundError
+from taskito_core.job import Claim, NewJob, Outcome, Receipt, Release, new_id
 from taskito_core.storage import Storage, StorageConfig
 from taskito_core.storage_client import Counts, JobFilter
 from taskito_core.storage_worker import Progress, Want
@@ -50,6 +51,7 @@ _SPECS = st.tuples(
     st.sampled_from([None, None, *_PLACES]),  # concurrency key
     st.sets(st.integers(1, 12), max_size=2),  # parents, counted from the newest job
     st.booleans(),  # tolerant, and drop_excess
+    st.sampled_from([False] * 9 + [True]),  # parents that are stored no more too: they are refused
 )
 _TASKS = st.sampled_from([("job",), ("other",), ("job", "other"), ()])
 _RELEASES = ["release", "release later", "release to job", "release to other"]
@@ -111,7 +113,7 @@ class _Comparison(RuleBasedStateMachine):
         jobs += [
             make_job(id=self.ids[index], queue=self.queues[0]) for index in again if index < len(self.ids)
         ]
-        assert self.real.enqueue(jobs) == self.model.enqueue(jobs)
+        assert _enqueued(self.real, jobs) == _enqueued(self.model, jobs)
         self.compare()
 
     @rule(
@@ -289,8 +291,9 @@ class _Comparison(RuleBasedStateMachine):
         key: str | None,
         parents: set[int],
         flag: bool,
+        missing: bool,
     ) -> NewJob:
-        stored = self.model.get(self.recent(parents))
+        wanted = self.recent(parents)
         return make_job(
             id=self.next_id(),
             queue=self.queues[queue],
@@ -301,7 +304,7 @@ class _Comparison(RuleBasedStateMachine):
             unique_key=unique and f"{self.name}-{unique}",
             concurrency_key=key and f"{self.name}-{key}",
             concurrency=key and _PLACES[key],
-            parents=tuple(job.id for job in stored),
+            parents=tuple(wanted if missing else [job.id for job in self.model.get(wanted)]),
             tolerant=flag,
             drop_excess=flag and key is not None,
         )
@@ -362,3 +365,11 @@ class _Comparison(RuleBasedStateMachine):
     def known_workers(self, storage: Storage) -> list[tuple[Any, ...]]:
         infos = [info for info in storage.workers() if info.id in self.workers]
         return sorted((info.id, info.status, info.beat) for info in infos)
+
+
+def _enqueued(storage: Storage, jobs: list[NewJob]) -> list[Receipt] | str:
+    """The receipts, or why the batch was refused."""
+    try:
+        return storage.enqueue(jobs)
+    except JobNotFoundError as error:
+        return str(error)

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskito_core.errors import JobNotFoundError
-from taskito_core.job import JobStatus, NewJob, new_id
+from taskito_core.job import JobStatus, NewJob
 from taskito_core.storage import Storage
 from taskito_core.storage_client import Edge, Gate, JobFilter
 from taskito_testing.conformance.base import ConformanceBase, Connect
@@ -219,39 +218,6 @@ class Dependencies(ConformanceBase):
 
         assert [c.id for c in last] == [child.id]
         assert len(storage.edges([child.id])) == 1_000
-
-    @pytest.mark.parametrize("position", [0, 1, 2])
-    def test_an_unknown_parent_is_refused_and_nothing_is_stored(
-        self, storage: Storage, position: int
-    ) -> None:
-        jobs = [make_job(), make_job()]
-        unknown = new_id()
-        jobs.insert(position, make_job(parents=(jobs[0].id, unknown) if position else (unknown,)))
-
-        with pytest.raises(JobNotFoundError, match=unknown):
-            storage.enqueue(jobs)
-
-        assert storage.list_jobs(JobFilter(), 9, None).jobs == []
-
-    def test_a_parent_later_in_the_batch_is_unknown(self, storage: Storage) -> None:
-        parent, child = _pair()
-
-        with pytest.raises(JobNotFoundError):
-            storage.enqueue([child, parent])
-
-        assert storage.get([parent.id, child.id]) == []
-
-    def test_a_batch_may_be_sent_again_when_its_parents_are_gone(self, storage: Storage, worker: str) -> None:
-        parent, child = _pair(first={"result_ttl": 0.0})
-        storage.enqueue([parent])
-        storage.enqueue([child])
-        [claimed] = claim(storage, worker)
-        [last] = storage.exchange(worker, [complete(claimed)], want(1)).claims
-        storage.exchange(worker, [complete(last)], None)
-        storage.clock_shift = 1_000
-        assert storage.prune(9) == 1
-
-        assert [receipt.inserted for receipt in storage.enqueue([child])] == [False]
 
     def test_a_child_of_a_duplicate_waits_for_the_holder_of_the_key(
         self, storage: Storage, worker: str
