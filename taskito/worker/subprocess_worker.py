@@ -120,8 +120,8 @@ def _stopping_on(signums: Sequence[signal.Signals], stop: Callable[[], None]) ->
     try:
         yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, _restorable(handler))
+        for number, handler in before.items():
+            signal.signal(number, _restorable(handler))
 
 
 def _restorable(handler: Any) -> Any:
