@@ -102,6 +102,10 @@ class Database:
 
         return self._run(attempt)
 
+    def beside(self, work: Work[T]) -> T:
+        """Run ``work`` outside of any transaction while others write: for a copy."""
+        return self._run(lambda handle, deadline: work(self._opened(handle, deadline)))
+
     def alone(self, work: Work[T]) -> T:
         """Run ``work`` outside of any transaction, with the write lock: for checkpoints."""
 

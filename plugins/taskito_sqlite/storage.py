@@ -7,6 +7,7 @@ import sqlite3
 from taskito_core import Capability, StorageInfo
 from taskito_sqlite import migrate
 from taskito_sqlite.admin import AdminMixin
+from taskito_sqlite.backup import BackupMixin
 from taskito_sqlite.claim import ClaimMixin
 from taskito_sqlite.enqueue import EnqueueMixin
 from taskito_sqlite.gates import GatesMixin
@@ -27,6 +28,7 @@ class SqliteStorage(
     ReadMixin,
     JobLogMixin,
     PeriodicMixin,
+    BackupMixin,
 ):
     """taskito's storage in one SQLite file. Each method is one transaction, then its notifications.
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "cron": "taskito.cli.cron:cron",
     "queues": "taskito.cli.queues:queues",
     "migrate": "taskito.cli.migrate:migrate",
+    "backup": "taskito.cli.backup:backup",
     "plugin": "taskito.cli.plugin:plugin",
 }
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
-import sqlite3
 import subprocess
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from taskito import JobStatus, Queue
+from tests.faults.harness import TASKITO
 
 from .conftest import LONG
 
@@ -26,11 +26,8 @@ def copy(request: pytest.FixtureRequest, backend_url: str, tmp_path: Path):
 
 def _copy_file(url: str, directory: Path) -> str:
     target = directory / "restored.db"
-    with (
-        closing(sqlite3.connect(url.partition(":///")[2])) as source,
-        closing(sqlite3.connect(target)) as into,
-    ):
-        source.backup(into)
+    command = [str(TASKITO), "backup", str(target)]
+    subprocess.run(command, env=os.environ | {"TASKITO_DB_URL": url}, check=True, cwd=directory)
     return f"sqlite:///{target}"
 
 

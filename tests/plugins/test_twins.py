@@ -20,6 +20,7 @@ from taskito_core import CircuitBreaker, Metrics, RateLimiter, Storage
 OWN_MODULES = {
     "taskito_sqlite": {
         "file": "a package: fair locking, a local file system, care around forks",
+        "backup": "no tool that comes with SQLite copies a database while others write, and ends",
         "checkpoint": "the write-ahead log is written back by its users",
         "commit_watch": "SQLite notifies no process of a commit",
         "notify_socket": "so processes notify each other",

@@ -1,4 +1,4 @@
-"""A copy made with SQLite's own backup while workers and producers are busy."""
+"""A copy made while workers and producers are busy."""
 
 from __future__ import annotations
 
@@ -33,11 +33,6 @@ def busy(storage: SqliteStorage, spawn: Spawn) -> Iterator[SqliteStorage]:
     assert [worker.poll() for worker in workers] == [None, None]
 
 
-def _backup(path: str, copy: Path) -> None:
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-
-
 def _finished(storage: SqliteStorage) -> int:
     counts = storage.counts().by_queue["default"]
     return counts.complete + counts.dead + counts.cancelled
@@ -47,7 +42,7 @@ def test_s91_every_job_of_a_copy_made_under_load_can_be_finished(
     busy: SqliteStorage, open_storage: Open, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     wait_until(lambda: _finished(busy) > 100)
-    _backup(busy.path, tmp_path / "copy.db")
+    busy.backup(str(tmp_path / "copy.db"))
     copy = open_storage(db_path=str(tmp_path / "copy.db"))
     with closing(sqlite3.connect(copy.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -71,7 +66,7 @@ def test_a_copy_is_a_store_of_its_own(
     busy: SqliteStorage, open_storage: Open, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     wait_until(lambda: _finished(busy) > 100)
-    _backup(busy.path, tmp_path / "copy.db")
+    busy.backup(str(tmp_path / "copy.db"))
     copy = open_storage(db_path=str(tmp_path / "copy.db"))
     job = make_job(queue="only-here")
 
