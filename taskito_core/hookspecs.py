@@ -185,5 +185,6 @@ def taskito_run_job(context: RunningJob, call: Callable[[], object]) -> Returned
     Called in the child (or pool thread), once per attempt. ``call()`` runs the task function and is
     called by the core's own implementation, the only one that is not a wrapper: another is refused
     when plugins are loaded. The time spent here counts against the job's timeout. Raising fails
-    the attempt exactly as if the task had raised.
+    the attempt exactly as if the task had raised. Return what ``yield`` gave, or a ``Returned``; a wrapper
+    that returns nothing changes nothing and is named in the log.
     """

@@ -60,29 +60,29 @@ def find_plugins(wanted: Sequence[str] | None, asked_by: str) -> Iterator[Found]
         distribution = point.dist.name if point.dist else point.module
         version = point.dist.version if point.dist else ""
         try:
-            yield Found(point.name, distribution, version, point.load(), None)
-        except Exception as exc:  # whatever a module can raise while it is imported
+            found = Found(point.name, distribution, version, point.load(), None)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # whatever a module can raise while it is imported: sys.exit() too
             problem = (
                 f"plugin {point.name!r} of {distribution} {version} cannot be imported from {point.value!r}: "
                 f"{type(exc).__name__}: {exc}; "
                 "mend it, uninstall it, or leave it out with TASKITO_LOAD_PLUGINS"
             )
-            yield Found(point.name, distribution, version, None, problem, exc)
+            found = Found(point.name, distribution, version, None, problem, exc)
+        yield found
 
 
 def check_plugin(found: Found, manager: pluggy.PluginManager) -> None:
-    """Register the plugin and hold it to the rules; ConfigError names its distribution."""
+    """Register the plugin and hold it to the rules; ConfigError, after which it may still be registered,
+    names its distribution."""
     _refuse_unmarked(found, manager)
     try:
         manager.register(found.plugin, found.name)
         manager.check_pending()
         _refuse_wrong_shapes(found, manager)
     except (pluggy.PluginValidationError, ValueError) as exc:
-        _forget(found, manager)
         raise ConfigError(f"plugin {found.label} is refused: {_first_line(exc)}") from exc
-    except ConfigError:
-        _forget(found, manager)
-        raise
 
 
 def _refuse_unmarked(found: Found, manager: pluggy.PluginManager) -> None:
@@ -118,11 +118,6 @@ def _refuse_wrong_shapes(found: Found, manager: pluggy.PluginManager) -> None:
                 raise ConfigError(
                     f"plugin {found.label} wraps {caller.name!r}; only 'taskito_run_job' can be wrapped"
                 )
-
-
-def _forget(found: Found, manager: pluggy.PluginManager) -> None:
-    if manager.has_plugin(found.name):
-        manager.unregister(name=found.name)
 
 
 def _first_line(exc: BaseException) -> str:

@@ -31,9 +31,7 @@ __all__ = ["Listing", "Plugins", "load"]
 log = logging.getLogger("taskito.plugins")
 
 #: Where the backends that belong to this project come from, for the error that says one is missing.
-_PIP_LINES = {
-    OfferKind.STORAGE: {"sqlite": "taskito-sqlite", "postgres": "taskito-postgres"},
-}
+_PIP_LINES = {OfferKind.STORAGE: {"sqlite": "taskito-sqlite", "postgres": "taskito-postgres"}}
 _ALIASES = {"postgresql": "postgres", "pg": "postgres", "sqlite3": "sqlite"}
 _WORDS = {
     OfferKind.STORAGE: "storage backend",
@@ -102,11 +100,12 @@ class Plugins:
                 f"two plugins are called {found.name!r}: one from {self._found[found.name].distribution} "
                 f"and one from {found.distribution}; uninstall one of them"
             )
-        check_plugin(found, self._manager)
         try:
+            check_plugin(found, self._manager)
             offers = self._asked_for_offers(found)
         except TaskitoError:
-            self._manager.unregister(name=found.name)
+            if self._manager.has_plugin(found.name):
+                self._manager.unregister(name=found.name)
             raise
         self._found[found.name], self._offers[found.name] = found, offers
 
@@ -117,7 +116,7 @@ class Plugins:
                 continue
             try:
                 offers += implementation.function()
-            except Exception as exc:
+            except BaseException as exc:
                 raise ConfigError(
                     f"plugin {found.label} failed to say what it offers: {type(exc).__name__}: {exc}"
                 ) from exc
@@ -162,7 +161,7 @@ class Plugins:
                 )
         config = dataclasses.replace(config, backend=offer.name)
         if offer.check is not None:
-            with _masking(config.db_url):
+            with _masking(f"the {_WORDS[offer.kind]} {offer.name!r}", config.db_url):
                 offer.check(config)
         return config
 
@@ -205,7 +204,7 @@ class Plugins:
         """What a plugin opens; ConfigError if that is nothing, or an import fails, as of a driver."""
         what = f"the {_WORDS[kind]} {mask_url(asked)!r}"
         try:
-            with _masking(secret):
+            with _masking(what, secret):
                 opened = getattr(self.hook, f"taskito_open_{kind}")(**given)
         except ImportError as exc:
             raise ConfigError(f"{what} cannot be opened because an import failed: {exc}") from exc
@@ -259,25 +258,26 @@ class Plugins:
     def register_commands(self, cli: CommandGroup) -> list[str]:
         """Let every plugin add its commands to ``cli``; a sentence for each that raised."""
         return [
-            f"plugin {label} could not add its commands: {problem}"
-            if isinstance(problem, TaskitoError)
-            else f"plugin {label} could not add its commands: {type(problem).__name__}: {problem}"
+            f"plugin {label} could not add its commands: "
+            f"{problem if isinstance(problem, TaskitoError) else f'{type(problem).__name__}: {problem}'}"
             for label, problem in self._failures("taskito_register_commands", {"cli": cli})
         ]
 
-    def _failures(self, hook_name: str, kwargs: Mapping[str, object]) -> Iterator[tuple[str, Exception]]:
+    def _failures(self, hook_name: str, kwargs: Mapping[str, object]) -> Iterator[tuple[str, BaseException]]:
         """Call each implementation, latest registered first; yield the plugin and the error of each that
-        raises.
-
-        The others are still called.
+        raises, even SystemExit. The others are still called.
         """
         for implementation in reversed(getattr(self.hook, hook_name).get_hookimpls()):
             try:
                 implementation.function(*[kwargs[name] for name in implementation.argnames])
-            except Exception as exc:
-                yield self._label(implementation.plugin_name), exc
+            except BaseException as exc:
+                yield self.label(implementation.plugin_name), exc
+                # In a producer's thread it may come from outside: Ctrl-C, the limit of a task that enqueues.
+                if hook_name == "taskito_jobs_enqueued" and not isinstance(exc, (Exception, SystemExit)):
+                    raise
 
-    def _label(self, name: str) -> str:
+    def label(self, name: str) -> str:
+        """How errors name the plugin that is registered under ``name``."""
         return self._found[name].label if name in self._found else name
 
     # ---- loading ----
@@ -331,10 +331,12 @@ def _words(offer: Offer) -> set[str]:
 
 
 @contextmanager
-def _masking(url: str | None) -> Iterator[None]:
-    """A plugin that quotes the URL it refuses must not thereby show the password."""
+def _masking(what: str, url: str | None) -> Iterator[None]:
+    """A plugin that quotes the URL it refuses must not show the password thereby, nor end the program."""
     try:
         yield
+    except SystemExit as exc:
+        raise ConfigError(mask_text(f"the plugin of {what} raised SystemExit: {exc}")) from None
     except ConfigError as exc:
         said = str(exc)
         shown = mask_text(said.replace(url, mask_url(url))) if url else said

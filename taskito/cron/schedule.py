@@ -25,6 +25,9 @@ MISSED_AFTER = 60_000
 #: Slots that one call of ``due`` names, at most.
 MAX_CATCH_UP = 1000
 
+#: What a time zone database may hold beside the zones: what this machine is set to, nothing, and clocks
+#: that count leap seconds.
+_NO_ZONES = ("localtime", "posixrules", "factory", "posix/", "right/")
 _EPOCH = datetime(1970, 1, 1)
 _DAY = 24 * 60 * 60
 
@@ -187,6 +190,11 @@ def _zone(name: object) -> tzinfo:
 
     if name == "UTC":
         return UTC
+    if isinstance(name, str) and name.lower().startswith(_NO_ZONES):
+        raise ConfigError(
+            f"timezone must be a name such as 'Europe/Berlin', got {name!r}, "
+            "which another machine may read otherwise"
+        )
     try:
         if isinstance(name, str):
             return ZoneInfo(name)

@@ -99,6 +99,7 @@ def test_a_command_may_go_into_a_group_and_its_errors_are_lines(with_lib: Run, l
     ("body", "said"),
     [
         ("    raise RuntimeError('broken')", "RuntimeError: broken"),
+        ("    raise SystemExit(0)", "SystemExit: 0"),
         ("    import no_such_library", "no_such_library"),
         ("    cli.command('worker')(lambda: None)", "'worker' cannot be added: there is one of this name"),
         ("    cli.command('plugin list')(lambda: None)", "'plugin list' cannot be added: there is one of"),
@@ -109,7 +110,16 @@ def test_a_command_may_go_into_a_group_and_its_errors_are_lines(with_lib: Run, l
             "'greet' cannot be added: there is one of this name already",
         ),
     ],
-    ids=["raises", "import", "own", "own in a group", "no group", "no group either", "another plugin's"],
+    ids=[
+        "raises",
+        "exits",
+        "import",
+        "own",
+        "own in a group",
+        "no group",
+        "no group either",
+        "another plugin's",
+    ],
 )
 def test_a_plugin_that_fails_is_named_and_the_others_work(
     with_lib: Run, lib: Path, body: str, said: str
@@ -132,14 +142,15 @@ def test_a_command_of_a_plugin_that_cannot_be_loaded_is_unknown_and_the_reason_i
     with_lib: Run, lib: Path
 ) -> None:
     install(lib, "friendly", GREET)
-    (lib / "friendly_hooks.py").write_text("import no_such_library\n")
+    for code in ("import no_such_library", "raise SystemExit"):
+        (lib / "friendly_hooks.py").write_text(code)
 
-    done = with_lib("greet")
+        done = with_lib("greet")
 
-    assert done.returncode == 2
-    assert "No such command 'greet'" in done.stderr
-    assert "no_such_library" in done.stderr
-    assert with_lib("--help").returncode == 0
+        assert done.returncode == 2
+        assert "No such command 'greet'" in done.stderr
+        assert code.split()[1] in done.stderr
+        assert with_lib("--help").returncode == 0
 
 
 def test_a_wrong_list_of_plugins_spoils_no_help(taskito: Run) -> None:

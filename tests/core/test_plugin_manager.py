@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +119,9 @@ BROKEN = [
     ("import no_such_module", "cannot be imported from 'taskito_bad': ModuleNotFoundError: No module named"),
     ("1 / 0", "ZeroDivisionError"),
     ("def broken(:", "SyntaxError"),
+    ("raise SystemExit(3)", "cannot be imported from 'taskito_bad': SystemExit: 3"),
+    ("import asyncio; raise asyncio.CancelledError('no')", "'taskito_bad': CancelledError: no"),
+    ("import pytest; pytest.skip('no redis', allow_module_level=True)", "'taskito_bad': Skipped: no redis"),
     (
         "@hookimpl\ndef taskito_ofers(): return []",
         "implements 'taskito_ofers'.*did you mean 'taskito_offers'",
@@ -132,6 +135,7 @@ BROKEN = [
         "only 'taskito_run_job' can be wrapped",
     ),
     ("@hookimpl\ndef taskito_offers(): raise OSError('no')", "failed to say what it offers: OSError: no"),
+    ("@hookimpl\ndef taskito_offers(): raise SystemExit(4)", "failed to say what it offers: SystemExit: 4"),
     (
         "@hookimpl\ndef taskito_offers(): return [Offer(kind='storage', name='pg', aliases=('postgres',))]",
         "offers the storage backend '(pg|postgres)', and so does",
@@ -162,6 +166,14 @@ def test_a_refused_plugin_can_still_be_listed_with_its_problem(
     problems = {one.name: one.problem for one in listing}
     # Of two that offer the same word the later one is refused: which of them is a matter of names.
     assert [name for name, problem in problems.items() if problem is not None] in (["bad"], ["postgres"])
+
+
+def test_ctrl_c_while_a_plugin_is_imported_is_no_fault_of_the_plugin(install: Install) -> None:
+    install("slow", "raise KeyboardInterrupt")
+
+    for tolerant in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            Plugins.discover({}, tolerant=tolerant)
 
 
 def test_two_plugins_of_one_name_are_refused_by_both_distributions(install: Install) -> None:
@@ -266,82 +278,41 @@ def test_what_a_config_names_is_described_without_its_password(plugins: Plugins)
     assert described == "postgresql://u:***@h/d"
 
 
+class Exits(Backend):
+    """Calls sys.exit() wherever it is called."""
+
+    def __init__(self, *, checks: bool) -> None:
+        super().__init__("leaver")
+        self.checks = checks
+
+    @hookimpl
+    def taskito_offers(self) -> Sequence[Offer]:
+        [offer] = super().taskito_offers()
+        return [dataclasses.replace(offer, check=self.check if self.checks else None)]
+
+    def check(self, config: StorageConfig) -> None:
+        sys.exit(f"no licence for {config.db_url}")
+
+    @hookimpl
+    def taskito_open_storage(self, config: StorageConfig) -> None:
+        self.check(config)
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_a_backend_that_exits_ends_no_program_and_shows_no_password(plugins: Plugins, checks: bool) -> None:
+    plugins.register(Exits(checks=checks), "leaver")
+
+    with pytest.raises(ConfigError, match="SystemExit: no licence for leaver://u:") as refusal:
+        plugins.open_storage(StorageConfig(backend="leaver", db_url="leaver://u:hunter2@h/d"))
+
+    assert "the storage backend 'leaver'" in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("opener", ["open_limiter", "open_breaker"])
 def test_a_gatekeeper_nobody_offers_is_an_error(opener: str, plugins: Plugins) -> None:
     with pytest.raises(ConfigError, match="no installed plugin offers the"):
         getattr(plugins, opener)("redis://x", StorageConfig())
-
-
-# ---- hooks ----
-
-
-def test_running_a_job_that_returns_none_runs_it_once(plugins: Plugins) -> None:
-    runs: list[int] = []
-
-    answer = plugins.hook.taskito_run_job(context=None, call=lambda: runs.append(1))
-
-    assert answer == Returned(None)
-    assert runs == [1]
-
-
-def test_a_wrapper_sees_the_result_and_the_exception_of_the_run(plugins: Plugins) -> None:
-    seen: list[object] = []
-
-    class Wrapper:
-        @hookimpl(wrapper=True)
-        def taskito_run_job(self) -> Iterator[None]:
-            try:
-                answer = yield
-            except ValueError as exc:
-                seen.append(exc)
-                raise
-            seen.append(answer)
-            return answer
-
-    plugins.register(Wrapper(), "wrapper")
-
-    assert plugins.hook.taskito_run_job(context=None, call=lambda: 7) == Returned(7)
-    with pytest.raises(ValueError, match="invalid literal"):
-        plugins.hook.taskito_run_job(context=None, call=lambda: int("x"))
-    assert seen[0] == Returned(7)
-    assert isinstance(seen[1], ValueError)
-
-
-class Observer:
-    def __init__(self, seen: list[object], *, broken: bool = False) -> None:
-        self.seen, self.broken = seen, broken
-
-    @hookimpl
-    def taskito_jobs_enqueued(self, jobs: Sequence[object]) -> None:
-        if self.broken:
-            raise RuntimeError("observer is broken")
-        self.seen.append(jobs)
-
-
-def test_an_observer_that_raises_is_logged_by_name_and_stops_nobody(
-    plugins: Plugins, caplog: pytest.LogCaptureFixture
-) -> None:
-    seen: list[object] = []
-    plugins.register(Observer(seen), "first")
-    plugins.register(Observer(seen, broken=True), "broken one")
-    plugins.register(Observer(seen), "last")
-
-    with caplog.at_level(logging.ERROR, "taskito.plugins"):
-        plugins.observe("taskito_jobs_enqueued", jobs=[1])
-
-    assert seen == [[1], [1]]
-    assert "broken one" in caplog.text
-
-
-def test_a_plugin_that_was_taken_away_is_called_no_more(plugins: Plugins) -> None:
-    seen: list[object] = []
-    plugins.register(Observer(seen), "observer")
-    plugins.unregister("observer")
-    plugins.unregister("never there")
-
-    plugins.observe("taskito_jobs_enqueued", jobs=[1])
-
-    assert seen == []
 
 
 def test_tracing_shows_calls_and_no_password(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ import sys
 import weakref
 from collections.abc import Collection, Mapping
 from types import FrameType
+from typing import Any
 
 from taskito.worker.child import output
 from taskito.worker.child.app import App, LoadApp
@@ -124,11 +125,29 @@ def make_useless(descriptors: Mapping[int, str]) -> None:
 def freshen() -> None:
     """In a forked child: undo what it has in common with its siblings and should not."""
     _leave_files_to_the_zygote()
+    # Or every child would draw the same numbers. The app's own generators are left alone: it may have seeded
+    # them on purpose.
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
-        # Or every child would draw the same numbers.
+        try:
+            _reseed(numpy_random)
+        except Exception as exc:
+            log.warning("numpy.random draws the same numbers in all children: it cannot be seeded: %s", exc)
+
+
+def _reseed(numpy_random: Any) -> None:
+    """Give NumPy's global generator a new state, and let it forget what it drew ahead."""
+    usual = numpy_random.MT19937
+    # The app may have put a generator of another kind there (NumPy 1.24), of which seed() forgets nothing.
+    kind = type(numpy_random.get_bit_generator()) if hasattr(numpy_random, "get_bit_generator") else usual
+    if kind is usual:
         numpy_random.seed()
+        return
+    fresh = kind()
+    numpy_random.set_bit_generator(usual())
+    numpy_random.seed()
+    numpy_random.set_bit_generator(fresh)
 
 
 def _leave_files_to_the_zygote() -> None:

@@ -19,7 +19,7 @@ from taskito.running_job.job_context import NO_CONTROLS, JobContext, enter
 from taskito.serialization.serializers import Inputs, load_call
 from taskito.serialization.typed_json import UnfitValue
 from taskito.worker.child import inputs as child_inputs
-from taskito.worker.child import output
+from taskito.worker.child import output, plugin_layers
 from taskito.worker.child.failures import failure, rejection
 from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.ipc.wire import JobMessage, ResultKind
@@ -30,7 +30,6 @@ from taskito_core.errors import (
     StorageUnavailable,
     TaskitoError,
 )
-from taskito_core.hookspecs import Returned
 from taskito_core.job import Complete
 
 if TYPE_CHECKING:
@@ -97,10 +96,9 @@ class Runner:
         self._callbacks = app.callbacks
         self._max_payload = app.settings.max_payload
         self._local = threading.local()
-        hook = app.plugins.hook.taskito_run_job
         # The core's own implementation only calls; without a plugin around it, that is two microseconds
         # of pluggy for nothing.
-        self._hook = hook if len(hook.get_hookimpls()) > 1 else None
+        self._hook = app.plugins.hook.taskito_run_job if plugin_layers.prepare(app.plugins) else None
 
     @property
     def storage(self) -> Storage:
@@ -136,6 +134,8 @@ class Runner:
         try:
             call = partial(isolated.run, self._surrounded(task, chain, context, inputs), *args, **kwargs)
             value = call() if guard is None else guard(call, task.policy.soft_timeout)
+        except plugin_layers.UnfitReturnError as exc:
+            return rejection(exc)
         except BaseException as exc:
             return failure(exc, task.is_retryable)
         kind = ResultKind.RETURNED
@@ -204,8 +204,8 @@ class Runner:
     def _through_plugins(
         self, hook: Any, context: JobContext, function: Callable[..., object], *args: object, **kwargs: object
     ) -> object:
-        returned: Returned = hook(context=context, call=partial(function, *args, **kwargs))
-        return returned.value
+        returned = hook(context=context, call=partial(function, *args, **kwargs))
+        return plugin_layers.value_of(self._app.plugins, returned)
 
     def encoded(self, task: AppTask, value: object) -> bytes:
         """The value as bytes. Raises SerializationError and PayloadTooLarge."""

@@ -181,6 +181,9 @@ class StoreThread:
                 reply = self._perform(request)
             except Exception as exc:
                 reply = requests.Failed(request, exc)
+            except BaseException as exc:
+                # Without this thread the worker would hang for ever: nothing in a plugin ends it.
+                reply = requests.Failed(request, StorageUnavailable(f"{type(exc).__name__}: {exc}"))
             self._post(reply)
         self._hang_up()
         self._calls.close()
@@ -212,7 +215,7 @@ class StoreThread:
     def _woken(self, wakeups: Wakeups) -> bool:
         try:
             return wakeups.wait(_LONGEST_WAIT)
-        except Exception:
+        except BaseException:
             # It promises not to raise; but without this thread the worker would hang for ever.
             log.exception("the storage's wakeups broke; new jobs are found by looking every few seconds")
             self._wakeups = None
