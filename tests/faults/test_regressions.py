@@ -207,8 +207,10 @@ def start_beside_noisy(start_worker, tmp_path, does="", chosen="'sqlite', 'noisy
 
 
 @pytest.mark.parametrize(("chosen", "heard"), [("'sqlite'", False), ("'sqlite', 'noisy'", True)])
-def test_a_worker_hears_only_the_plugins_that_its_app_chose(start_worker, tmp_path, chosen, heard):
+def test_a_worker_hears_only_the_plugins_that_its_app_chose(start_worker, app, tmp_path, chosen, heard):
     worker = start_beside_noisy(start_worker, tmp_path, chosen=chosen)
+    # Its children are up before the store knows it, and plugins hear of it after that.
+    assert app.queue.enqueue("bootapp.nap", [0.0]).result(30)
 
     worker.signal(signal.SIGTERM)
 
