@@ -176,6 +176,19 @@ def fragile(works: bool, held: str = "") -> bool:
     return works
 
 
+@queue.task(max_retries=0, circuit_breaker={"threshold": 2, "cooldown": 3600})
+def brittle(works: bool) -> bool:
+    note("brittle", works)
+    if not works:
+        raise RuntimeError("broken on purpose")
+    return works
+
+
+@queue.task(max_retries=0, rate_limit="1000/s", circuit_breaker={"threshold": 2, "cooldown": 3600})
+def brittle_and_limited(works: bool) -> bool:
+    return bool(brittle(works))
+
+
 @queue.task(max_retries=0, circuit_breaker={"threshold": 1, "cooldown": 3600})
 def shut(works: bool) -> bool:
     if not works:

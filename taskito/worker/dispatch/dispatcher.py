@@ -242,6 +242,16 @@ class Dispatcher:
             if entry.claim.id in job_ids
         ]
 
+    def hand_back(self, task_names: Collection[str]) -> None:
+        """Give these tasks' claims that have not begun back to the store; executors are asked for theirs."""
+        waiting = {entry.claim.id for entry in self._buffer.entries if entry.claim.task_name in task_names}
+        for entry in self._buffer.remove(waiting):
+            self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+        for executor in self.executors:
+            for entry in executor.outstanding.values():
+                if entry.claim.task_name in task_names:
+                    entry.unwanted = executor.recall_now = True
+
     def revoke(self, job_ids: Iterable[str]) -> list[int]:
         """The store gave these jobs to another worker; the executors that still run one of them."""
         gone = set(job_ids)
@@ -301,13 +311,15 @@ class Dispatcher:
     def _back_to_buffer(self, entries: list[InFlight]) -> None:
         """To the front, in their old order; while draining the whole buffer goes back to the store.
 
-        What was revoked meanwhile is forgotten: another worker runs it.
+        What was revoked meanwhile is forgotten: another worker runs it. What is unwanted goes back.
         """
         for entry in reversed(entries):
             if entry.revoked:
                 self._in_flight.pop(entry.seq, None)
-                continue
-            self._buffer.to_front([entry])
+            elif entry.unwanted:
+                self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+            else:
+                self._buffer.to_front([entry])
         if self.draining:
             for entry in self._buffer.empty():
                 self._outcome(entry, Release(entry.claim.id, entry.claim.token))

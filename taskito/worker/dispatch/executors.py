@@ -51,7 +51,7 @@ class Executors:
         """Those whose unbegun jobs should be asked back now; each is named once."""
         stuck = [executor for executor in self if _recall_at(executor) <= now]
         for executor in stuck:
-            executor.recalled = True
+            executor.recalled, executor.recall_now = True, False
         return stuck
 
     def next_recall(self) -> float:
@@ -105,7 +105,11 @@ class Executors:
 
 
 def _recall_at(executor: Executor) -> float:
-    if executor.recalled or len(executor.outstanding) < 2:
+    if executor.recalled:
+        return NEVER
+    if executor.recall_now:
+        return 0.0
+    if len(executor.outstanding) < 2:
         return NEVER
     return executor.progress + RECALL_AFTER
 

@@ -26,6 +26,7 @@ class InFlight:
         "revoked",
         "seq",
         "timeout",
+        "unwanted",
         "work",
     )
 
@@ -41,6 +42,7 @@ class InFlight:
         self.apart = False  #: its outcome travels to the store alone: see ``ResultKind.RECORDED``
         self.fresh_until = NEVER  #: to be begun by then, or handed back: its token of a rate limit is old
         self.revoked = False  #: the store gave it to another worker: not to be begun here any more
+        self.unwanted = False  #: it goes back unless it has begun: the breaker of its task has opened
 
     def store_time(self, moment: float) -> int:
         """A monotonic time after the claim, in milliseconds on the store's clock."""
@@ -85,6 +87,7 @@ class Executor:
         "outstanding",
         "progress",
         "quiet",
+        "recall_now",
         "recalled",
         "received",
         "recycled",
@@ -103,6 +106,7 @@ class Executor:
         self.quiet = 0.0  #: since when it holds jobs and is inside of none, if after ``progress``
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
         self.recalled = False  #: was asked for what it has not begun, and has ended no job since
+        self.recall_now = False  #: is to be asked for it at once
         self.closing = False
         self.recycled = False  #: was named by ``recycle``
 
