@@ -151,6 +151,12 @@ def free(number: int) -> int:
     return number
 
 
+@queue.task
+def timed(seconds: float, name: str = "") -> None:
+    note("timed", name or seconds, time.time())
+    time.sleep(seconds)
+
+
 @queue.task(concurrency=1, concurrency_key="user:{user}")
 def keyed(user: str, seconds: float) -> None:
     note("enter", user, current_job.id)

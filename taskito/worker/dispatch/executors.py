@@ -45,6 +45,20 @@ class Executors:
         """How many could begin a job at once."""
         return sum(1 for executor in self if not executor.outstanding and executor.room() > 0)
 
+    def soon(self, patience: float, now: float) -> tuple[int, float, float]:
+        """How many are expected to begin another job within ``patience`` seconds.
+
+        Also how many seconds of that time they have for it, over all of them, and until when that is expected
+        of one of them at least, should no job end.
+        """
+        count, spare, until = 0, 0.0, now
+        for executor in self:
+            if not executor.is_last and (left := executor.left(now)) < patience:
+                count += 1
+                spare += patience - left
+                until = max(until, executor.progress + executor.work + patience / 2)
+        return count, spare, until
+
     # ---- recalls: jobs that wait behind a slow one ----
 
     def recalls(self, now: float) -> list[Executor]:

@@ -83,6 +83,7 @@ class Executor:
         "check_at",
         "closing",
         "id",
+        "late",
         "limit",
         "outstanding",
         "progress",
@@ -107,6 +108,7 @@ class Executor:
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
         self.recalled = False  #: was asked for what it has not begun, and has ended no job since
         self.recall_now = False  #: is to be asked for it at once
+        self.late = False  #: its last report ended with a job that took longer than expected
         self.closing = False
         self.recycled = False  #: was named by ``recycle``
 
@@ -116,6 +118,19 @@ class Executor:
             return 0
         room = MAX_OUTSTANDING - len(self.outstanding)
         return room if self.limit is None else min(room, self.limit - self.sent)
+
+    def left(self, now: float) -> float:
+        """Seconds until it is expected to have ended what it holds."""
+        if not self.outstanding:
+            return 0.0
+        over = now - self.progress - self.work
+        # Once a guess has proved wrong, it is not trusted to be nearly right.
+        return 2 * over if over > 0 else -over
+
+    @property
+    def is_last(self) -> bool:
+        """Does it take no job after those it holds?"""
+        return self.closing or (self.limit is not None and self.sent >= self.limit)
 
     def take_back(self, seq: int) -> InFlight | None:
         entry = self.outstanding.pop(seq, None)

@@ -137,7 +137,7 @@ class World:
             self.dispatcher.executors.close(executor.id)
         for executor in self.dispatcher.executors.recalls(self.now):
             self.hand_back(executor.id)
-        self.dispatcher.return_stale(self.now)
+        self.dispatcher.return_surplus(self.now)
         for child in list(self.children):
             self.run_some(child)
             executor = self.dispatcher.executors[child]
