@@ -198,6 +198,12 @@ def free(number: int) -> int:
     return number
 
 
+@queue.task
+def timed(seconds: float, name: str = "") -> None:
+    note("timed", name or seconds, time.time())
+    time.sleep(seconds)
+
+
 @queue.task(concurrency=1, concurrency_key="user:{user}")
 def keyed(user: str, seconds: float) -> None:
     note("enter", user, current_job.id)
@@ -221,6 +227,19 @@ def fragile(works: bool, held: str = "") -> bool:
     if not works:
         raise RuntimeError("broken on purpose")
     return works
+
+
+@queue.task(max_retries=0, circuit_breaker={"threshold": 2, "cooldown": 3600})
+def brittle(works: bool) -> bool:
+    note("brittle", works)
+    if not works:
+        raise RuntimeError("broken on purpose")
+    return works
+
+
+@queue.task(max_retries=0, rate_limit="1000/s", circuit_breaker={"threshold": 2, "cooldown": 3600})
+def brittle_and_limited(works: bool) -> bool:
+    return bool(brittle(works))
 
 
 @queue.task(max_retries=0, circuit_breaker={"threshold": 1, "cooldown": 3600})

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from taskito import MaxRetriesExceededError
+from taskito import JobStatus, MaxRetriesExceededError
 
 from .conftest import LONG
 
@@ -21,6 +21,10 @@ def most_in(window: float, moments: list[float]) -> int:
 
 def states(app) -> list[str]:
     return [breaker.state for breaker in app.queue.circuit_breakers()]
+
+
+def at_rest(app) -> bool:
+    return app.queue.stats()["running"] == 0
 
 
 def test_two_workers_together_never_start_more_than_a_rate_allows(app, start, wait_until):
@@ -135,6 +139,39 @@ def test_a_breaker_opens_after_its_threshold_and_closes_after_a_good_probe(app, 
     assert [job.result(LONG) for job in waiting] == [True] * 5
     assert len(worker.lines("fragile")) == 8
     wait_until(lambda: states(app) == ["closed"])
+
+
+@pytest.mark.parametrize("task_name", ["brittle", "brittle_and_limited"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_of_a_thousand_failing_jobs_a_breaker_lets_no_more_die_than_children_had_begun(
+    app, start, wait_until, workers, task_name
+):
+    task = getattr(app, task_name)
+    jobs = task.map([False] * 1000)
+    for _ in range(workers):
+        worker = start(procs=2)
+
+    wait_until(lambda: states(app) == ["open"] and at_rest(app))
+
+    # One failure less than open it, and one of each child that had begun by then.
+    dead = [job for job in jobs if job.refresh().status is JobStatus.DEAD]
+    assert 2 <= len(dead) <= 1 + 2 * workers
+    assert len(worker.lines("brittle")) == len(dead)
+    others = [job.to_dict() for job in jobs if job not in dead]
+    assert {(job["status"], job["retry_count"], job["interruptions"]) for job in others} == {
+        ("pending", 0, 0)
+    }
+
+
+def test_jobs_that_learned_to_be_short_do_not_die_in_a_batch_when_they_begin_to_fail(app, start, wait_until):
+    worker = start(procs=2)
+    assert all(job.result(LONG) for job in app.brittle.map([True] * 200))
+    jobs = app.brittle.map([False] * 500)
+
+    wait_until(lambda: states(app) == ["open"] and at_rest(app))
+
+    assert 2 <= len(worker.lines("brittle")) - 200 <= 3
+    assert app.queue.stats()["pending"] >= len(jobs) - 3
 
 
 def test_a_job_that_an_open_breaker_holds_back_says_so_and_is_charged_nothing(app, start, wait_until):

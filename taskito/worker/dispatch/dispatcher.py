@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from taskito.worker.dispatch import results
-from taskito.worker.dispatch.executors import SILENT_AFTER, Executors
-from taskito.worker.dispatch.inflight import Executor, Exit, InFlight
+from taskito.worker.dispatch.executors import RECALL_AFTER, SILENT_AFTER, Executors
+from taskito.worker.dispatch.inflight import NEVER, Executor, Exit, InFlight
 from taskito.worker.dispatch.prefetch import Pace, PrefetchBuffer
 from taskito.worker.dispatch.results import FINISHED, measure
 from taskito.worker.ipc.app_manifest import TaskPolicy
@@ -26,16 +26,19 @@ BUDGET = 0.005
 MAX_FRAME = 64
 #: Bytes of payloads and metadata in one frame, at most (or one job): far below what a message may hold.
 MAX_FRAME_SIZE = 1024 * 1024
-#: Expected seconds of work per child that may wait in the buffer, so that no child waits for the store.
-LOOK_AHEAD = 0.05
+#: What is expected to begin within so many seconds is claimed ahead, so that no child waits for the store.
+LOOK_AHEAD = 0.025
+#: What is not expected to begin within so many seconds is handed back: other workers may have a child free.
+#: More than LOOK_AHEAD, or each job that takes a little longer than others would cost some that wait behind.
+PATIENCE = 0.04
+#: A job that took so many seconds longer than expected is late.
+LATE = 0.002
 #: Bytes of payloads that may wait in the buffer, about.
 MAX_BUFFERED_SIZE = 64 * 1024 * 1024
 #: Jobs claimed by one exchange, at most.
 MAX_CLAIM = 500
 #: A job with a token of a rate limit that could not begin for one refill, or for so long, gives it up.
 FRESH = 0.01
-#: A claim that waited so long for a child is handed back: another worker may have one free.
-BUFFER_PATIENCE = 1.0
 
 
 class Dispatcher:
@@ -53,6 +56,8 @@ class Dispatcher:
         self._buffer = PrefetchBuffer(self.pace)
         self._mean_size = 1.0  #: bytes of a payload, a moving average
         self._stalled = False  #: a claim went back for want of a child, and no job has ended since
+        self._now = 0.0  #: when jobs were last given out: the moment that ``want`` is about
+        self._surplus_at = NEVER  #: when all that waits in the buffer is to be handed back, if no job ends
         self.draining = False
         self.fenced = 0  #: outcomes of jobs that the store had given to another worker
         self.interrupted = 0  #: jobs that were broken off by a shutdown
@@ -84,18 +89,25 @@ class Dispatcher:
 
     def want(self) -> int:
         """How many jobs to claim now."""
-        if self.draining or not self.executors:
+        if self.draining:
             return 0
-        open_executors = [
-            executor for executor in self.executors if executor.room() > 0 or executor.outstanding
-        ]
-        if not open_executors:
-            return 0
-        free = sum(1 for executor in open_executors if self._accepts(executor))
-        spare = 0.0 if self._stalled else LOOK_AHEAD * len(open_executors) - self._buffer.work
-        ahead = int(spare / self.pace.mean) if spare > 0 else 0
-        ahead = min(ahead, int(MAX_BUFFERED_SIZE / self._mean_size))
-        return max(0, min(MAX_CLAIM - len(self._buffer), free + ahead - len(self._buffer)))
+        free, soon, spare, mean = 0, 0, 0.0, self.pace.mean
+        for executor in self.executors:
+            if executor.closing:
+                continue
+            left = executor.left(self._now)
+            if self._accepts(executor):
+                free += 1
+                left += mean  # The job that it is given first is not claimed ahead.
+            if left < LOOK_AHEAD:
+                soon += 1
+                spare += LOOK_AHEAD - left
+        waiting = len(self._buffer)
+        ahead = max(soon - waiting, int((spare - self._buffer.work) / mean))
+        ahead = min(ahead, int(MAX_BUFFERED_SIZE / max(1.0, self._mean_size)) - waiting)
+        if self._stalled:
+            ahead = 0
+        return max(0, min(MAX_CLAIM - waiting, max(0, free - waiting) + max(0, ahead)))
 
     def claimed(self, claims: Iterable[Claim], now: float, unguarded: Collection[str] = ()) -> None:
         """These claims are ours from now on; ``unguarded`` (ids) must go to the lane of their task."""
@@ -160,6 +172,7 @@ class Dispatcher:
 
     def assign(self, now: float) -> list[tuple[Executor, list[InFlight]]]:
         """Bind buffered jobs to the executors that are free now: (executor, jobs of one frame)."""
+        self._now = now
         if not self._buffer:
             return []
         ready = [executor for executor in self.executors if self._accepts(executor)]
@@ -181,12 +194,14 @@ class Dispatcher:
         executor.received += len(messages)
         executor.progress = now
         executor.recalled = False
+        was_late, executor.late = executor.late, False
         for message in messages:
             entry = executor.take_back(message.seq)
             if entry is None:
                 continue
             claim = entry.claim
             self.pace.learn(claim.task_name, message.ran)
+            executor.late = message.ran > entry.work + LATE
             started = entry.store_time(message.started)
             if message.kind is ResultKind.RETURNED:
                 # What the general way comes to, without its detours: nearly every job ends like this.
@@ -199,6 +214,8 @@ class Dispatcher:
                 succeeded = isinstance(result, Returned)
                 measure(self.tallies, claim, succeeded, started, message.ran, message.peak_memory)
             self._decide(entry, result, started)
+        if executor.late and was_late:
+            self._expect_more(executor)
 
     def returned(self, executor_id: int, seqs: Iterable[int]) -> None:
         """A child handed back jobs it has not begun."""
@@ -210,15 +227,18 @@ class Dispatcher:
         executor.recalled = bool(executor.outstanding)
         self._back_to_buffer(back)
 
-    def return_stale(self, now: float) -> None:
-        """Hand back what has waited in the buffer for too long."""
-        for entry in self._buffer.take_older(now - BUFFER_PATIENCE):
+    def return_surplus(self, now: float) -> None:
+        """Hand back what waits in the buffer and is not expected to begin soon. After ``assign``."""
+        if not self._buffer:
+            return
+        starts, spare, self._surplus_at = self.executors.soon(PATIENCE, now)
+        for entry in self._buffer.take_surplus(starts, spare):
             self._outcome(entry, Release(entry.claim.id, entry.claim.token))
             self._stalled = True
 
-    def next_stale(self) -> float:
-        """When ``return_stale`` has something to do next; infinity: never as things stand."""
-        return self._buffer.waits_since() + BUFFER_PATIENCE
+    def next_surplus(self) -> float:
+        """When ``return_surplus`` has something to do next without an event; infinity: never."""
+        return self._surplus_at if self._buffer else NEVER
 
     # ---- endings ----
 
@@ -240,6 +260,16 @@ class Dispatcher:
             for entry in executor.outstanding.values()
             if entry.claim.id in job_ids
         ]
+
+    def hand_back(self, task_names: Collection[str]) -> None:
+        """Give these tasks' claims that have not begun back to the store; executors are asked for theirs."""
+        waiting = {entry.claim.id for entry in self._buffer.entries if entry.claim.task_name in task_names}
+        for entry in self._buffer.remove(waiting):
+            self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+        for executor in self.executors:
+            for entry in executor.outstanding.values():
+                if entry.claim.task_name in task_names:
+                    entry.unwanted = executor.recall_now = True
 
     def revoke(self, job_ids: Iterable[str]) -> list[int]:
         """The store gave these jobs to another worker; the executors that still run one of them."""
@@ -265,8 +295,21 @@ class Dispatcher:
 
     # ---- inside ----
 
+    def _expect_more(self, executor: Executor) -> None:
+        """Two reports in a row ended with a late job: others were given out, or wait, by the same guess."""
+        for entry in executor.outstanding.values():
+            entry.work = self.pace.expected(entry.claim.task_name)
+        executor.work = sum(entry.work for entry in executor.outstanding.values())
+        executor.recall_now |= len(executor.outstanding) > 1 and executor.work > PATIENCE
+        self._buffer.reckon()
+
     def _accepts(self, executor: Executor) -> bool:
-        return executor.room() > 0 and (not executor.outstanding or executor.work <= BUDGET / 2)
+        if executor.room() <= 0:
+            return False
+        if not executor.outstanding:
+            return True
+        # One that would be recalled is given nothing to put behind the job that holds it up.
+        return executor.work <= BUDGET / 2 and self._now - executor.progress < RECALL_AFTER
 
     def _fill(self, executor: Executor, most: int, now: float) -> list[InFlight]:
         frame: list[InFlight] = []
@@ -299,13 +342,15 @@ class Dispatcher:
     def _back_to_buffer(self, entries: list[InFlight]) -> None:
         """To the front, in their old order; while draining the whole buffer goes back to the store.
 
-        What was revoked meanwhile is forgotten: another worker runs it.
+        What was revoked meanwhile is forgotten: another worker runs it. What is unwanted goes back.
         """
         for entry in reversed(entries):
             if entry.revoked:
                 self._in_flight.pop(entry.seq, None)
-                continue
-            self._buffer.to_front([entry])
+            elif entry.unwanted:
+                self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+            else:
+                self._buffer.to_front([entry])
         if self.draining:
             for entry in self._buffer.empty():
                 self._outcome(entry, Release(entry.claim.id, entry.claim.token))

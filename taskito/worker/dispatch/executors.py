@@ -45,13 +45,27 @@ class Executors:
         """How many could begin a job at once."""
         return sum(1 for executor in self if not executor.outstanding and executor.room() > 0)
 
+    def soon(self, patience: float, now: float) -> tuple[int, float, float]:
+        """How many are expected to begin another job within ``patience`` seconds.
+
+        Also how many seconds of that time they have for it, over all of them, and until when that is expected
+        of one of them at least, should no job end.
+        """
+        count, spare, until = 0, 0.0, now
+        for executor in self:
+            if not executor.closing and (left := executor.left(now)) < patience:
+                count += 1
+                spare += patience - left
+                until = max(until, executor.progress + executor.work + patience / 2)
+        return count, spare, until
+
     # ---- recalls: jobs that wait behind a slow one ----
 
     def recalls(self, now: float) -> list[Executor]:
         """Those whose unbegun jobs should be asked back now; each is named once."""
         stuck = [executor for executor in self if _recall_at(executor) <= now]
         for executor in stuck:
-            executor.recalled = True
+            executor.recalled, executor.recall_now = True, False
         return stuck
 
     def next_recall(self) -> float:
@@ -93,6 +107,10 @@ class Executors:
 
 
 def _recall_at(executor: Executor) -> float:
-    if executor.recalled or len(executor.outstanding) < 2:
+    if executor.recalled:
+        return NEVER
+    if executor.recall_now:
+        return 0.0
+    if len(executor.outstanding) < 2:
         return NEVER
     return executor.progress + RECALL_AFTER

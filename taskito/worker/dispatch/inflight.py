@@ -26,6 +26,7 @@ class InFlight:
         "revoked",
         "seq",
         "timeout",
+        "unwanted",
         "work",
     )
 
@@ -41,6 +42,7 @@ class InFlight:
         self.apart = False  #: its outcome travels to the store alone: see ``ResultKind.RECORDED``
         self.fresh_until = NEVER  #: to be begun by then, or handed back: its token of a rate limit is old
         self.revoked = False  #: the store gave it to another worker: not to be begun here any more
+        self.unwanted = False  #: it goes back unless it has begun: the breaker of its task has opened
 
     def store_time(self, moment: float) -> int:
         """A monotonic time after the claim, in milliseconds on the store's clock."""
@@ -81,9 +83,11 @@ class Executor:
         "check_at",
         "closing",
         "id",
+        "late",
         "outstanding",
         "progress",
         "quiet",
+        "recall_now",
         "recalled",
         "received",
         "work",
@@ -98,6 +102,8 @@ class Executor:
         self.quiet = 0.0  #: since when it holds jobs and is inside of none, if after ``progress``
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
         self.recalled = False  #: was asked for what it has not begun, and has ended no job since
+        self.recall_now = False  #: is to be asked for it at once
+        self.late = False  #: its last report ended with a job that took longer than expected
         self.closing = False
 
     def room(self) -> int:
@@ -105,6 +111,14 @@ class Executor:
         if self.closing or self.recalled:
             return 0
         return MAX_OUTSTANDING - len(self.outstanding)
+
+    def left(self, now: float) -> float:
+        """Seconds until it is expected to have ended what it holds."""
+        if not self.outstanding:
+            return 0.0
+        over = now - self.progress - self.work
+        # Once a guess has proved wrong, it is not trusted to be nearly right.
+        return 2 * over if over > 0 else -over
 
     def take_back(self, seq: int) -> InFlight | None:
         entry = self.outstanding.pop(seq, None)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from taskito.worker.dispatch.inflight import NEVER, InFlight
+from taskito.worker.dispatch.inflight import InFlight
 
 #: Seconds a job of a task never seen before is taken to run: long enough to travel alone.
 UNKNOWN = 0.1
@@ -66,13 +65,20 @@ class PrefetchBuffer:
         # What is added and taken away again leaves a rest in floating point: an empty buffer holds no work.
         self.work = self.work - work if self.entries else 0.0
 
-    def take_older(self, moment: float) -> list[InFlight]:
-        """Take out those at the front that were claimed by then."""
-        older = list(itertools.takewhile(lambda entry: entry.claimed <= moment, self.entries))
-        for _ in older:
-            self.entries.popleft()
-        self.took(sum(entry.work for entry in older))
-        return older
+    def reckon(self) -> None:
+        """Expect of each what is known of its task by now."""
+        for entry in self.entries:
+            entry.work = self._pace.expected(entry.claim.task_name)
+        self.work = sum(entry.work for entry in self.entries)
+
+    def take_surplus(self, starts: int, spare: float) -> list[InFlight]:
+        """Take out those at the end that are behind ``starts`` others and ``spare`` seconds of work."""
+        surplus = []
+        while len(self.entries) > starts and (not starts or self.work - self.entries[-1].work >= spare):
+            entry = self.entries.pop()
+            self.took(entry.work)
+            surplus.append(entry)
+        return surplus[::-1]
 
     def remove(self, job_ids: Collection[str]) -> list[InFlight]:
         """Take out the entries of these jobs."""
@@ -87,7 +93,3 @@ class PrefetchBuffer:
         entries, self.entries = list(self.entries), deque()
         self.work = 0.0
         return entries
-
-    def waits_since(self) -> float:
-        """When the first was claimed; infinity: there is none."""
-        return self.entries[0].claimed if self.entries else NEVER

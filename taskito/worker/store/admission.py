@@ -2,7 +2,8 @@
 
 Jobs of a guarded task wait in a lane of their own. First tokens are taken, then at most so many jobs are
 claimed from that lane, and what was granted and not used is given back. So a limit is never exceeded, nothing
-is claimed in vain, and a lane that must wait is not asked for while the others go on.
+is claimed in vain, and a lane that must wait is not asked for while the others go on. No more is claimed of a
+task with a breaker than can begin at once: the next failure may open it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from taskito.worker.dispatch.inflight import InFlight
 from taskito.worker.ipc.app_manifest import AppManifest, TaskPolicy
@@ -39,15 +41,28 @@ class Permit:
     """What was allowed for one claim."""
 
     want: Want  #: as the store is to be asked
+    free: int  #: children that could begin a job at once
     tokens: dict[str, int] = field(default_factory=dict)  #: granted, by task
     probes: set[str] = field(default_factory=set)  #: tasks whose half-open breaker let one job through
     asked: int = 0  #: tokens asked for per task: more children were not free
+    closed: set[str] = field(default_factory=set)  #: tasks with a breaker that is closed
+    shut: set[str] = field(default_factory=set)  #: tasks with a breaker that is open
     skipped: bool = False  #: a lane was not even asked for, because no child would have been left for it
     again_at: float | None = None  #: monotonic time at which a lane that is held up may be asked for again
 
     def retry_after(self) -> float | None:
         """Seconds until ``again_at``. It may have passed during the claim: then 0.0, and not None."""
         return None if self.again_at is None else max(0.0, self.again_at - time.monotonic())
+
+
+class EndingsRecorded(NamedTuple):
+    """What came of telling the breakers how attempts ended."""
+
+    more: bool  #: a probe of ours ended well, or did not begin, so more may start
+    shut: frozenset[str]  #: tasks with a breaker that is open now
+
+
+NOTHING_RECORDED = EndingsRecorded(False, frozenset())
 
 
 def open_admission_control(manifest: AppManifest, plugins: Plugins) -> AdmissionControl:
@@ -84,8 +99,14 @@ class AdmissionControl:
 
     # ---- before a claim ----
 
-    def ask(self, storage: Storage, want: Want, free: int) -> Permit:
-        """Take tokens for as many jobs as there are ``free`` children, and decide what may be claimed."""
+    def ask(
+        self, storage: Storage, want: Want, free: int, endings: Mapping[str, Sequence[AttemptEnding]]
+    ) -> Permit:
+        """Take tokens for as many jobs as there are ``free`` children, and decide what may be claimed.
+
+        ``endings`` are those that are recorded after this claim: a failure among them may open a breaker, so
+        that lane is left to the next claim.
+        """
         now = time.monotonic()
         open_tasks = tuple(task for task in want.tasks if task not in self.guarded)
         lanes = [task for task in want.tasks if task in self.guarded]
@@ -93,7 +114,10 @@ class AdmissionControl:
         unheld = [lane for lane in lanes if lane not in self._held_until]
         due = storage.peek(want.queues, unheld) if unheld else {}
         ready = [lane for lane in due if self._is_due(due[lane], now)]
-        permit = Permit(want, asked=free)
+        permit = Permit(want, free)
+        failing = self._failing(endings)
+        permit.skipped = not failing.isdisjoint(ready)
+        ready = [lane for lane in ready if lane not in failing]
         # Lanes without a due job stay in the want, closed: the store tells when one arrives there.
         caps = {lane: 0 for lane in unheld if lane not in ready}
         if ready and free > 0:
@@ -105,6 +129,14 @@ class AdmissionControl:
             tasks=wanted, caps={lane: cap for lane, cap in caps.items() if cap < want.limit}
         )
         return permit
+
+    def _failing(self, endings: Mapping[str, Sequence[AttemptEnding]]) -> set[str]:
+        """Tasks with a failure that their breaker does not know of yet. A probe's lane is shut as it is."""
+        return {
+            task
+            for task, ended in endings.items()
+            if task not in self._probing and any(one.succeeded is False for one in ended)
+        }
 
     def _allow(self, ready: Sequence[str], permit: Permit, now: float) -> dict[str, int]:
         """Lane -> how many of its jobs may start; lanes that must wait are missing."""
@@ -128,11 +160,11 @@ class AdmissionControl:
             return
         # As many tokens as there are free children, and each lane is first in rotation: a waiting token ages.
         self._first = (self._first + 1) % len(limited)
-        chosen = (limited[self._first :] + limited[: self._first])[: permit.asked]
+        chosen = (limited[self._first :] + limited[: self._first])[: permit.free]
         for lane in set(limited).difference(chosen):
             caps[lane] = 0
             permit.skipped = True
-        permit.asked = max(1, permit.asked // len(chosen))
+        permit.asked = max(1, permit.free // len(chosen))
         asking = {lane: (permit.asked, self._limits[lane]) for lane in chosen}
         for lane, grant in self._limiter.acquire(asking).items():
             if grant.granted < permit.asked:
@@ -149,6 +181,8 @@ class AdmissionControl:
             return
         for lane, admission in self._breaker.admit(asking).items():
             if not admission.admitted:
+                if admission.state is BreakerState.OPEN:
+                    permit.shut.add(lane)
                 self._hold(lane, now, admission.retry_after)
                 del caps[lane]
             elif admission.state is BreakerState.HALF_OPEN:
@@ -157,6 +191,8 @@ class AdmissionControl:
                 self._probing[lane] = None
             else:
                 self._probing.pop(lane, None)  # It was reset, or another worker's probe closed it.
+                permit.closed.add(lane)
+                caps[lane] = min(caps[lane], permit.free)
 
     def _hold(self, lane: str, now: float, seconds: float) -> None:
         self._held_until[lane] = now + min(max(seconds, 0.001), LONGEST_HOLD)
@@ -231,6 +267,8 @@ class AdmissionControl:
     def more(self, permit: Permit, claims: Sequence[Claim]) -> bool:
         """Was a lane left with jobs only because no more children were free?"""
         seen = Counter(claim.task_name for claim in claims)
+        if any(seen[task] >= permit.free for task in permit.closed):
+            return True
         return permit.skipped or any(seen[task] >= permit.asked for task in permit.tokens)
 
     # ---- outcomes ----
@@ -245,13 +283,10 @@ class AdmissionControl:
                 endings.setdefault(claim.task_name, []).append(ending)
         return endings
 
-    def record(self, endings: Mapping[str, Sequence[AttemptEnding]]) -> bool:
-        """Tell the breakers; True: a probe of ours ended well, or did not begin, so more may start.
-
-        A failure here loses their counting of this batch, nothing else.
-        """
+    def record(self, endings: Mapping[str, Sequence[AttemptEnding]]) -> EndingsRecorded:
+        """Tell the breakers. A failure here loses their counting of this batch, nothing else."""
         if not endings or self._breaker is None:
-            return False
+            return NOTHING_RECORDED
         counts: dict[str, tuple[Sequence[bool], BreakerOptions]] = {}
         unbegun: list[str] = []
         for task, ended in endings.items():
@@ -264,24 +299,25 @@ class AdmissionControl:
         self._withdraw(unbegun)
         for task in unbegun:
             self._held_until.pop(task, None)  # Refused because of the probe that did not begin.
-        return self._record(counts) or bool(unbegun)
+        recorded = self._record(counts)
+        return recorded._replace(more=recorded.more or bool(unbegun))
 
-    def _record(self, counts: Mapping[str, tuple[Sequence[bool], BreakerOptions]]) -> bool:
-        """Tell the breakers; True: a probe of ours closed one."""
+    def _record(self, counts: Mapping[str, tuple[Sequence[bool], BreakerOptions]]) -> EndingsRecorded:
         if not counts or self._breaker is None:
-            return False
+            return NOTHING_RECORDED
         try:
             states = self._breaker.record(counts)
         except StorageError as exc:
             lost = sum(len(successes) for successes, _ in counts.values())
             log.warning("%d outcomes were not counted by their breakers: %s", lost, exc)
-            return False
+            return NOTHING_RECORDED
         probed = [task for task in counts if task in self._probing]
         for task in probed:
             del self._probing[task]
             # Refused while the probe ran; if it failed, the breaker refuses once more.
             self._held_until.pop(task, None)
-        return any(states[task] is BreakerState.CLOSED for task in probed)
+        more = any(states[task] is BreakerState.CLOSED for task in probed)
+        return EndingsRecorded(more, frozenset(task for task in counts if states[task] is BreakerState.OPEN))
 
     def close(self) -> None:
         for opened in (self._limiter, self._breaker):

@@ -253,6 +253,8 @@ class StoreClient:
             self._declared_dead()
             return
         self._dispatcher.claimed(exchange.claims, now, result.unguarded)
+        if result.shut:
+            self._dispatcher.hand_back(result.shut)
         self._claiming.claimed(result, now)
         if exchange.sweep_at is not None:
             self._upkeep.sooner(Upkeep.SWEEP, now + seconds_until(exchange.sweep_at, exchange.now))

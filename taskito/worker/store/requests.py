@@ -122,6 +122,7 @@ class ExchangeResult(NamedTuple):
     unguarded: frozenset[str] = frozenset()  #: ids of claims that must go to their task's lane
     more: bool = False  #: a limited lane was left with jobs for want of free children, or is open again
     retry_after: float | None = None  #: seconds until a lane that is held up may be asked for again
+    shut: frozenset[str] = frozenset()  #: tasks with a breaker that is open: what has not begun goes back
 
 
 class JobsPruned(NamedTuple):

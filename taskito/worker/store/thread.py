@@ -82,7 +82,7 @@ class StoreCalls:
         """One exchange; guarded tasks are claimed as far as their limits let them."""
         permit, want = None, request.want
         if want is not None and self._admission.guarded:
-            permit = self._admission.ask(self._storage, want, request.free)
+            permit = self._admission.ask(self._storage, want, request.free, request.endings)
             want = permit.want
         outcomes = request.outcomes
         try:
@@ -93,12 +93,13 @@ class StoreCalls:
             raise
         if finished := [outcome for outcome in outcomes if outcome.job_id in exchange.recorded]:
             self._plugins.observe("taskito_jobs_finished", outcomes=finished)
-        opened = self._admission.record(request.endings)
+        told = self._admission.record(request.endings)
         if permit is None:
-            return requests.ExchangeResult(exchange, more=opened)
+            return requests.ExchangeResult(exchange, more=told.more, shut=told.shut)
         unguarded = self._admission.claimed(permit, exchange.claims, exchange.now)
-        more = opened or self._admission.more(permit, exchange.claims)
-        return requests.ExchangeResult(exchange, unguarded, more, permit.retry_after())
+        more = told.more or self._admission.more(permit, exchange.claims)
+        shut = told.shut | permit.shut
+        return requests.ExchangeResult(exchange, unguarded, more, permit.retry_after(), shut)
 
     def _record_notes(self, notes: Sequence[Note]) -> None:
         """What the store refuses is dropped, for it would be refused again."""

@@ -119,7 +119,7 @@ class Running:
             pool.recall(executor.id)
         for executor in executors.to_check(now):
             self._check(executor, now)
-        dispatcher.return_stale(now)
+        dispatcher.return_surplus(now)
 
     def _check(self, executor: Executor, now: float) -> None:
         seq, started = self._pool.running(executor.id)
@@ -131,7 +131,7 @@ class Running:
     def next_deadline(self) -> float:
         """When ``step`` has something to do next without an event; infinity: never."""
         executors = self._dispatcher.executors
-        due = min(executors.next_recall(), executors.next_check(), self._dispatcher.next_stale())
+        due = min(executors.next_recall(), executors.next_check(), self._dispatcher.next_surplus())
         due = min(due, self._store.next_deadline(), self._recorder.next_deadline())
         return min(due, self._boot_by) if self._store.booting else due
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskito.worker.dispatch.dispatcher import BUFFER_PATIENCE, MAX_FRAME, Dispatcher
+from taskito.worker.dispatch.dispatcher import MAX_FRAME, Dispatcher
 from taskito.worker.dispatch.inflight import Exit
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, pack_error
@@ -251,7 +251,7 @@ def test_a_claim_that_no_child_takes_goes_back(dispatcher):
     dispatcher.claimed([claim(1), claim(2)], 0.0)
     dispatcher.assign(0.0)
 
-    dispatcher.return_stale(BUFFER_PATIENCE)
+    dispatcher.return_surplus(0.0)
 
     assert outcomes(dispatcher) == [Release("job2", 102)]
     assert dispatcher.want() == 0, "it must not be claimed again at once, but left to other workers"

@@ -65,4 +65,4 @@ def test_what_was_revoked_and_handed_back_is_forgotten(dispatcher):
     dispatcher.returned(1, [second])
 
     assert [job_id for job_id, _ in dispatcher.holding()] == ["job1"]
-    assert dispatcher.next_stale() == float("inf")
+    assert dispatcher.next_surplus() == float("inf")

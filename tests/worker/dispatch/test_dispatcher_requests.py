@@ -26,6 +26,7 @@ def dispatcher() -> Dispatcher:
     tasks = {
         "work": TaskPolicy("work", "default", RetryPolicy(), 0.0),
         "limited": TaskPolicy("limited", "default", RetryPolicy(), 0.0, rate_limit=RateLimit(10.0, 5)),
+        "broken": TaskPolicy("broken", "default", RetryPolicy(), 0.0),
     }
     return Dispatcher(tasks, lambda: 0.0)
 
@@ -58,6 +59,41 @@ def test_jobs_asked_to_cancel_go_back_unless_an_executor_holds_them(dispatcher):
     assert dispatcher.give_up({"job1", "job2"}) == [(executor, held)]
 
     assert [entry.outcome for entry in dispatcher.take_outbox()] == [Release("job2", 102)]
+
+
+def test_when_a_breaker_opens_what_no_executor_holds_goes_back_and_other_tasks_stay(dispatcher):
+    dispatcher.claimed([claim(1, "broken"), claim(2), claim(3, "broken")], 0.0)
+
+    dispatcher.hand_back({"broken"})
+
+    assert [entry.outcome for entry in dispatcher.take_outbox()] == [
+        Release("job1", 101),
+        Release("job3", 103),
+    ]
+    assert dispatcher.holding() == [("job1", 101), ("job2", 102), ("job3", 103)]
+    dispatcher.executors.open(1, None, 0.0)
+    assert [entry.claim.id for _, frame in dispatcher.assign(0.0) for entry in frame] == ["job2"]
+
+
+def test_when_a_breaker_opens_executors_are_asked_at_once_for_what_they_have_not_begun(dispatcher):
+    for task_name in ("work", "broken"):
+        for _ in range(40):
+            dispatcher.pace.learn(task_name, 0.00002)
+    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.claimed([claim(1, "broken"), claim(2, "broken"), claim(3)], 0.0)
+    [(executor, [running, unbegun, other])] = dispatcher.assign(0.0)
+
+    dispatcher.hand_back({"broken"})
+    assert dispatcher.executors.next_recall() == 0.0
+    assert dispatcher.executors.recalls(0.0) == [executor]
+    assert dispatcher.executors.recalls(0.0) == [], "it is asked once"
+    dispatcher.returned(1, [unbegun.seq, other.seq])
+
+    assert [entry.outcome for entry in dispatcher.take_outbox()] == [Release("job2", 102)]
+    dispatcher.results(1, [result(running.seq, ResultKind.RETURNED, b"value")], 0.1)
+    [decided] = dispatcher.take_outbox()
+    assert decided.outcome == Complete("job1", 101, b"value", 1_000)
+    assert [entry.claim.id for _, frame in dispatcher.assign(0.1) for entry in frame] == ["job3"]
 
 
 def test_claims_that_are_not_allowed_to_start_move_to_the_lane_of_their_task(dispatcher):

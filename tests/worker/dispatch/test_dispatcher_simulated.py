@@ -142,7 +142,7 @@ class World:
             self.recycle(self.random.choice(list(self.children)))
         for executor in self.dispatcher.executors.recalls(self.now):
             self.hand_back(executor.id)
-        self.dispatcher.return_stale(self.now)
+        self.dispatcher.return_surplus(self.now)
         for child in list(self.children):
             self.run_some(child)
             executor = self.dispatcher.executors[child]

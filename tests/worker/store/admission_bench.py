@@ -85,14 +85,17 @@ class Worker:
         jobs = [make_job(task_name=task_name, lane=lane, scheduled_at=1) for _ in range(count)]
         return [receipt.id for receipt in self.storage.enqueue(jobs)]
 
-    def exchange(self, *ended: tuple[Claim, Outcome], free: int = 4) -> ExchangeResult:
-        """Settle what ended, and claim for so many free children."""
+    def exchange(
+        self, *ended: tuple[Claim, Outcome], free: int = 4, limit: int | None = None
+    ) -> ExchangeResult:
+        """Settle what ended, and claim up to ``limit`` jobs for so many free children; None: one for each."""
         entries = []
         for claim, outcome in ended:
             entry = InFlight(1, claim, self.tasks[claim.task_name], 0.0, 0.0)
             entry.outcome = outcome
             entries.append(entry)
-        wanted = want(free, tasks=tuple(self.tasks)) if free else None
+        limit = free if limit is None else limit
+        wanted = want(limit, tasks=tuple(self.tasks)) if limit else None
         outcomes = [outcome for _, outcome in ended]
         endings = self.admission.endings_of(entries)
         result = self.calls.perform(ExchangeJobs(self.id, outcomes, endings, wanted, free))

@@ -19,7 +19,7 @@ from taskito_testing.factories import (
     error_info,
     release,
 )
-from tests.worker.store.admission_bench import Worker
+from tests.worker.store.admission_bench import Worker, names
 
 
 @pytest.fixture
@@ -43,6 +43,51 @@ def older(worker: Worker) -> Claim:
     assert worker.state() is BreakerState.OPEN
     worker.enqueue("fragile", 3)
     return running
+
+
+@pytest.mark.parametrize("task_name", ["fragile", "both"])
+def test_while_a_breaker_could_open_no_more_is_claimed_than_can_begin_at_once(
+    worker: Worker, task_name: str
+) -> None:
+    worker.enqueue(task_name, 10)
+    worker.enqueue("free", 10)
+
+    result = worker.exchange(free=2, limit=50)
+
+    assert names(result.exchange.claims) == [*[task_name] * 2, *["free"] * 10]
+    assert result.more, "and it is asked for again as soon as a child is free"
+
+
+def test_nothing_is_claimed_of_a_task_by_the_exchange_that_reports_a_failure_of_it(worker: Worker) -> None:
+    worker.enqueue("fragile", 10)
+    first, second = worker.claim(free=2)
+
+    both = worker.exchange((first, dead(first)), (second, dead(second)), free=2, limit=50)
+
+    assert both.exchange.claims == []
+    assert worker.state() is BreakerState.OPEN
+    assert both.shut == {"fragile"}
+    assert worker.claim() == []
+
+
+def test_a_failure_that_does_not_open_the_breaker_costs_its_task_one_exchange(worker: Worker) -> None:
+    worker.enqueue("fragile", 10)
+    [first] = worker.claim(free=1)
+
+    failed = worker.exchange((first, dead(first)), free=1, limit=50)
+
+    assert (failed.exchange.claims, failed.more, failed.shut) == ([], True, frozenset())
+    assert len(worker.claim(free=1)) == 1
+
+
+def test_a_breaker_that_another_worker_opened_is_named_when_it_is_asked(worker: Worker, url: str) -> None:
+    other = Worker(url)
+    worker.enqueue("fragile", 10)
+    held, first, second = [*other.claim(free=1), *worker.claim(free=2)]
+    worker.exchange((first, dead(first)), (second, dead(second)))
+
+    assert other.exchange().shut == {"fragile"}
+    assert other.exchange((held, release(held))).exchange.recorded == {held.id}
 
 
 @pytest.mark.usefixtures("older")
