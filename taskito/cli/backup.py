@@ -11,7 +11,7 @@ from taskito_core.errors import ConfigError
 
 
 @runtime_checkable
-class BacksUp(Protocol):
+class SupportsBackup(Protocol):
     """A storage that can copy itself."""
 
     def backup(self, target: str) -> None:
@@ -33,7 +33,7 @@ def backup(app: str | None, target: str) -> None:
     taskito backup --app myapp:queue /backups/jobs.db
     """
     with open_target(app) as found:
-        if not isinstance(found.storage, BacksUp):
+        if not isinstance(found.storage, SupportsBackup):
             raise ConfigError(
                 f"the store {found.location} is backed up with the tools of its database, "
                 "such as pg_dump -n SCHEMA for PostgreSQL"
