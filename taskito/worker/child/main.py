@@ -244,12 +244,11 @@ class Child:
             as_a_copy(kind, body)
         # While it still counts as running: other threads may run here, and what they find broken it broke.
         peak_memory = platform.peak_memory() if measured else 0
+        self._took[job.task_name] = ran = ended - started
+        self._put_right(job.task_name, sampled or ran >= _SLOW or kind is not ResultKind.RETURNED)
         self._done += 1
         self._slots.end(self._slot, self._done)
         self._last = (seq, started)
-        ran = ended - started
-        self._took[job.task_name] = ran
-        self._put_right(job.task_name, sampled or ran >= _SLOW or kind is not ResultKind.RETURNED)
         inbox = self._inbox
         if not inbox.unsent:
             self._oldest = ended

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from taskito import Queue
 from taskito_core import ConfigError, JobFilter
 from taskito_postgres.storage import PostgresStorage
 from taskito_testing.factories import make_job, make_worker
+from tests.faults.harness import Worker
 from tools.private_postgres import Server
 
 from .conftest import OpenStorage
@@ -61,12 +60,12 @@ def test_a_worker_does_not_start_on_such_a_database_and_says_why(narrow_url: str
     (tmp_path / "narrow.py").write_text(
         f"from taskito import Queue\nqueue = Queue(db_url={narrow_url!r})\n@queue.task\ndef job(): pass\n"
     )
-    command = [str(Path(sys.executable).parent / "taskito"), "worker", "--app", "narrow:queue"]
-
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-
-    assert ended.returncode != 0
-    assert "UTF8" in ended.stderr
+    worker = Worker(narrow_url, tmp_path, app="narrow:queue").start()
+    try:
+        assert worker.wait(60) != 0
+        assert "UTF8" in worker.output()
+    finally:
+        worker.kill_everything()
 
 
 @pytest.mark.parametrize("encoding", ["latin1", "sql_ascii", "utf8"])

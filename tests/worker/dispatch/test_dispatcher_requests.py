@@ -71,7 +71,7 @@ def test_when_a_breaker_opens_what_no_executor_holds_goes_back_and_other_tasks_s
         Release("job3", 103),
     ]
     assert dispatcher.holding() == [("job1", 101), ("job2", 102), ("job3", 103)]
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     assert [entry.claim.id for _, frame in dispatcher.assign(0.0) for entry in frame] == ["job2"]
 
 
@@ -79,7 +79,7 @@ def test_when_a_breaker_opens_executors_are_asked_at_once_for_what_they_have_not
     for task_name in ("work", "broken"):
         for _ in range(40):
             dispatcher.pace.learn(task_name, 0.00002)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, "broken"), claim(2, "broken"), claim(3)], 0.0)
     [(executor, [running, unbegun, other])] = dispatcher.assign(0.0)
 

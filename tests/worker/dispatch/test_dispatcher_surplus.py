@@ -16,8 +16,8 @@ def dispatcher() -> Dispatcher:
 
 
 def open_two(dispatcher: Dispatcher) -> None:
-    dispatcher.executors.open(1, None, 0.0)
-    dispatcher.executors.open(2, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
+    dispatcher.executors.open(2, 0.0)
 
 
 def back(dispatcher: Dispatcher, now: float) -> list[str]:
@@ -76,7 +76,7 @@ def test_what_waits_behind_long_jobs_goes_back_at_once(dispatcher, task):
 def test_a_long_job_that_is_next_stays_and_what_is_behind_it_goes_back(dispatcher):
     learn_fast(dispatcher)
     dispatcher.pace.learn("slow", 6.0)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1), claim(2, "slow"), claim(3, "slow"), claim(4)], 0.0)
 
     assert sent(dispatcher) == {1: [1]}
@@ -114,7 +114,7 @@ def test_an_end_that_is_near_does_not_keep_what_waits_for_one_that_is_late(dispa
 
 def test_nothing_is_put_behind_a_job_that_would_be_recalled_for_it(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     assert dispatcher.want() > 0
@@ -140,16 +140,19 @@ def test_while_jobs_end_in_time_nothing_goes_back(dispatcher):
 
 def test_a_child_that_takes_no_further_job_keeps_none_waiting(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, 1, 0.0)
-    dispatcher.claimed([claim(1), claim(2)], 0.0)
-
+    dispatcher.executors.open(1, 0.0)
+    dispatcher.claimed([claim(1)], 0.0)
     assert sent(dispatcher) == {1: [1]}
+
+    dispatcher.executors.close(1)
+    dispatcher.claimed([claim(2)], 0.0)
+
     assert back(dispatcher, 0.0) == ["job2"]
 
 
 def test_a_child_that_holds_jobs_which_turn_out_not_to_be_short_is_asked_for_them(dispatcher):
     learn_fast(dispatcher)
-    dispatcher.executors.open(1, None, 0.0)
+    dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(n) for n in range(20)], 0.0)
     [seqs] = sent(dispatcher).values()
 
