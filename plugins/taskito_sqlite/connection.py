@@ -18,7 +18,7 @@ from typing import TypeVar
 from taskito_core import StorageError, StorageUnavailable
 from taskito_sqlite.file import forks, identity, opening
 from taskito_sqlite.file.errors import UNSTORABLE, is_busy, translated
-from taskito_sqlite.file.identity import FileGone, Files
+from taskito_sqlite.file.identity import FileGone, FileIdentity
 from taskito_sqlite.file.write_lock import WriteLock
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Handle:
 
     def __init__(self) -> None:
         self.connection: sqlite3.Connection | None = None
-        self.files: Files | None = None
+        self.files: FileIdentity | None = None
         self.checked_at = 0.0
         self.generation = -1  #: of the database, when it was opened
         self.durable = True
@@ -60,7 +60,6 @@ class Database:
         #: Tells what is in the file from what may be in another one at its path; of the schema's making.
         self.origin: object = None
         self._opened_last = Handle()
-        self._absence = identity.Absence()
         self._pool_size = pool_size
         self._power_safe = power_safe
         self._write_lock = WriteLock(path)
@@ -82,7 +81,7 @@ class Database:
         try:
             os.stat(self.path)
         except FileNotFoundError:
-            self._absence.check(self.path)
+            identity.check_absence(self.path)
             return False
         except OSError as exc:
             raise translated(exc, self.path) from exc
@@ -158,6 +157,10 @@ class Database:
         """Close idle connections now, and busy ones when they are returned. Later calls open again."""
         if self.foreign:
             return
+        self._close_all()
+        identity.not_in_use(self.path)
+
+    def _close_all(self) -> None:
         with self._changed:
             self._close_idle()
             # A busy handle is closed on return, because it is not in this set any more.
@@ -339,14 +342,14 @@ class Database:
             self._check(handle)
         return handle.connection
 
-    def _open(self, deadline: float, may_create: bool) -> tuple[sqlite3.Connection, Files]:
+    def _open(self, deadline: float, may_create: bool) -> tuple[sqlite3.Connection, FileIdentity]:
         if not self._checked:
             opening.check_path(self.path)
             self._checked = True
         forks.check(self.path)
         self.check()
         if may_create:
-            opening.create(self.path, self._absence, deadline)
+            opening.create(self.path, deadline)
         return opening.open_file(self.path, deadline, power_safe=self._power_safe)
 
     # ---- files that are gone ----
@@ -363,7 +366,6 @@ class Database:
             if handle.generation != self.generation:
                 return  # Another thread was first, and what is open by now may be open anew.
             self.generation += 1
-        self._absence.begins()
         if handle.files is not None:
             identity.report(handle.files)
         if handle.files is not None and handle.connection is not None:
@@ -371,4 +373,4 @@ class Database:
             # Before they are closed: the number of a file that is closed may be given to a new one.
             with suppress(OSError, StorageUnavailable), identity.directory_lock(self.path, deadline):
                 identity.put_aside(identity.files_at(self.path), handle.files)
-        self.close()
+        self._close_all()

@@ -21,13 +21,15 @@ log = logging.getLogger("taskito.sqlite")
 
 #: What the log of a database that went away is called from then on, in place of ``-wal``.
 LOST = "-wal-lost"
+#: Seconds for which a database that went away is not made anew.
+GRACE = 1.0
 #: Seconds between two tries for the lock of a directory.
 _BETWEEN = (0.0005, 0.005)
 
 _Inode = tuple[int, int]  # device and number
 
 
-class Files(NamedTuple):
+class FileIdentity(NamedTuple):
     """A database and what belongs to it, by their paths, and which files were there at one moment."""
 
     path: str
@@ -53,7 +55,9 @@ class FileGone(StorageUnavailable):
         super().__init__(f"{path} was deleted, moved away or replaced while it was open; it is opened anew")
 
 
-_reported: set[Files] = set()
+_reported: set[FileIdentity] = set()
+#: Databases that this process has open: from when on they may be made anew. None: they are there.
+_new_from: dict[str, float | None] = {}
 
 
 def inode(path: str) -> _Inode | None:
@@ -65,14 +69,14 @@ def inode(path: str) -> _Inode | None:
     return found.st_dev, found.st_ino
 
 
-def files_at(path: str) -> Files:
+def files_at(path: str) -> FileIdentity:
     """What is there now. SQLite has the log and its index beside the file that a link leads to."""
     real = os.path.realpath(path)
     wal, index = f"{real}-wal", f"{real}-shm"
-    return Files(path, wal, index, inode(path), inode(wal), inode(index))
+    return FileIdentity(path, wal, index, inode(path), inode(wal), inode(index))
 
 
-def report(files: Files) -> None:
+def report(files: FileIdentity) -> None:
     """Log that they are gone: once in this process, however many connections had them open."""
     if files not in _reported:
         _reported.add(files)
@@ -101,7 +105,7 @@ def directory_lock(path: str, deadline: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def put_aside(found: Files, lost: Files | None = None) -> None:
+def put_aside(found: FileIdentity, lost: FileIdentity | None = None) -> None:
     """Take away a log and an index that belong to no database at the path; with the directory's lock.
 
     Left there they would become part of the next database: its first connection would read the old log, or
@@ -117,23 +121,25 @@ def put_aside(found: Files, lost: Files | None = None) -> None:
             os.unlink(found.log_index_path)
 
 
-class Absence:
-    """Since when a database is not there that this process had open.
+def in_use(path: str) -> None:
+    """This process has the database open."""
+    _new_from[path] = None
 
-    Whoever moved it may be about to put another in its place, so it is not made anew at once.
+
+def not_in_use(path: str) -> None:
+    """It is closed in good order: whoever comes next may make one at the path."""
+    _new_from.pop(path, None)
+
+
+def check_absence(path: str) -> None:
+    """Raise StorageUnavailable while it is too early to make anew a database that this process had open.
+
+    Whoever moved it away may be about to put another in its place.
     """
-
-    #: Seconds for which it is not made anew.
-    GRACE = 1.0
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def begins(self) -> None:
-        """Its files were found to be gone."""
-        self._until = time.monotonic() + self.GRACE
-
-    def check(self, path: str) -> None:
-        """Raise StorageUnavailable while it is too early to make it anew."""
-        if time.monotonic() < self._until:
-            raise StorageUnavailable(f"{path} was deleted or moved away, and nothing is in its place so far")
+    if path not in _new_from:
+        return
+    new_from = _new_from[path]
+    if new_from is None:
+        new_from = _new_from[path] = time.monotonic() + GRACE
+    if time.monotonic() < new_from:
+        raise StorageUnavailable(f"{path} was deleted or moved away, and nothing is in its place so far")

@@ -18,7 +18,7 @@ from taskito_core import ConfigError, StorageUnavailable
 from taskito_sqlite.file import identity
 from taskito_sqlite.file.errors import is_busy
 from taskito_sqlite.file.filesystem import refuse_network
-from taskito_sqlite.file.identity import Absence, Files
+from taskito_sqlite.file.identity import FileIdentity
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def check_path(path: str) -> None:
     refuse_network(path)
 
 
-def open_file(path: str, deadline: float, *, power_safe: bool) -> tuple[sqlite3.Connection, Files]:
+def open_file(path: str, deadline: float, *, power_safe: bool) -> tuple[sqlite3.Connection, FileIdentity]:
     """A connection to the file that is there, set as all of ours are, and which files it has open."""
     main = identity.inode(path)
     connection = _connect(path, "?mode=rw")
@@ -59,14 +59,15 @@ def open_file(path: str, deadline: float, *, power_safe: bool) -> tuple[sqlite3.
     except BaseException:
         connection.close()
         raise
+    identity.in_use(path)
     return connection, files
 
 
-def create(path: str, absence: Absence, deadline: float) -> None:
+def create(path: str, deadline: float) -> None:
     """Make an empty database, unless there is one; StorageUnavailable while it is too early for that."""
     if identity.inode(path) is not None:
         return
-    absence.check(path)
+    identity.check_absence(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with identity.directory_lock(path, deadline):
         identity.put_aside(identity.files_at(path))

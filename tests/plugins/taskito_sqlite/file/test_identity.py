@@ -48,9 +48,11 @@ def test_a_database_that_went_away_is_not_made_anew_at_once(
 def test_a_new_process_can_use_the_path_while_an_idle_one_has_the_old_file_open(
     sqlite_path: Path, open_storage: Open, spawn: Spawn, wait_until: WaitUntil
 ) -> None:
-    open_storage().enqueue([make_job()])
+    first = open_storage()
+    first.enqueue([make_job()])
     spawn("stay_idle", sqlite_path)
     wait_until(lambda: sqlite_path.with_name(f"{sqlite_path.name}-idle").exists())
+    first.close()
     sqlite_path.unlink()
 
     anew = open_storage()
@@ -62,19 +64,31 @@ def test_a_new_process_can_use_the_path_while_an_idle_one_has_the_old_file_open(
 
 
 def test_the_last_close_of_a_file_that_is_gone_leaves_the_new_log_alone(
-    sqlite_path: Path, open_storage: Open
+    sqlite_path: Path, open_storage: Open, wait_until: WaitUntil
 ) -> None:
     old = open_storage()
     old.enqueue([make_job()])
     sqlite_path.unlink()
     anew = open_storage()
-    job = make_job()
-    anew.enqueue([job])
+    wait_until(lambda: _enqueue(anew) is not None)
 
     old.close()
 
     assert sqlite_path.with_name(f"{sqlite_path.name}-wal").exists()
-    assert [found.id for found in open_storage().get([job.id])] == [job.id]
+    assert open_storage().counts().by_queue["default"].pending == 1
+
+
+def test_another_storage_of_this_process_does_not_make_it_anew_at_once_either(
+    sqlite_path: Path, open_storage: Open, wait_until: WaitUntil
+) -> None:
+    open_storage().enqueue([make_job()])
+    sqlite_path.unlink()
+
+    with pytest.raises(StorageUnavailable, match="nothing is in its place"):
+        open_storage().enqueue([make_job()])
+    assert not sqlite_path.exists()
+
+    wait_until(lambda: _enqueue(open_storage()))
 
 
 def test_the_log_of_a_moved_database_is_kept_and_completes_it(
@@ -93,7 +107,7 @@ def test_the_log_of_a_moved_database_is_kept_and_completes_it(
 
 
 def test_a_connection_of_the_callers_on_a_file_that_is_gone_is_refused(
-    sqlite_path: Path, storage: SqliteStorage, open_storage: Open
+    sqlite_path: Path, storage: SqliteStorage, open_storage: Open, wait_until: WaitUntil
 ) -> None:
     storage.enqueue([make_job()])
     with closing(sqlite3.connect(sqlite_path)) as theirs:
@@ -102,7 +116,7 @@ def test_a_connection_of_the_callers_on_a_file_that_is_gone_is_refused(
 
         with pytest.raises(StorageUnavailable):
             storage.enqueue([make_job()], theirs)
-        open_storage().migrate()
+        wait_until(lambda: _enqueue(open_storage()))
         with pytest.raises(StorageUnavailable, match="open a new connection"):
             storage.enqueue([make_job()], theirs)
         theirs.rollback()
