@@ -29,7 +29,7 @@ class Base:
             self.path, pool_size=config.pool_size or POOL_SIZE, power_safe=config.durability == "power"
         )
         self._opening = threading.Lock()
-        self._current = False
+        self._current: int | None = None  #: the database's generation whose schema is known to be current
 
     def now(self) -> int:
         """As ``Storage.now``: the machine's clock, because only this machine uses the file."""
@@ -39,7 +39,7 @@ class Base:
         """Close every connection; later calls open again. Changes nothing in a forked child."""
         if self._database.foreign:
             return
-        self._current = False
+        self._current = None
         self._database.close()
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -52,9 +52,10 @@ class Base:
 
     def _ready(self) -> None:
         """Before the first use: bring the schema up to date, or refuse one that is not."""
-        if self._current:
+        if self._current == self._database.generation:
             return
         with self._opening:
+            generation = self._database.generation
             missing = migrate.pending(self._version())
             if missing and not self._auto_migrate:
                 what = f"lacks {', '.join(one.name for one in missing)}"
@@ -63,7 +64,8 @@ class Base:
                 raise ConfigError(f"the database {self.path} {what}: run 'taskito migrate'")
             if missing:
                 self._migrate()
-            self._current = True
+            self._database.origin = self._database.read(migrate.origin)
+            self._current = generation
 
     def _migrate(self) -> list[str]:
         return self._database.write(lambda connection: migrate.migrate(connection, self.now()))

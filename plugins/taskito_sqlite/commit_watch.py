@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from taskito_core import StorageError
 from taskito_sqlite.connection import Database
+from taskito_sqlite.file.identity import FileGone
 from taskito_sqlite.sql import wakeups as sql
 
 #: (seconds since the last change, seconds between polls of the change counter).
@@ -40,10 +41,12 @@ class ChangeCounter:
         """True if another connection has committed since the last call.
 
         Also at the first call, and whenever the connection was opened anew: what was committed before is
-        not known then. A database that cannot be read has not changed.
+        not known then. A database that cannot be read has not changed; one whose file is gone has, once.
         """
         try:
             version, fresh = self._database.version(self._handle)
+        except FileGone:
+            return True
         except StorageError:
             return False
         before, self._version = self._version, version

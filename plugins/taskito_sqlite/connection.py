@@ -12,40 +12,38 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
-from taskito_core import ConfigError, StorageError, StorageUnavailable
-from taskito_sqlite.file import forks
+from taskito_core import StorageError, StorageUnavailable
+from taskito_sqlite.file import forks, identity, opening
 from taskito_sqlite.file.errors import UNSTORABLE, is_busy, translated
-from taskito_sqlite.file.filesystem import refuse_network
+from taskito_sqlite.file.identity import FileGone, FileIdentity
 from taskito_sqlite.file.write_lock import WriteLock
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
-OLDEST = (3, 35, 0)
 #: Seconds any call waits for locks and connections before it gives up.
 PATIENCE = 30.0
 #: Seconds a fork waits for running transactions to end.
 FORK_PATIENCE = 2.0
 #: Pages in the write-ahead log after which a commit also checkpoints: SQLite's own default.
 CHECKPOINT_PAGES = 1000
-
-
-def require_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
-    """Raise ConfigError if this Python's SQLite is too old to be used."""
-    if version < OLDEST:
-        found = ".".join(map(str, version))
-        raise ConfigError(f"taskito-sqlite needs SQLite 3.35 or newer, this Python was built with {found}")
+#: Seconds after which a connection asks again, before it is used, whether its files are still at the path.
+CHECK_EVERY = 0.02
 
 
 class Handle:
-    """Holds one connection, once it is opened, and how that is set."""
+    """Holds one connection, once it is opened, how that is set, and which files it has open."""
 
-    __slots__ = ("checkpoint_pages", "connection", "durable")
+    __slots__ = ("checked_at", "checkpoint_pages", "connection", "durable", "files", "generation")
 
     def __init__(self) -> None:
         self.connection: sqlite3.Connection | None = None
+        self.files: FileIdentity | None = None
+        self.checked_at = 0.0
+        self.generation = -1  #: of the database, when it was opened
         self.durable = True
         self.checkpoint_pages = CHECKPOINT_PAGES
 
@@ -57,6 +55,11 @@ class Database:
         self.path = path
         #: Set on the connections before their next transaction; 0: another process does the checkpoints.
         self.checkpoint_pages = CHECKPOINT_PAGES
+        #: Grows when the files are found to be gone: what was known of them holds no longer.
+        self.generation = 0
+        #: Tells what is in the file from what may be in another one at its path; of the schema's making.
+        self.origin: object = None
+        self._opened_last = Handle()
         self._pool_size = pool_size
         self._power_safe = power_safe
         self._write_lock = WriteLock(path)
@@ -70,11 +73,15 @@ class Database:
         forks.guard(self)
 
     def exists(self) -> bool:
-        """Whether the file is there. Raises StorageUnavailable if that cannot be found out."""
+        """Whether the file is there. Raises StorageUnavailable if that cannot be found out.
+
+        And for a moment after it has gone: another may be on its way into its place.
+        """
         self._check_process()
         try:
             os.stat(self.path)
         except FileNotFoundError:
+            identity.check_absence(self.path)
             return False
         except OSError as exc:
             raise translated(exc, self.path) from exc
@@ -89,14 +96,18 @@ class Database:
 
         It holds the only write lock from its first statement on, so it may read before it writes.
         ``durable=False``: the commit survives this process, but perhaps not a power cut. ``work`` may
-        be run again if another connection was in the way.
+        be run again if another connection was in the way. A file that does not exist is made. Raises
+        FileGone unless the file that was written to is at the path after the commit.
         """
 
         def attempt(handle: Handle, deadline: float) -> T:
             self._tune(handle, durable and self._power_safe)
             try:
                 self._write_lock.acquire()
-                return self._transact(handle, "BEGIN IMMEDIATE", work, deadline)
+                self._opened(handle, deadline, may_create=True)
+                result = self._transact(handle, "BEGIN IMMEDIATE", work, deadline)
+                self._check(handle)
+                return result
             finally:
                 self._write_lock.release()
 
@@ -128,7 +139,14 @@ class Database:
 
     def patiently(self, action: Callable[[], object]) -> None:
         """Do it as soon as no other connection is in the way."""
-        _patiently(action, time.monotonic() + PATIENCE)
+        opening.patiently(action, time.monotonic() + PATIENCE)
+
+    def check(self) -> None:
+        """Raise FileGone if the file at the path is not the one that was opened last."""
+        opened = self._opened_last
+        if opened.files is not None and opened.files.main != identity.inode(self.path):
+            self._lose(opened)
+            raise FileGone(self.path)
 
     @property
     def foreign(self) -> bool:
@@ -139,11 +157,16 @@ class Database:
         """Close idle connections now, and busy ones when they are returned. Later calls open again."""
         if self.foreign:
             return
+        self._close_all()
+        identity.not_in_use(self.path)
+
+    def _close_all(self) -> None:
         with self._changed:
             self._close_idle()
             # A busy handle is closed on return, because it is not in this set any more.
             self._busy.clear()
             self._checked = False
+            self._opened_last = Handle()
             self._changed.notify_all()
         self._write_lock.close()
 
@@ -177,6 +200,10 @@ class Database:
         try:
             connection = self._opened(handle, deadline)
             [version] = connection.execute("PRAGMA data_version").fetchone()
+        except FileGone:
+            self._lose(handle)
+            self._close(handle)
+            raise
         except (sqlite3.Error, OSError) as exc:
             raise translated(exc, self.path) from exc
         finally:
@@ -219,6 +246,9 @@ class Database:
                     if not is_busy(exc) or time.monotonic() > deadline:
                         raise
                     time.sleep(random.uniform(0.0005, 0.005))
+        except FileGone:
+            self._lose(handle)
+            raise
         except (sqlite3.Error, OSError, *UNSTORABLE) as exc:
             raise translated(exc, self.path) from exc
         finally:
@@ -227,7 +257,7 @@ class Database:
     def _transact(self, handle: Handle, begin: str, work: Work[T], deadline: float) -> T:
         connection = self._opened(handle, deadline)
         try:
-            _patiently(lambda: connection.execute(begin), deadline)
+            opening.patiently(lambda: connection.execute(begin), deadline)
             result = work(connection)
             connection.execute("COMMIT")
         except BaseException:
@@ -301,47 +331,46 @@ class Database:
 
     # ---- opening ----
 
-    def _opened(self, handle: Handle, deadline: float) -> sqlite3.Connection:
+    def _opened(self, handle: Handle, deadline: float, *, may_create: bool = False) -> sqlite3.Connection:
+        now = time.monotonic()
         if handle.connection is None:
-            handle.connection = self._open(deadline)
-            handle.durable, handle.checkpoint_pages = True, CHECKPOINT_PAGES
+            handle.generation = self.generation
+            handle.connection, handle.files = self._open(deadline, may_create)
+            handle.durable, handle.checkpoint_pages, handle.checked_at = True, CHECKPOINT_PAGES, now
+            self._opened_last = handle
+        elif now - handle.checked_at > CHECK_EVERY:
+            self._check(handle)
         return handle.connection
 
-    def _open(self, deadline: float) -> sqlite3.Connection:
+    def _open(self, deadline: float, may_create: bool) -> tuple[sqlite3.Connection, FileIdentity]:
         if not self._checked:
-            require_version()
-            refuse_network(self.path)
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            opening.check_path(self.path)
             self._checked = True
         forks.check(self.path)
-        connection = sqlite3.connect(
-            self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        try:
-            [mode] = _patiently(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone(), deadline)
-            if mode != "wal":
-                raise ConfigError(
-                    f"{self.path} is on a file system without shared memory files, which WAL needs"
-                )
-            # fullfsync: macOS else leaves what was synced in the drive's own memory. Nothing elsewhere.
-            connection.executescript(
-                "PRAGMA synchronous=FULL; PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY;"
-                f"PRAGMA fullfsync={self._power_safe:d}; PRAGMA checkpoint_fullfsync={self._power_safe:d}"
-            )
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        self.check()
+        if may_create:
+            opening.create(self.path, deadline)
+        return opening.open_file(self.path, deadline, power_safe=self._power_safe)
 
+    # ---- files that are gone ----
 
-def _patiently(action: Callable[[], T], deadline: float) -> T:
-    """Try again at random moments while other connections are in the way, until the deadline."""
-    longest = 0.0005
-    while True:
-        try:
-            return action()
-        except sqlite3.OperationalError as exc:
-            if not is_busy(exc) or time.monotonic() > deadline:
-                raise
-        time.sleep(random.uniform(longest / 4, longest))
-        longest = min(longest * 1.3, 0.02)
+    def _check(self, handle: Handle) -> None:
+        if handle.files is not None and not handle.files.are_there():
+            raise FileGone(self.path)
+        handle.checked_at = time.monotonic()
+
+    def _lose(self, handle: Handle) -> None:
+        """Its files are not at the path any more: close what has them open; later calls open anew."""
+        with self._changed:
+            self._busy.discard(handle)
+            if handle.generation != self.generation:
+                return  # Another thread was first, and what is open by now may be open anew.
+            self.generation += 1
+        if handle.files is not None:
+            identity.report(handle.files)
+        if handle.files is not None and handle.connection is not None:
+            deadline = time.monotonic() + PATIENCE
+            # Before they are closed: the number of a file that is closed may be given to a new one.
+            with suppress(OSError, StorageUnavailable), identity.directory_lock(self.path, deadline):
+                identity.put_aside(identity.files_at(self.path), handle.files)
+        self._close_all()

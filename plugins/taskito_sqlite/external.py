@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from taskito_core import ConfigError, StorageUnavailable, driver_connection
+from taskito_sqlite import migrate
 from taskito_sqlite.connection import Database
 from taskito_sqlite.file.errors import UNSTORABLE, is_stale, translated
 from taskito_sqlite.sql import enqueue as sql
@@ -48,6 +49,7 @@ def run(given: object, database: Database, work: Callable[[sqlite3.Connection], 
         with _texts(connection):
             _check_file(connection, database.path)
             with _within(connection, database):
+                _check_origin(connection, database)
                 answer = work(cast(sqlite3.Connection, _Plain(connection)))
         return answer, not connection.in_transaction
     except (sqlite3.Error, *UNSTORABLE) as exc:
@@ -59,6 +61,22 @@ def _check_file(connection: sqlite3.Connection, path: str) -> None:
     if not files["main"] or os.path.realpath(files["main"]) != os.path.realpath(path):
         raise ConfigError(
             f"connection must be on the queue's own database {path}, it is on {files['main'] or ':memory:'}"
+        )
+
+
+def _check_origin(connection: sqlite3.Connection, database: Database) -> None:
+    """Raise StorageUnavailable if the caller has a file open that was at the path once.
+
+    Not before its transaction has the write lock: one that has read cannot wait for it.
+    """
+    database.check()
+    try:
+        found = migrate.origin(cast(sqlite3.Connection, _Plain(connection)))
+    except sqlite3.OperationalError:
+        found = None
+    if found != database.origin:
+        raise StorageUnavailable(
+            f"connection has a file open that is not at {database.path} any more: open a new connection"
         )
 
 

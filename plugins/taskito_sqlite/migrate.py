@@ -71,6 +71,11 @@ def applied_version(connection: sqlite3.Connection) -> int:
     return int(found or 0)
 
 
+def origin(connection: sqlite3.Connection) -> object:
+    """When the first migration was applied: tells a database from one that was made anew in its place."""
+    return connection.execute("SELECT applied_at FROM taskito_schema ORDER BY version LIMIT 1").fetchone()
+
+
 def pending(found: int) -> list[Migration]:
     """What is to be applied to a schema of version ``found``; ConfigError if it is from the future."""
     if found > newest():

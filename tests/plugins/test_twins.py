@@ -19,7 +19,7 @@ from taskito_core import CircuitBreaker, Metrics, RateLimiter, Storage
 #: Modules and packages that only one plugin has.
 OWN_MODULES = {
     "taskito_sqlite": {
-        "file": "a package: fair locking, a local file system, care around forks",
+        "file": "a package: fair locking, a local file system, files that are moved away, care around forks",
         "backup": "no tool that comes with SQLite copies a database while others write, and ends",
         "checkpoint": "the write-ahead log is written back by its users",
         "commit_watch": "SQLite notifies no process of a commit",

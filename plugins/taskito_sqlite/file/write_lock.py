@@ -76,7 +76,7 @@ class WriteLock:
             line, turn = self._open()
         except OSError:
             return False  # SQLite will say better what is wrong with this directory
-        return _lock(line, deadline, _IN_LINE) and _lock(turn, deadline, _AT_THE_HEAD)
+        return lock_file(line, deadline, _IN_LINE) and lock_file(turn, deadline, _AT_THE_HEAD)
 
     def _let_go(self, lock: threading.RLock, file: int) -> None:
         # A soft timeout may strike between any two steps of acquiring, so no step is remembered: if no other
@@ -101,8 +101,8 @@ class WriteLock:
         return self._files
 
 
-def _lock(descriptor: int, deadline: float, between: tuple[float, float]) -> bool:
-    """flock with a deadline, which flock itself does not know."""
+def lock_file(descriptor: int, deadline: float, between: tuple[float, float]) -> bool:
+    """flock with a deadline, which flock itself does not know; ``between``: seconds between two tries."""
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -52,6 +52,14 @@ def hold_the_write_lock(path: str) -> None:
     time.sleep(600)
 
 
+def stay_idle(path: str) -> None:
+    """Have the database open, and do nothing more."""
+    storage = SqliteStorage(StorageConfig(db_path=path))
+    storage.counts()
+    Path(f"{path}-idle").touch()
+    time.sleep(600)
+
+
 def commit_in_child_while_the_parent_closes(path: str) -> None:
     """The parent has used the database; it forks, and closes its last connection while the child commits."""
     parent = SqliteStorage(StorageConfig(db_path=path))
