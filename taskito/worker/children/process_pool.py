@@ -76,6 +76,7 @@ class ProcessPool:
             selector,
             self._slots,
             use_zygote=start_method != "spawn" and platform.can_use_zygote(),
+            fork_anyway=start_method == "zygote",
             rng=rng,
             events=self,
             on_app=self._app_ready,
