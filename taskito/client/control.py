@@ -41,7 +41,8 @@ class Control(QueueBase):
 
         The task sees it in ``current_job.check_cancelled()`` and ``track()``. With ``force`` JobCancelled is
         raised in it, wherever it is (not in a pool of threads). It ends as cancelled when it lets that
-        through; until then it runs. An attempt that fails instead is not retried. Raises JobNotFoundError.
+        through; until then it runs, is told again each second, and after 5 s ended with its process. An
+        attempt that fails instead is not retried. Raises JobNotFoundError.
         """
         if self.storage.ask_to_cancel([options.name("job_id", job_id)], options.boolean("force", force)):
             return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskito.running_job import job_context, job_log
@@ -134,6 +135,20 @@ class CurrentJob:
         worker's by now: then roll back.
         """
         self.context.controls.complete_in(connection, result)
+
+    @contextmanager
+    def keep_coroutines(self) -> Iterator[None]:
+        """Coroutines that are started inside, and those that they start, go on when the job has ended.
+
+        All others are cancelled then. For what an app keeps in the event loop on purpose, as a pool of
+        connections with its workers: it goes on whenever a job runs in the same loop. Outside a task this
+        does nothing.
+        """
+        token = job_context.KEPT.set(True)
+        try:
+            yield
+        finally:
+            job_context.KEPT.reset(token)
 
     def __bool__(self) -> bool:
         """True inside a task; this may be asked anywhere."""

@@ -63,6 +63,9 @@ class JobContext:
 
 JobContext.__module__ = "taskito"
 
+#: Whether coroutines that are started in this context go on when the job has ended.
+KEPT: ContextVar[bool] = ContextVar("taskito_kept", default=False)
+
 _current: ContextVar[JobContext | None] = ContextVar("taskito_current_job", default=None)
 
 

@@ -110,6 +110,8 @@ class _ExecutorThread:
                 self._wakeup.acquire()
                 while not self._draining and (entry := self._next()) is not None:
                     self._mail.post((self._id, self._run_one(entry)))
+                    if self._runner.unfinished():
+                        self._runner.finish(entry.claim.task_name)
             self._runner.close()
         finally:
             self._mail.post(_Ended(self._id))

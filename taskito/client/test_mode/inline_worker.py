@@ -138,6 +138,8 @@ class InlineWorker:
         self._attempts += 1
         entry = InFlight(1, claim, task.policy, time.monotonic(), 0.0)
         message = run_in_thread(self._runner, entry)
+        if self._runner.unfinished():
+            self._runner.finish(claim.task_name)
         started_at = claim.claimed_at + int((message.started - entry.claimed) * 1000)
         result = results.of_message(entry, message, stopping=False)
         entry.outcome = outcome = decide(claim, result, task.policy.retry, 0.0, started_at)

@@ -7,6 +7,7 @@ outcome stands.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -18,6 +19,8 @@ from taskito_core.messages import CANCELLED_ON_REQUEST
 
 #: A task that ignores its soft limit is reminded this often, in seconds.
 REPEAT = 1.0
+#: A seq that no slot ever names.
+_NO_JOB = -1
 
 Divert = Callable[[BaseException, FrameType | None], bool]
 
@@ -69,6 +72,12 @@ class Interrupts:
             return call()
         finally:
             self._open = False
+
+    def bounded(self, call: Callable[[], object], limit: float) -> None:
+        """``call()``, which is no job's: broken into after ``limit`` seconds, and again while it goes on."""
+        self.begin(_NO_JOB)
+        with contextlib.suppress(SoftTimeoutError):
+            self.guard(call, limit)
 
     def _limited(self, call: Callable[[], object], limit: float) -> object:
         self._armed = self._seq

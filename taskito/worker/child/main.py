@@ -14,6 +14,7 @@ import random
 import signal
 import socket
 from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -65,6 +66,8 @@ _RESULT_AGE = 0.002
 _ALONE = 1.0
 #: Seconds between two checks of a child that waits to be dismissed: its other thread may have read that.
 _RECHECK = 0.1
+#: After so many seconds what a coroutine left running is broken into, where it blocks instead of waiting.
+_LONGEST_FINISH = 3.0
 #: Before a job of a task that took longer than this last time, results are sent and the title is set.
 _SLOW = 0.001
 #: Of the jobs of quicker tasks, the memory of one in so many is measured. A prime number: of tasks that
@@ -253,7 +256,11 @@ class Child:
         if not inbox.unsent:
             self._oldest = ended
         inbox.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
-        if ended - self._oldest >= _RESULT_AGE:
+        if self._runner.unfinished():
+            inbox.flush()  # The job has ended, however long this takes.
+            self._interrupts.bounded(partial(self._runner.finish, job.task_name), _LONGEST_FINISH)
+            self._unchecked = job.task_name
+        elif ended - self._oldest >= _RESULT_AGE:
             inbox.flush()
 
     def _put_right(self, task_name: str, thorough: bool) -> None:

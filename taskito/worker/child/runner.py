@@ -167,6 +167,15 @@ class Runner:
         coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
         return coroutines is not None and coroutines.interrupt(exc, frame)
 
+    def unfinished(self) -> bool:
+        """Has the job that this thread ran last left coroutines behind? To be asked once after each."""
+        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        return coroutines is not None and coroutines.unfinished()
+
+    def finish(self, task_name: str) -> None:
+        """End what that job left. It has ended by then: this is not its time any more."""
+        self._local.coroutines.finish(task_name)
+
     def close(self) -> None:
         """Close this thread's event loop, if it has one."""
         coroutines: Coroutines | None = self._local.__dict__.pop("coroutines", None)

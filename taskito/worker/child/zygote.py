@@ -7,12 +7,12 @@ and the kernel ends it when the supervisor dies.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 
 from taskito.config.logging import configure
 from taskito.config.output import TASK_PATIENCE, protect
-from taskito.worker.child import bootstrap
+from taskito.worker.child import bootstrap, native_threads
 from taskito.worker.child.exit import after_exit_functions, at_once
 from taskito.worker.child.failures import boot_failure
 from taskito.worker.child.main import Child, Endpoints
@@ -44,7 +44,6 @@ from taskito.worker.ipc.wire import (
 
 if TYPE_CHECKING:
     from taskito.worker.child.app import App, LoadApp
-    from taskito.worker.ipc.app_manifest import AppManifest
 
 log = logging.getLogger("taskito.worker")
 
@@ -172,7 +171,7 @@ def _await_adoption(supervisor: int) -> None:
         os._exit(EXIT_SUPERVISOR_GONE)
 
 
-def _audit(report: AppManifest, known: tuple[int, ...]) -> dict[int, str]:
+def _audit(known: tuple[int, ...]) -> dict[int, str]:
     """Check what the import left behind, warn, and return the descriptors that children must not use."""
     unshareable = bootstrap.unshareable_descriptors(known)
     if unshareable:
@@ -181,11 +180,6 @@ def _audit(report: AppManifest, known: tuple[int, ...]) -> dict[int, str]:
             "the app opened descriptors when it was imported that do not work in children: %s; "
             "open them on first use instead",
             listed,
-        )
-    extra = platform.native_threads() - threading.active_count()
-    if extra > 0 and not report.threads:
-        log.warning(
-            "importing the app started %d threads of a native library; they do not exist in children", extra
         )
     return unshareable
 
@@ -215,7 +209,9 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
         at_once(EXIT_BOOT_FAILED)
     bootstrap.write_lines()
     slots = SlotTable(arguments.slots, arguments.slot_count)
-    unshareable = _audit(report, known)
+    unshareable = _audit(known)
+    native = native_threads.described(native_threads.unfit_for_fork())
+    report = dataclasses.replace(report, native_threads=tuple(native))
     # What is here now lives as long as the zygote: kept out of collections, its pages stay shared.
     gc.collect()
     gc.disable()

@@ -160,6 +160,7 @@ class ChildHandle:
         self.ended_jobs = 0
         self.fault: str | None = None  #: why we killed it, if for misbehaving
         self.timed_out = 0  #: seq whose hard limit we killed it for
+        self.cancelled = 0  #: seq of the job that was cancelled by force, for which we killed it
         self.killed = False  #: we killed it because we shut down
         self.dismissed = False  #: nothing more is sent to it
         self.reaped = False  #: its pid may be another process's by now

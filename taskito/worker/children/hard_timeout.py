@@ -1,6 +1,7 @@
 """Ending a job that has passed its hard limit, without ever ending one that finished in time.
 
-A child that is stuck between jobs (seq 0) is ended the same way.
+A child that is stuck between jobs (seq 0) is ended the same way; so is a job that goes on although it was
+cancelled by force.
 
 First its stack is written, then the process is stopped, and only if it still is inside of the same job
 while it stands still, it is killed. The check costs some 100 µs and closes the race between the limit
@@ -28,10 +29,11 @@ STOP_TIME = 0.1
 class HardKill:
     """The steps, driven by time and by SIGCHLD."""
 
-    def __init__(self, child: ChildHandle, slots: SlotTable, seq: int, now: float) -> None:
+    def __init__(self, child: ChildHandle, slots: SlotTable, seq: int, now: float, cancelled: bool) -> None:
         self._child = child
         self._slots = slots
         self._seq = seq
+        self._cancelled = cancelled
         self._stopping = False
         self.at = now + DUMP_TIME  #: when ``advance`` has something to do at the latest
         child.clear_trace()
@@ -50,8 +52,12 @@ class HardKill:
         if self._slots.read(self._child.slot).seq != self._seq:
             self._child.signal(signal.SIGCONT)
             return True
-        self._child.timed_out = self._seq
-        why = "its job is over its hard limit" if self._seq else "it holds jobs and does not begin them"
+        if self._cancelled:
+            self._child.cancelled = self._seq
+            why = "its job was cancelled by force and goes on"
+        else:
+            self._child.timed_out = self._seq
+            why = "its job is over its hard limit" if self._seq else "it holds jobs and does not begin them"
         log.info("child %d is killed: %s", self._child.pid, why)
         # Those that left its group would outlive it; while it stands still they cannot multiply.
         descendants = _descendants(self._child.pid)
@@ -74,10 +80,13 @@ class HardTimeouts:
         self._slots = slots
         self._kills: dict[int, HardKill] = {}
 
-    def begin(self, child: ChildHandle, seq: int, now: float) -> None:
-        """End this job of the child, or the child that begins none (``seq`` 0)."""
+    def begin(self, child: ChildHandle, seq: int, now: float, cancelled: bool = False) -> None:
+        """End this job of the child, or the child that begins none (``seq`` 0).
+
+        ``cancelled``: no limit has passed, it is that the job was cancelled.
+        """
         if child.executor_id not in self._kills:
-            self._kills[child.executor_id] = HardKill(child, self._slots, seq, now)
+            self._kills[child.executor_id] = HardKill(child, self._slots, seq, now, cancelled)
 
     def advance(self, now: float) -> None:
         """Take every step that is due."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from taskito.config.cpus import available_cpus
 from taskito.worker.children import reaper
+from taskito.worker.children.cancel import ForcedCancels
 from taskito.worker.children.child_handle import ChildHandle, ChildState
 from taskito.worker.children.hard_timeout import HardTimeouts
 from taskito.worker.children.launch import LaunchOptions, read_failure
@@ -75,6 +76,7 @@ class ProcessPool:
             selector,
             self._slots,
             use_zygote=start_method != "spawn" and platform.can_use_zygote(),
+            fork_anyway=start_method == "zygote",
             rng=rng,
             events=self,
             on_app=self._app_ready,
@@ -82,6 +84,7 @@ class ProcessPool:
         )
         self._children = self._spawner.children
         self._hard_timeouts = HardTimeouts(self._slots)
+        self._forced_cancels = ForcedCancels(self._slots, self._hard_timeouts)
         self._stacks_at = _NEVER
         self._failure_events = FailureEventQueue()
 
@@ -118,8 +121,7 @@ class ProcessPool:
         child = self._children[executor_id]
         self._slots.set_cancel(child.slot, seq)
         if force and self._slots.running_seq(child.slot) == seq:
-            self._slots.set_interrupt(child.slot, seq)
-            child.signal(signal.SIGUSR2)
+            self._forced_cancels.begin(child, seq, time.monotonic())
 
     def drain(self) -> None:
         self._spawner.close()
@@ -158,6 +160,7 @@ class ProcessPool:
             self._process_died(*found, now)
 
     def tick(self, now: float) -> None:
+        self._forced_cancels.advance(now)
         self._hard_timeouts.advance(now)
         for child, status in self._spawner.stillborn():
             self._child_died(child, status)
@@ -172,7 +175,7 @@ class ProcessPool:
 
     def next_deadline(self) -> float:
         doomed = min((child.doomed_at for child in self._children.values()), default=_NEVER)
-        own = min(self._stacks_at, doomed)
+        own = min(self._stacks_at, doomed, self._forced_cancels.next_deadline())
         return min(own, self._hard_timeouts.next_deadline(), self._spawner.next_deadline())
 
     def empty(self) -> bool:
@@ -328,11 +331,12 @@ class ProcessPool:
         child.read_everything()
         now = time.monotonic()
         exit_ = reaper.exit_of(child, status, self._slots.read(child.slot))
-        asked = child.killed or child.state is ChildState.CLOSING or bool(child.timed_out)
+        asked = child.killed or child.state is ChildState.CLOSING or bool(child.timed_out or child.cancelled)
         useful = child.opened and (child.ended_jobs or exit_.running or now - child.opened > USEFUL_AGE)
         if self._stacks_at != _NEVER:
             _log_stack(child)
         self._hard_timeouts.forget(child)
+        self._forced_cancels.forget(child)
         self._spawner.forget(child)
         if child.opened:
             self._events.executors.lost(child.executor_id, exit_)

@@ -35,6 +35,7 @@ class Spawner:
         slots: SlotTable,
         *,
         use_zygote: bool,
+        fork_anyway: bool,
         rng: Callable[[], float],
         events: ChildEvents,
         on_app: Callable[[AppManifest], int],
@@ -48,6 +49,7 @@ class Spawner:
         self.slots = slots
         self._free_slots = [0]
         self._use_zygote = use_zygote
+        self._fork_anyway = fork_anyway  #: beside threads of native libraries too, as somebody said so
         self.zygote: ZygoteHandle | None = None
         self.launcher = SpawnLauncher(options, slots)
         self.backoff = BootBackoff(rng)
@@ -156,13 +158,7 @@ class Spawner:
 
     def app_ready(self, report: AppManifest) -> None:
         """The app was imported, by the zygote or by a spawned child."""
-        if report.threads and self._use_zygote:
-            log.warning(
-                "importing %s started threads (%s), and a process with threads must not fork: "
-                "each child imports the app itself",
-                report.app,
-                ", ".join(report.threads),
-            )
+        if self._use_zygote and _must_not_fork(report, self._fork_anyway):
             self._use_zygote = False
             assert self.zygote is not None
             self.zygote.hang_up()
@@ -249,6 +245,27 @@ class Spawner:
             self._start_failed("the zygote could not fork", now)
             return
         self.pid_known(child, pid)
+
+
+def _must_not_fork(report: AppManifest, fork_anyway: bool) -> bool:
+    """Did the import start threads that a forked child would miss? Says so, and what comes of it."""
+    threads = [*report.threads, *report.native_threads]
+    must_not = bool(report.threads or (report.native_threads and not fork_anyway))
+    if must_not:
+        log.warning(
+            "importing %s started threads (%s), and a process with threads must not fork: each child imports "
+            "the app itself, as with --start-method spawn",
+            report.app,
+            ", ".join(threads),
+        )
+    elif threads:
+        log.warning(
+            "importing %s started threads of native libraries (%s), which forked children do not have: a job "
+            "that waits for them hangs; use --start-method auto or spawn",
+            report.app,
+            ", ".join(threads),
+        )
+    return must_not
 
 
 class BootBackoff:

@@ -75,7 +75,7 @@ class Dispatcher:
             if unreported > 0:
                 unreported -= 1
                 self._decide(entry, results.of_lost_result(how), None)
-            elif entry.seq in (how.running, how.timed_out):
+            elif entry.seq in (how.running, how.timed_out, how.cancelled):
                 result = results.of_exit(entry, how)
                 if isinstance(result, FINISHED):
                     started = entry.store_time(how.started)

@@ -74,6 +74,7 @@ class Exit(NamedTuple):
     timed_out: int = 0  #: seq of the job whose hard limit it was killed for; 0: none
     ours: bool = False  #: it was killed by us at shutdown: its jobs are handed back uncharged
     started: float = 0.0  #: monotonic time at which ``running`` began
+    cancelled: int = 0  #: seq of the job it was killed for because it was cancelled by force; 0: none
 
 
 class Executor:

@@ -84,7 +84,10 @@ class Pool(Protocol):
         ...
 
     def cancel(self, executor_id: int, seq: int, force: bool) -> None:
-        """Tell this job that it was asked to cancel; ``force``: raise JobCancelled in it, if possible."""
+        """Tell this job that it was asked to cancel; ``force``: raise JobCancelled in it, if possible.
+
+        One that goes on all the same is told again, and then ended with its process.
+        """
         ...
 
     def interrupt(self) -> None:

@@ -38,6 +38,8 @@ def of_message(entry: InFlight, message: ResultMessage, stopping: bool) -> Resul
 
 def of_exit(entry: InFlight, how: Exit) -> Result:
     """How the run ended that a child was inside of when it ended."""
+    if entry.seq == how.cancelled:
+        return Stopped(messages.CANCELLED_ON_REQUEST)
     if entry.seq == how.timed_out:
         message = messages.TIMED_OUT.format(timeout=entry.timeout)
         error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message, how.error.traceback)

@@ -45,6 +45,8 @@ class AppManifest:
     plugins: tuple[str, ...] | None = None  #: the app's setting: names of the plugins to use; None: all
     modules: tuple[str, ...] = ()  #: modules that importing the app brought in from outside the libraries
     threads: tuple[str, ...] = ()  #: names of threads the import left running: forking is unsafe then
+    #: native libraries with threads that a forked child would miss, and the names of those
+    native_threads: tuple[str, ...] = ()
     periodic: tuple[PeriodicEntry, ...] = ()  #: what the app wants to be run on a schedule
     limiter: str | None = None  #: the app's setting: name or URL of the limiter; None: the store's own
     breaker: str | None = None  #: the same for circuit breakers
@@ -66,6 +68,7 @@ class AppManifest:
             plugins=None if raw["plugins"] is None else tuple(raw["plugins"]),
             modules=tuple(raw["modules"]),
             threads=tuple(raw["threads"]),
+            native_threads=tuple(raw["native_threads"]),
             periodic=tuple(map(_entry, raw["periodic"])),
             limiter=raw["limiter"],
             breaker=raw["breaker"],

@@ -33,14 +33,6 @@ def can_use_zygote() -> bool:
     return sys.platform.startswith("linux") and hasattr(os, "fork") and become_subreaper()
 
 
-def native_threads() -> int:
-    """How many threads the kernel sees in this process; 0 if it does not tell."""
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:
-        return 0
-
-
 def open_descriptors() -> list[int]:
     """The numbers of this process's open descriptors, ascending; empty if the system does not tell."""
     for directory in ("/proc/self/fd", "/dev/fd"):

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from taskito.worker.ipc import platform
-from tests.worker.child.driver import Child, Spawned, Zygote
+from tests.worker.child.driver import Child, Output, Spawned, Zygote
 
 pytestmark = pytest.mark.skipif(not platform.can_use_zygote(), reason="needs Linux: subreaper and /proc")
 
@@ -28,6 +28,22 @@ def zygote_process() -> Iterator[Zygote]:
     finally:
         print(zygote.close())
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def noisy_zygote(zygote_process: Zygote) -> Iterator[Zygote]:
+    """One whose output is read, and that children of other tests do not share."""
+    zygote = Zygote()
+    try:
+        zygote.boot()
+        yield zygote
+    finally:
+        zygote.close()
+
+
+@pytest.fixture
+def output(noisy_zygote: Zygote) -> Output:
+    return Output(noisy_zygote)
 
 
 @pytest.fixture

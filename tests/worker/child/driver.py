@@ -143,6 +143,19 @@ class Zygote:
         return printed
 
 
+class Output:
+    """What a zygote and its children print."""
+
+    def __init__(self, zygote: Zygote) -> None:
+        self._pipe: Any = zygote.program.process.stdout
+        self.text = ""
+
+    def read(self) -> str:
+        while select.select([self._pipe], [], [], 0)[0] and (data := self._pipe.read1(65536)):
+            self.text += data.decode()
+        return self.text
+
+
 class Child:
     """One child as its supervisor sees it."""
 

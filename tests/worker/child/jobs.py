@@ -243,4 +243,4 @@ async def async_wait(entered: str) -> None:
 
 
 # The tasks that misbehave are registered by being imported, once the queue is there.
-from tests.worker.child import leavings, mischief  # noqa: E402, F401
+from tests.worker.child import leavings, loops, mischief  # noqa: E402, F401

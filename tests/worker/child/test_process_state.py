@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conftest import WaitUntil
 from taskito.worker.ipc.wire import ResultKind
-from tests.worker.child.driver import Child, Zygote
+from tests.worker.child.driver import Child, Output, Zygote
 
 ALL_WELL = {"exit code": 7, "event loop": "turned", "blocked": 0, "directory": True, "input": ""}
 #: What the log calls it; None: nothing is left, as nobody can do it.
@@ -44,30 +42,6 @@ WAYS = {
 }
 
 
-class Output:
-    """What a zygote and its children print."""
-
-    def __init__(self, zygote: Zygote) -> None:
-        self._pipe: Any = zygote.program.process.stdout
-        self.text = ""
-
-    def read(self) -> str:
-        while select.select([self._pipe], [], [], 0)[0] and (data := self._pipe.read1(65536)):
-            self.text += data.decode()
-        return self.text
-
-
-@pytest.fixture(scope="module")
-def noisy_zygote(zygote_process: Zygote) -> Iterator[Zygote]:
-    """One whose output is read, and that children of other tests do not share."""
-    zygote = Zygote()
-    try:
-        zygote.boot()
-        yield zygote
-    finally:
-        zygote.close()
-
-
 @pytest.fixture
 def child(noisy_zygote: Zygote, zygote: Zygote) -> Iterator[Child]:
     """Its descendants are reaped after it, by the other fixture."""
@@ -75,11 +49,6 @@ def child(noisy_zygote: Zygote, zygote: Zygote) -> Iterator[Child]:
     child.boot()
     yield child
     child.close()
-
-
-@pytest.fixture
-def output(noisy_zygote: Zygote) -> Output:
-    return Output(noisy_zygote)
 
 
 @pytest.mark.parametrize("task", ["leave", "fail_and_leave"])
