@@ -35,7 +35,7 @@ ATTEMPTS = 8
 #: Where a connection leads whose statements fail so: to a server that is a standby now, or is going down.
 _READ_ONLY, _SHUTDOWN = "25006", "57P"
 #: Answers that another try may change although psycopg does not file them under OperationalError.
-_PASSING = frozenset({_READ_ONLY, "25P03", "26000"})  # idle in transaction, lost prepared statement
+_PASSING = frozenset({_READ_ONLY, "25P03", "25P04", "26000"})  # stood still, lost prepared statement
 #: What is missing while a backup is restored: schema, table, column, key, right.
 _RESTORING = frozenset({"3F000", "42P01", "42703", "42P10", "42501"})
 

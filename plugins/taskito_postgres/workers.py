@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Mapping, Sequence
+
+import psycopg
 
 from taskito_core import Beat, Peer, WorkerInfo
 from taskito_postgres.arrays import Bigints, Texts
 from taskito_postgres.gates import Cascade, GatesMixin
-from taskito_postgres.session import Cursor, Session
+from taskito_postgres.session import MARK, Cursor, Session, mark_of
 from taskito_postgres.sql import workers as sql
 from taskito_postgres.sql.clock import CLOCK
+
+log = logging.getLogger("taskito.postgres")
+
+#: Seconds for which the server has waited for the rest of a transaction when its process counts as frozen.
+#: Below the lease, so that the rescue which follows finds all rows free.
+FROZEN_AFTER = 15.0
+#: Seconds to wait for the sessions of frozen processes to end, and between two checks.
+END_TIMEOUT, END_CHECK = 2.0, 0.02
 
 
 class WorkersMixin(GatesMixin):
@@ -65,12 +77,33 @@ class WorkersMixin(GatesMixin):
         dead = {"ids": Texts(suspects.keys()), "beats": Bigints(suspects.values())}
 
         def work(session: Session) -> list[str]:
+            self._end_frozen(session)
             with session.round_trip() as trip:
                 trip.run(self._statements[sql.DECLARE_DEAD], dead)
                 taken = trip.run(self._statements[sql.RESCUE], {"shift": self.clock_shift})
             return self._cascade_after_taking(session, taken)
 
         return self._connections.on_worker("rescue the jobs of dead workers", work)
+
+    def _end_frozen(self, session: Session) -> None:
+        """End the sessions of frozen processes; a live one would only connect anew and try again."""
+        frozen = {"mark": MARK, "schema": mark_of(self.config.schema), "seconds": FROZEN_AFTER}
+        try:
+            rows = session.rows(self._statements[sql.END_FROZEN], frozen)
+        except psycopg.Error as error:
+            log.warning("%s", self._connections.translate(error, "end what frozen processes hold"))
+            return
+        for pid, seconds, ended in rows:
+            what = (
+                "this role may not end it: what it holds is not rescued" if ended is None else "it is ended"
+            )
+            log.warning("session %d has stood still in a transaction for %.0f s; %s", pid, seconds, what)
+        ending = {"pids": Bigints(row[0] for row in rows if row[2])}
+        give_up = time.monotonic() + END_TIMEOUT
+        while ending["pids"].values and session.rows(self._statements[sql.STILL_THERE], ending):
+            if time.monotonic() > give_up:
+                break
+            time.sleep(END_CHECK)
 
     def unregister(self, worker_id: str) -> None:
         parameters = {"worker": worker_id, "shift": self.clock_shift}
