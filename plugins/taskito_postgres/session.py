@@ -116,6 +116,9 @@ def _set(values: Mapping[str, str], local: bool) -> bytes:
 
 
 _PLAN_FREELY = _set(_FREE, local=True)
+_COMMIT_LOCALLY = b"""
+SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') <> 'off'
+"""
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
@@ -219,6 +222,10 @@ class RoundTrip:
     def commit_lazily(self) -> None:
         """Let this transaction's commit return before it is on disk."""
         self._connection.execute(b"SELECT set_config('synchronous_commit', 'off', true)", prepare=True)
+
+    def commit_locally(self) -> None:
+        """Let this transaction's commit wait for this server's disk at most, and for no standby."""
+        self._connection.execute(_COMMIT_LOCALLY, prepare=True)
 
 
 class Session:

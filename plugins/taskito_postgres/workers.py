@@ -28,6 +28,8 @@ END_TIMEOUT, END_CHECK = 2.0, 0.02
 class WorkersMixin(GatesMixin):
     """``register``, ``heartbeat``, ``rescue`` and ``unregister`` of the contract."""
 
+    _wait_said: object = None  #: since when the worker's connection had waited when it was last said
+
     def register(self, worker: WorkerInfo) -> None:
         parameters = {
             "worker": worker.id,
@@ -44,6 +46,7 @@ class WorkersMixin(GatesMixin):
 
         def work(session: Session) -> None:
             with session.round_trip() as trip:
+                trip.commit_locally()  # a claim waits for the standby, and for all that came before it
                 trip.run(statement, parameters)
 
         self._marked = None
@@ -71,7 +74,26 @@ class WorkersMixin(GatesMixin):
                 cancels={row[0]: row[2] for row in rows if row[2] is not None},
             )
 
-        return self._connections.on_worker(f"beat for worker {worker_id}", work)
+        def instead(session: Session, pid: int) -> Beat:
+            self._say_what_is_waited_for(session, pid)
+            return work(session)
+
+        return self._connections.beside_worker(f"beat for worker {worker_id}", work, instead)
+
+    def _say_what_is_waited_for(self, session: Session, pid: int) -> None:
+        """Once per wait. ``pid`` is the process of the server that does not answer."""
+        for event, since, seconds, names in session.rows(self._statements[sql.WAITS_FOR], {"pid": pid}):
+            if since == self._wait_said:
+                continue
+            self._wait_said = since
+            if event == "SyncRep":
+                log.warning(
+                    "a commit of this worker has waited for %.0f s for a synchronous standby to confirm it "
+                    "(synchronous_standby_names is %r); running jobs and heartbeats go on",
+                    seconds, names,
+                )  # fmt: skip
+            else:
+                log.warning("a statement of this worker has waited for %.0f s: %s", seconds, event)
 
     def rescue(self, suspects: Mapping[str, int]) -> list[str]:
         dead = {"ids": Texts(suspects.keys()), "beats": Bigints(suspects.values())}
@@ -110,6 +132,7 @@ class WorkersMixin(GatesMixin):
 
         def work(session: Session) -> None:
             with session.round_trip() as trip:
+                trip.commit_locally()  # or the worker could not end while a standby is away
                 trip.run(self._statements[sql.UNREGISTER], parameters)
                 taken = trip.run(self._statements[sql.RELEASE_ALL], parameters)
             self._cascade_after_taking(session, taken)

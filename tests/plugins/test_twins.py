@@ -58,7 +58,7 @@ OWN_STATEMENTS = {
         "settle": "COMPLETE_EXTERNAL LOCK_ROWS ALREADY_RECORDED LOCKED_BY_OTHERS",
         "gates": "CANCEL_DEPENDANTS LOCK_PARENTS SET_LOCK_TIMEOUT UNRELEASED_CHILDREN LOCK_KEYS DROP_EXCESS "
         "KEYS_WITH_FREE_SLOT EXPIRE",
-        "workers": "END_FROZEN STILL_THERE",  # SQLite has no server that could end a process's part
+        "workers": "END_FROZEN STILL_THERE WAITS_FOR",  # SQLite has no server that could end a process's part
         "wakeups": "NOTIFY_WORKERS NOTIFY NOTIFY_FINISHED IS_LIVE",  # LISTEN and NOTIFY
         "admin": "TAKE_LETTER PURGE PRUNE",
         "read": "LIST_JOBS COUNT_FINISHED_EXACTLY SERVER",

@@ -32,6 +32,13 @@ RUNNING = """
 SELECT id, token, cancel_force FROM taskito.jobs_live WHERE status = 'running' AND worker = %(worker)b
 """
 
+WAITS_FOR = """
+-- What this session waits for, since when it does what it does, and for how many seconds.
+SELECT wait_event, state_change, extract(epoch FROM clock_timestamp() - state_change)::float8,
+       current_setting('synchronous_standby_names')
+  FROM pg_stat_activity WHERE pid = %(pid)b AND state = 'active' AND wait_event IS NOT NULL
+"""
+
 DECLARE_DEAD = """
 -- Compare and swap: a worker whose beat has moved since it was suspected is alive.
 UPDATE taskito.workers w SET status = 'dead', waiting = NULL
