@@ -147,6 +147,12 @@ class LocalEngine:
                 f"{exc}; its log ends:\n{self._log.read_text(errors='replace')[-2000:]}"
             ) from None
 
+    def copy(self, primary_url: str) -> None:
+        """Hold what that server holds, not what it did, and be its standby from the next start on."""
+        shutil.rmtree(self._home / "data", ignore_errors=True)
+        command = ["pg_basebackup", "-D", str(self._home / "data"), "-d", primary_url]
+        self._make_data([*command, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+
     def follow(self, primary_url: str) -> None:
         """Be a standby of that server from the next start on. It must be stopped, and behind that server."""
         data = self._home / "data"
@@ -215,8 +221,7 @@ class StandbyEngine(LocalEngine):
         super().__init__(binaries, settings)
 
     def _initialise(self) -> None:
-        command = ["pg_basebackup", "-D", str(self._home / "data"), "-d", self._primary_url]
-        self._make_data([*command, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+        self.copy(self._primary_url)
 
 
 class ServerDied(RuntimeError):

@@ -35,7 +35,7 @@ ATTEMPTS = 8
 #: Where a connection leads whose statements fail so: to a server that is a standby now, or is going down.
 _READ_ONLY, _SHUTDOWN = "25006", "57P"
 #: Answers that another try may change although psycopg does not file them under OperationalError.
-_PASSING = frozenset({_READ_ONLY, "25P03", "26000"})  # idle in transaction, lost prepared statement
+_PASSING = frozenset({_READ_ONLY, "25P03", "25P04", "26000"})  # stood still, lost prepared statement
 #: What is missing while a backup is restored: schema, table, column, key, right.
 _RESTORING = frozenset({"3F000", "42P01", "42703", "42P10", "42501"})
 
@@ -117,18 +117,38 @@ class Connections:
     def on_worker(self, doing: str, work: Callable[[Session], T]) -> T:
         """Run ``work`` on the worker's own connection; one caller at a time."""
         with self.translated(doing), self._worker_lock:
-            if self._worker is None or self._worker.connection.closed:
+            return self._on_worker(work)
+
+    def _on_worker(self, work: Callable[[Session], T]) -> T:
+        if self._worker is None or self._worker.connection.closed:
+            self._worker = None
+            self._prepare(keep=False)
+            self._worker = Session(self.open(self.worker_settings()), self.worker_settings())
+        try:
+            return again(work, self._worker)
+        except psycopg.Error as error:
+            self._leave_if_astray(self._worker.connection, error)
+            raise
+        finally:
+            if self._worker.connection.closed:
                 self._worker = None
-                self._prepare(keep=False)
-                self._worker = Session(self.open(self.worker_settings()), self.worker_settings())
-            try:
-                return again(work, self._worker)
-            except psycopg.Error as error:
-                self._leave_if_astray(self._worker.connection, error)
-                raise
-            finally:
-                if self._worker.connection.closed:
-                    self._worker = None
+
+    def beside_worker(
+        self, doing: str, work: Callable[[Session], T], instead: Callable[[Session, int], T]
+    ) -> T:
+        """``on_worker`` if nobody else does; or ``instead``, on a connection of its own.
+
+        It is told which process of the server the worker's connection waits for; 0: none.
+        """
+        if not self._worker_lock.acquire(blocking=False):
+            busy = self._worker
+            pid = 0 if busy is None or busy.connection.closed else busy.connection.info.backend_pid
+            return self.apart(doing, lambda session: instead(session, pid))
+        try:
+            with self.translated(doing):
+                return self._on_worker(work)
+        finally:
+            self._worker_lock.release()
 
     def apart(self, doing: str, work: Callable[[Session], T]) -> T:
         """Run ``work`` on a connection outside the pool, closed afterwards, whatever the schema's version."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +34,28 @@ _KEEPALIVES = {
     # silent would otherwise hold the caller for a quarter of an hour.
     "tcp_user_timeout": 10_000,
 }
+#: The same at the server's end: what a host that is gone has locked is free again after that time.
+_SERVER_KEEPALIVES = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25s",
+}
+#: For a process that stands still in the middle of a transaction, and whose host answers for it. Below the
+#: lease of 30 s, and above what the statements of one transaction may take together.
+_LONGEST_TRANSACTION = "20s"
+#: The servers that can end one which waits for its client inside of a pipeline.
+_WITH_TRANSACTION_TIMEOUT = 17_00_00
+
+
+#: Every session of ours holds a shared lock on this number and its schema's, so that others can tell it from
+#: those of the application, whatever is named in its URL.
+MARK = 0x7A5C171
+
+
+def mark_of(schema: str) -> int:
+    """The second half of the lock that marks the sessions of one schema."""
+    return zlib.crc32(schema.encode())
 
 
 #: For all other statements: planned once, and never by scanning a table. The statistics of a table that is
@@ -60,7 +83,7 @@ class Settings:
     lazy_commit: bool = False  #: commits need not survive a power cut
     hurried: bool = False  #: the worker's statements end before the next heartbeat
 
-    def statement(self, local: bool) -> bytes:
+    def statement(self, server_version: int, *, local: bool) -> bytes:
         values = {
             "search_path": f'"{self.schema}"',
             "jit": "off",
@@ -72,12 +95,19 @@ class Settings:
             # Whatever the role or the database has as its default: the statements rely on seeing what others
             # have committed in the meantime. For a single transaction its BEGIN says so.
             values["default_transaction_isolation"] = "read committed"
+            values |= _SERVER_KEEPALIVES
         if self.lazy_commit:
             values["synchronous_commit"] = "off"
         if self.hurried:
             values["statement_timeout"] = "4s"  # below the heartbeat of 5 s
             values["lock_timeout"] = "2s"  # below that
-        return _set(values, local)
+            values["idle_in_transaction_session_timeout"] = _LONGEST_TRANSACTION
+            if server_version >= _WITH_TRANSACTION_TIMEOUT:
+                values["transaction_timeout"] = _LONGEST_TRANSACTION
+        calls = _set(values, local)
+        # A session that a pooler shares out is nobody's.
+        mark = f", pg_advisory_lock_shared({MARK << 32 | mark_of(self.schema)})"
+        return calls if local else calls + mark.encode()
 
 
 def _set(values: Mapping[str, str], local: bool) -> bytes:
@@ -86,6 +116,9 @@ def _set(values: Mapping[str, str], local: bool) -> bytes:
 
 
 _PLAN_FREELY = _set(_FREE, local=True)
+_COMMIT_LOCALLY = b"""
+SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') <> 'off'
+"""
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
@@ -125,7 +158,7 @@ def set_up(connection: Connection, settings: Settings) -> None:
         connection.prepare_threshold = None
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     else:
-        connection.execute(settings.statement(local=False))
+        connection.execute(settings.statement(connection.info.server_version, local=False))
 
 
 def is_pooled(connection: Connection) -> bool:
@@ -190,6 +223,10 @@ class RoundTrip:
         """Let this transaction's commit return before it is on disk."""
         self._connection.execute(b"SELECT set_config('synchronous_commit', 'off', true)", prepare=True)
 
+    def commit_locally(self) -> None:
+        """Let this transaction's commit wait for this server's disk at most, and for no standby."""
+        self._connection.execute(_COMMIT_LOCALLY, prepare=True)
+
 
 class Session:
     """A connection in use, and what its transactions need to have set."""
@@ -199,7 +236,8 @@ class Session:
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self.connection = connection
         pooled = connection.prepare_threshold is None
-        self._preamble = settings.statement(local=True) if pooled else None
+        version = connection.info.server_version
+        self._preamble = settings.statement(version, local=True) if pooled else None
 
     @contextmanager
     def round_trip(self) -> Iterator[RoundTrip]:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Mapping, Sequence
+
+import psycopg
 
 from taskito_core import Beat, Peer, WorkerInfo
 from taskito_postgres.arrays import Bigints, Texts
 from taskito_postgres.gates import Cascade, GatesMixin
-from taskito_postgres.session import Cursor, Session
+from taskito_postgres.session import MARK, Cursor, Session, mark_of
 from taskito_postgres.sql import workers as sql
 from taskito_postgres.sql.clock import CLOCK
+
+log = logging.getLogger("taskito.postgres")
+
+#: Seconds for which the server has waited for the rest of a transaction when its process counts as frozen.
+#: Below the lease, so that the rescue which follows finds all rows free.
+FROZEN_AFTER = 15.0
+#: Seconds to wait for the sessions of frozen processes to end, and between two checks.
+END_TIMEOUT, END_CHECK = 2.0, 0.02
 
 
 class WorkersMixin(GatesMixin):
     """``register``, ``heartbeat``, ``rescue`` and ``unregister`` of the contract."""
+
+    _wait_said: object = None  #: since when the worker's connection had waited when it was last said
 
     def register(self, worker: WorkerInfo) -> None:
         parameters = {
@@ -32,6 +46,7 @@ class WorkersMixin(GatesMixin):
 
         def work(session: Session) -> None:
             with session.round_trip() as trip:
+                trip.commit_locally()  # a claim waits for the standby, and for all that came before it
                 trip.run(statement, parameters)
 
         self._marked = None
@@ -59,12 +74,32 @@ class WorkersMixin(GatesMixin):
                 cancels={row[0]: row[2] for row in rows if row[2] is not None},
             )
 
-        return self._connections.on_worker(f"beat for worker {worker_id}", work)
+        def instead(session: Session, pid: int) -> Beat:
+            self._say_what_is_waited_for(session, pid)
+            return work(session)
+
+        return self._connections.beside_worker(f"beat for worker {worker_id}", work, instead)
+
+    def _say_what_is_waited_for(self, session: Session, pid: int) -> None:
+        """Once per wait. ``pid`` is the process of the server that does not answer."""
+        for event, since, seconds, names in session.rows(self._statements[sql.WAITS_FOR], {"pid": pid}):
+            if since == self._wait_said:
+                continue
+            self._wait_said = since
+            if event == "SyncRep":
+                log.warning(
+                    "a commit of this worker has waited for %.0f s for a synchronous standby to confirm it "
+                    "(synchronous_standby_names is %r); running jobs and heartbeats go on",
+                    seconds, names,
+                )  # fmt: skip
+            else:
+                log.warning("a statement of this worker has waited for %.0f s: %s", seconds, event)
 
     def rescue(self, suspects: Mapping[str, int]) -> list[str]:
         dead = {"ids": Texts(suspects.keys()), "beats": Bigints(suspects.values())}
 
         def work(session: Session) -> list[str]:
+            self._end_frozen(session)
             with session.round_trip() as trip:
                 trip.run(self._statements[sql.DECLARE_DEAD], dead)
                 taken = trip.run(self._statements[sql.RESCUE], {"shift": self.clock_shift})
@@ -72,11 +107,32 @@ class WorkersMixin(GatesMixin):
 
         return self._connections.on_worker("rescue the jobs of dead workers", work)
 
+    def _end_frozen(self, session: Session) -> None:
+        """End the sessions of frozen processes; a live one would only connect anew and try again."""
+        frozen = {"mark": MARK, "schema": mark_of(self.config.schema), "seconds": FROZEN_AFTER}
+        try:
+            rows = session.rows(self._statements[sql.END_FROZEN], frozen)
+        except psycopg.Error as error:
+            log.warning("%s", self._connections.translate(error, "end what frozen processes hold"))
+            return
+        for pid, seconds, ended in rows:
+            what = (
+                "this role may not end it: what it holds is not rescued" if ended is None else "it is ended"
+            )
+            log.warning("session %d has stood still in a transaction for %.0f s; %s", pid, seconds, what)
+        ending = {"pids": Bigints(row[0] for row in rows if row[2])}
+        give_up = time.monotonic() + END_TIMEOUT
+        while ending["pids"].values and session.rows(self._statements[sql.STILL_THERE], ending):
+            if time.monotonic() > give_up:
+                break
+            time.sleep(END_CHECK)
+
     def unregister(self, worker_id: str) -> None:
         parameters = {"worker": worker_id, "shift": self.clock_shift}
 
         def work(session: Session) -> None:
             with session.round_trip() as trip:
+                trip.commit_locally()  # or the worker could not end while a standby is away
                 trip.run(self._statements[sql.UNREGISTER], parameters)
                 taken = trip.run(self._statements[sql.RELEASE_ALL], parameters)
             self._cascade_after_taking(session, taken)

@@ -168,9 +168,11 @@ WITH RECURSIVE clock AS MATERIALIZED (
 
 WORKER_STATE = f"""
 -- The clock, whether this worker is alive, and whether it is marked as waiting. The last statement of its
--- transaction, and so the one that says whether the commit waits for the disk.
+-- transaction, and so the one that says whether the commit waits for the disk. Where a standby must confirm
+-- commits it always does: a claim that a promotion undoes would be run twice.
 SELECT {NOW}, coalesce(w.status = 'alive', false), w.waiting,
-       CASE WHEN %(lazily)b THEN set_config('synchronous_commit', 'off', true) END
+       CASE WHEN %(lazily)b AND current_setting('synchronous_standby_names') = ''
+            THEN set_config('synchronous_commit', 'off', true) END
   FROM (VALUES (1)) AS one LEFT JOIN taskito.workers w ON w.worker_id = %(worker)b
 """
 

@@ -32,6 +32,13 @@ RUNNING = """
 SELECT id, token, cancel_force FROM taskito.jobs_live WHERE status = 'running' AND worker = %(worker)b
 """
 
+WAITS_FOR = """
+-- What this session waits for, since when it does what it does, and for how many seconds.
+SELECT wait_event, state_change, extract(epoch FROM clock_timestamp() - state_change)::float8,
+       current_setting('synchronous_standby_names')
+  FROM pg_stat_activity WHERE pid = %(pid)b AND state = 'active' AND wait_event IS NOT NULL
+"""
+
 DECLARE_DEAD = """
 -- Compare and swap: a worker whose beat has moved since it was suspected is alive.
 UPDATE taskito.workers w SET status = 'dead', waiting = NULL
@@ -74,6 +81,26 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now), lost AS MATERIALIZED (
 SELECT id, queue, NULL AS awaited, NULL AS key, NULL AS has_dependants FROM hit
 UNION ALL
 SELECT s.id, NULL, s.awaited, s.key, s.has_dependants FROM stopped s
+"""
+
+END_FROZEN = """
+-- End the sessions whose process stands still in the middle of a transaction: the server waits for its next
+-- statement, and nobody else gets that transaction's rows and keys. Only sessions that bear our mark; one
+-- that copies waits for its client all the time. Rows (pid, seconds, NULL: this role may not end it).
+SELECT f.pid, f.seconds, CASE WHEN pg_has_role(f.usesysid, 'USAGE') THEN pg_terminate_backend(f.pid) END
+  FROM (SELECT a.pid, a.usesysid, extract(epoch FROM clock_timestamp() - a.state_change)::float8 AS seconds
+          FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND l.classid::bigint = %(mark)b AND l.objid::bigint = %(schema)b
+           AND a.state = 'active' AND a.wait_event = 'ClientRead' AND a.xact_start IS NOT NULL
+           AND strpos(a.query, 'COPY ') = 0) AS f
+ WHERE f.seconds >= %(seconds)b
+"""
+
+STILL_THERE = """
+-- Which of these sessions have not ended yet.
+SELECT pid FROM pg_stat_activity WHERE pid = ANY (%(pids)b)
 """
 
 UNREGISTER = """

@@ -107,6 +107,12 @@ class HeartbeatSent(NamedTuple):
     beat: Beat
 
 
+class ExtraHeartbeatSent(NamedTuple):
+    """A heartbeat beside a request that was slow, and not the answer to it."""
+
+    beat: Beat | None  #: None: it failed
+
+
 class JobsRescued(NamedTuple):
     job_ids: list[str]
 
@@ -152,6 +158,7 @@ Reply = (
     Registered
     | Listening
     | HeartbeatSent
+    | ExtraHeartbeatSent
     | JobsRescued
     | NotesRecorded
     | ExchangeResult

@@ -1,4 +1,4 @@
-"""The store thread: the only user of storage in a worker.
+"""The store thread: the only user of storage in a worker, but for heartbeats while it waits for long.
 
 It performs one request at a time, in order, and posts each reply to the loop. While it has nothing to do it
 listens for wakeups. It decides nothing: what to send again after an outage, and when, is the store client's
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -21,7 +22,7 @@ from taskito.worker.store.timers import Upkeep
 from taskito_core.errors import StorageError, StorageUnavailable
 from taskito_core.plugin_manager import Plugins
 from taskito_core.storage import Storage
-from taskito_core.storage_worker import Note, Wakeups, WorkerInfo
+from taskito_core.storage_worker import Beat, Note, Wakeups, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 
@@ -50,8 +51,8 @@ class StoreCalls:
         match request:
             case requests.ExchangeJobs():
                 return self._exchange(request)
-            case requests.SendHeartbeat(worker_id, running):
-                return requests.HeartbeatSent(self._storage.heartbeat(worker_id, running))
+            case requests.SendHeartbeat():
+                return requests.HeartbeatSent(self.beat(request))
             case requests.RecordNotes(notes):
                 self._record_notes(notes)
                 return requests.NotesRecorded()
@@ -69,6 +70,10 @@ class StoreCalls:
             case requests.Unregister(worker):
                 self._unregister(worker)
                 return requests.Unregistered()
+
+    def beat(self, request: requests.SendHeartbeat) -> Beat:
+        """From any thread."""
+        return self._storage.heartbeat(request.worker_id, request.running)
 
     def listen(self, worker: WorkerInfo) -> Wakeups:
         return self._storage.listen(worker.id, worker.queues)
@@ -140,6 +145,7 @@ class StoreThread:
         self._standing_by: deque[Request] = deque()
         self._wakeups: Wakeups | None = None
         self._thread = threading.Thread(target=self._run, name="taskito-store", daemon=True)
+        self._beat: threading.Thread | None = None  #: sends the last heartbeat beside a slow request
 
     def start(self) -> None:
         self._thread.start()
@@ -148,6 +154,13 @@ class StoreThread:
         """Have it performed after those before it; its reply is posted."""
         self._requests.put(request)
         self._interrupt()
+
+    def beat_beside(self, request: requests.SendHeartbeat) -> None:
+        """Send a heartbeat at once, beside the request that is not answered yet. One at a time."""
+        self._beat = threading.Thread(
+            target=self._beat_once, args=(request,), name="taskito-heartbeat", daemon=True
+        )
+        self._beat.start()
 
     def stand_by(self, request: Request) -> None:
         """Have it performed at the next wakeup, in place of posting that."""
@@ -163,16 +176,27 @@ class StoreThread:
 
     def stop(self, timeout: float) -> bool:
         """Finish the requests at hand, close the storage and end; False if it did not within ``timeout``."""
+        give_up = time.monotonic() + timeout
         self.stand_down()
+        if self._beat is not None:
+            self._beat.join(timeout)  # It would open again what the other thread closes.
         self._requests.put(None)
         self._interrupt()
-        self._thread.join(timeout)
+        self._thread.join(max(0.0, give_up - time.monotonic()))
         return not self._thread.is_alive()
 
     def _interrupt(self) -> None:
         wakeups = self._wakeups
         if wakeups is not None:
             wakeups.interrupt()
+
+    def _beat_once(self, request: requests.SendHeartbeat) -> None:
+        beat = None
+        try:
+            beat = self._calls.beat(request)
+        except BaseException as exc:
+            log.debug("no heartbeat beside a slow request: %s", exc)
+        self._post(requests.ExtraHeartbeatSent(beat))
 
     # ---- on the thread ----
 

@@ -18,7 +18,7 @@ from taskito.worker.ipc.wire import ResultKind, ResultMessage
 from taskito.worker.store.admission import AdmissionControl
 from taskito.worker.store.client import StoreClient
 from taskito.worker.store.cron import Schedules
-from taskito.worker.store.lease import BEAT_INTERVAL
+from taskito.worker.store.lease import BEAT_INTERVAL, SLOW_ANSWER
 from taskito.worker.store.liveness import PeerLifelines
 from taskito.worker.store.outage import RETRY_LAST
 from taskito.worker.store.requests import ExchangeResult, Reply, Request, Wakeup
@@ -41,6 +41,9 @@ class Unsteady(MemoryStorage):
     def __init__(self) -> None:
         super().__init__(StorageConfig(backend="memory", db_url=f"memory://client-{random.random()}"))
         self.losing: list[str] = []
+        self.answering = threading.Event()  #: cleared: exchanges wait, as a commit does for a standby
+        self.answering.set()
+        self.asked = threading.Event()  #: an exchange was asked for
 
     def register(self, worker: WorkerInfo) -> None:
         super().register(worker)
@@ -52,6 +55,8 @@ class Unsteady(MemoryStorage):
         return wakeups
 
     def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
+        self.asked.set()
+        assert self.answering.wait(20)
         exchange = super().exchange(worker_id, outcomes, want)
         self._answer("exchange")
         return exchange
@@ -90,10 +95,12 @@ class RestOfTheWorker:
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
+        self.cancelled: list[str] = []
 
     def jobs_revoked(self, executor_ids: Sequence[int]) -> None: ...
 
-    def cancel_asked(self, executor: Executor, entry: InFlight, force: bool) -> None: ...
+    def cancel_asked(self, executor: Executor, entry: InFlight, force: bool) -> None:
+        self.cancelled.append(entry.claim.id)
 
     def attempts_failed(self, events: Sequence[FailureEvent]) -> None: ...
 
@@ -130,20 +137,21 @@ class Scene:
         schedules = Schedules("app:queue", (), admission.guarded)
         self.calls = Watched(self.storage, plugins, admission, schedules)
         self.calls.names = []
+        self.rest = RestOfTheWorker(self.names)
         self.client = StoreClient(
             StoreThread(self.calls, self.post),
             admission,
             worker,
             self.dispatcher,
             PeerLifelines(self.selector, lambda: None),
-            RestOfTheWorker(self.names),
+            self.rest,
         )
         self.client.start()
 
     def step(self) -> str:
         """One request and its reply; the request's name, '' if none was due."""
         self.client.step(self.now)
-        if self.client.left or self.client.next_deadline() != float("inf"):
+        if self.client.left or not self.client.busy:
             return ""
         self.take_reply()
         return self.calls.names[-1]
@@ -275,7 +283,7 @@ def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):
     scene.dispatcher.drain()
     scene.client.leave()
     scene.client.step(scene.now)
-    assert scene.client.next_deadline() == float("inf")
+    assert scene.client.busy
     assert scene.replies.empty()
     assert isinstance(reply, ExchangeResult)
     scene.client.take(reply, scene.now)
@@ -284,3 +292,49 @@ def test_nothing_is_asked_while_a_claim_that_stood_by_is_under_way(scene):
     assert scene.client.left
     [back] = scene.storage.get([job.id])
     assert back.status is JobStatus.PENDING
+
+
+def test_a_worker_beats_while_the_store_does_not_answer_and_hears_that_a_job_is_to_stop(scene):
+    scene.dispatcher.executors.open(1, scene.now)
+    scene.dispatcher.executors.open(2, scene.now)
+    scene.settle()
+    [job] = scene.storage.enqueue([make_job(task_name="work")])
+    scene.take_reply()
+    scene.dispatcher.assign(scene.now)
+    scene.settle()
+    scene.storage.answering.clear()
+    scene.storage.asked.clear()
+    scene.storage.enqueue([make_job(task_name="work")])
+    assert scene.storage.asked.wait(20)
+    scene.client.step(scene.now)
+    assert scene.client.busy
+    before = scene.storage.workers()[0].beat
+    asked = scene.storage.ask_to_cancel([job.id], force=False)
+
+    for beats in (1, 2, 3):
+        scene.now = scene.client.next_deadline()
+        scene.client.step(scene.now)
+        assert scene.client.next_deadline() == float("inf"), "one at a time"
+        scene.take_reply()
+        assert scene.storage.workers()[0].beat == before + beats
+        assert scene.client.next_deadline() == scene.now + BEAT_INTERVAL
+
+    assert asked == [job.id]
+    assert set(scene.rest.cancelled) == {job.id}
+    scene.storage.answering.set()
+    scene.take_reply()
+    assert not scene.client.busy
+
+
+def test_a_request_that_is_answered_in_time_has_no_heartbeat_beside_it(scene):
+    scene.dispatcher.executors.open(1, scene.now)
+    scene.settle()
+    scene.storage.answering.clear()
+    scene.now += BEAT_INTERVAL - 0.5
+    scene.client.woken()
+    scene.client.step(scene.now)
+
+    assert scene.client.next_deadline() == scene.now + SLOW_ANSWER
+    scene.storage.answering.set()
+    scene.take_reply()
+    assert scene.client.next_deadline() <= scene.now + 0.5

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from taskito_core.errors import StorageError
@@ -55,6 +58,33 @@ class Heartbeat(ConformanceBase):
             assert storage.heartbeat(worker, []).alive
 
         assert (_info(storage, worker).beat, _info(storage, other).beat) == (3, 0)
+
+    def test_a_heartbeat_of_another_thread_disturbs_no_exchange(self, storage: Storage, worker: str) -> None:
+        """A worker whose exchange is slow beats beside it."""
+        jobs = [make_job() for _ in range(40)]
+        storage.enqueue(jobs)
+        going = threading.Event()
+
+        def beat() -> int:
+            beats = 0
+            while not going.wait(0.001):
+                beats += storage.heartbeat(worker, []).alive
+            return beats
+
+        with ThreadPoolExecutor(1) as thread:
+            beating = thread.submit(beat)
+            try:
+                for _ in jobs:
+                    claims = claim(storage, worker)
+                    assert (
+                        len(storage.exchange(worker, [complete(each) for each in claims], None).recorded) == 1
+                    )
+            finally:
+                going.set()
+            beats = beating.result(30)
+
+        assert _info(storage, worker).beat == beats
+        assert {job.status for job in storage.get([job.id for job in jobs])} == {JobStatus.COMPLETE}
 
     def test_a_heartbeat_is_stamped_with_the_clock_of_the_store(self, storage: Storage, worker: str) -> None:
         registered = _info(storage, worker)
