@@ -42,9 +42,7 @@ class Reviving(ConformanceBase):
         assert ran == ["again", *(step.id for step in steps)]
         assert status_of(storage, head.id) is JobStatus.DEAD
 
-    def test_a_revived_job_is_as_it_was_before_it_was_cancelled(
-        self, storage: Storage, worker: str
-    ) -> None:
+    def test_a_revived_job_is_as_it_was_before_it_was_cancelled(self, storage: Storage, worker: str) -> None:
         head, [step] = _chain(storage, worker, 1, result_ttl=60.0, priority=3, tags=("x",))
         [before] = storage.get([step.id])
         storage.exchange(worker, [dead(head)], None)
