@@ -33,6 +33,7 @@ demo: $(STAMP)  ## measure the standard library with a worker; BACKEND=postgres 
 	@$(DEMO_SERVER_$(BACKEND)) $(RUN) examples/stdlib_report/demo.py --backend $(BACKEND)
 
 test: lint types  ## lint, types and every test except the long fault runs
+	@$(RUN) -m tools.pgbouncer
 	$(RUN) -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, formatting, and who may import whom
@@ -45,6 +46,7 @@ types: $(STAMP)  ## mypy --strict
 	$(RUN) -m mypy $(TYPED_EXTRAS)
 
 faults: $(STAMP)  ## the long fault runs: minutes of kills, outages and restarts
+	@$(RUN) -m tools.pgbouncer
 	$(RUN) -m pytest -m faults $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## measure against the bare store; JSON on stdout; BACKEND=sqlite, ONLY=name,name

@@ -182,19 +182,25 @@ class Statements(dict[str, bytes]):
 
 
 class RoundTrip:
-    """Statements on their way to the server together; one transaction from ``commit`` to ``commit``."""
+    """Statements on their way to the server together; one transaction from ``commit`` to ``commit``.
+
+    Behind a pooler each is sent by itself, between a BEGIN and a COMMIT. There the server's connection is
+    somebody else's as soon as a transaction ends, and a pipeline sends more after that: psycopg a Flush,
+    behind the last Sync. If it arrives late, it takes one of the pooler's connections and keeps it.
+    """
 
     __slots__ = ("_connection", "_pipeline", "_preamble")
 
-    def __init__(self, connection: Connection, pipeline: psycopg.Pipeline, preamble: bytes | None) -> None:
+    def __init__(
+        self, connection: Connection, pipeline: psycopg.Pipeline | None, preamble: bytes | None
+    ) -> None:
         self._connection = connection
-        self._pipeline = pipeline
+        self._pipeline = pipeline  #: None: behind a pooler
         self._preamble = preamble
         self._begin()
 
     def _begin(self) -> None:
         if self._preamble is not None:
-            self._connection.execute(_BEGIN)
             self._connection.execute(self._preamble)
 
     def run(self, statement: bytes, parameters: Parameters) -> Cursor:
@@ -204,14 +210,10 @@ class RoundTrip:
 
     def commit(self) -> None:
         """Commit what was sent so far. The rest is another transaction, in the same round trip if it can."""
-        if self._preamble is None:
+        if self._pipeline is not None:
             # Pipeline.sync() would also wait for the answers, and so for the disk, before going on.
             getattr(self._pipeline, "_enqueue_sync", self._pipeline.sync)()
-        else:
-            # A pooler may give the session to another client once the first transaction ends. The answers to
-            # the next are lost then, and we would wait for them for ever (PgBouncer 1.18).
-            self.end()
-            self._pipeline.sync()
+        self.end()
         self._begin()
 
     def end(self) -> None:
@@ -231,13 +233,15 @@ class RoundTrip:
 class Session:
     """A connection in use, and what its transactions need to have set."""
 
-    __slots__ = ("_preamble", "connection")
+    __slots__ = ("_preamble", "_settings", "connection")
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self.connection = connection
         pooled = connection.prepare_threshold is None
         version = connection.info.server_version
-        self._preamble = settings.statement(version, local=True) if pooled else None
+        #: What a transaction needs to be set, and what begins one with it; None: the session has it.
+        self._settings = settings.statement(version, local=True) if pooled else None
+        self._preamble = None if self._settings is None else _BEGIN + b";" + self._settings
 
     @contextmanager
     def round_trip(self) -> Iterator[RoundTrip]:
@@ -247,20 +251,26 @@ class Session:
         """
         # Without BEGIN and COMMIT: up to its Sync a pipeline is one implicit transaction. Only a pooler's
         # session gets them: nothing else changes the isolation of one transaction and leaves no trace.
+        if self._preamble is not None:
+            yield from self._explicit_trip(self._preamble)
+            return
         try:
             with self.connection.pipeline() as pipeline:
-                trip = RoundTrip(self.connection, pipeline, self._preamble)
-                yield trip
-                trip.end()
+                yield RoundTrip(self.connection, pipeline, None)
         except IndexError as error:
             # A commit that the server refuses is an answer more than psycopg has sent statements, and the
             # reason is lost.
             self.connection.close()
             raise psycopg.OperationalError("the server refused the commit") from error
+
+    def _explicit_trip(self, preamble: bytes) -> Iterator[RoundTrip]:
+        try:
+            trip = RoundTrip(self.connection, None, preamble)
+            yield trip
+            trip.end()
         except BaseException:
-            if self._preamble is not None:
-                with suppress(psycopg.Error):  # the first one counts
-                    self.connection.rollback()
+            with suppress(psycopg.Error):  # the first one counts
+                self.connection.rollback()
             raise
 
     def rows(self, statement: bytes, parameters: Parameters) -> list[TupleRow]:
@@ -293,6 +303,6 @@ class Session:
     def transaction(self) -> Iterator[None]:
         """An explicit transaction, for work that depends on answers in between."""
         with self.connection.transaction():
-            if self._preamble is not None:
-                self.connection.execute(self._preamble)
+            if self._settings is not None:
+                self.connection.execute(self._settings)
             yield

@@ -2,72 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from conftest import WaitUntil
 from taskito import MaxRetriesExceededError, Queue
 from taskito_core import Outcome, new_id
 from taskito_postgres.session import is_pooled
 from taskito_postgres.storage import PostgresStorage
 from taskito_testing.factories import claim, complete, dead, make_job, make_worker, retry, want
+from tools import pgbouncer
 
 from .conftest import OpenStorage
 
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = pytest.mark.skipif(
-    PGBOUNCER is None,
-    reason="pgbouncer is not installed; with it, these tests show that a pooler is no problem",
+    pgbouncer.installed() is None,
+    reason="PgBouncer is not here; `make test` or `python -m tools.pgbouncer` brings it",
 )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
-def pooled_url(postgres_url: str, tmp_path: Path, wait_until: WaitUntil) -> Iterator[str]:
+def pooled_url(postgres_url: str) -> Iterator[str]:
     """The test's database through a pooler that has two server connections for everybody."""
-    assert PGBOUNCER is not None
-    info = psycopg.conninfo.conninfo_to_dict(postgres_url)
-    port, user = free_port(), info.get("user", "postgres")
-    (tmp_path / "users").write_text(f'"{user}" "{info.get("password", "")}"\n')
-    (tmp_path / "ini").write_text(
-        f"[databases]\n* = host={info['host']} port={info.get('port', 5432)} user={user}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\n"
-        f"auth_file = {tmp_path}/users\npool_mode = transaction\n"
-        "default_pool_size = 2\nmax_client_conn = 50\n"
-    )
-    command = [PGBOUNCER, str(tmp_path / "ini")]
-    if os.geteuid() == 0:  # it refuses to run as root
-        for path in (tmp_path, *tmp_path.parents):
-            if path.stat().st_uid == 0 and path != Path("/") and path != Path("/tmp"):
-                path.chmod(path.stat().st_mode | 0o055)
-        command[1:1] = ["-u", "nobody"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_until(lambda: answers(port), timeout=20)
-            yield f"postgresql://{user}@127.0.0.1:{port}/{info['dbname']}"
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with pgbouncer.pooler(postgres_url) as url:
+        yield url
 
 
 def test_a_pooler_is_noticed_and_a_direct_connection_is_not_taken_for_one(
@@ -135,7 +99,7 @@ def test_many_at_once_share_few_sessions_and_nobody_waits_for_lost_answers(
     done: list[int] = []
 
     def work(storage: PostgresStorage, worker_id: str) -> None:
-        for _ in range(100):
+        for _ in range(50):
             storage.enqueue([make_job()])
             for claimed in claim(storage, worker_id, 3):
                 done.append(len(storage.exchange(worker_id, [complete(claimed)], None).recorded))
@@ -151,6 +115,54 @@ def test_many_at_once_share_few_sessions_and_nobody_waits_for_lost_answers(
 
     assert not any(thread.is_alive() for thread in threads)
     assert set(done) == {1}
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Threads of the application that leave the others little time between two sends."""
+    over = threading.Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            sum(range(1000))
+
+    threads = [threading.Thread(target=compute) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_connection_that_idles_holds_none_of_the_poolers(
+    open_storage: OpenStorage, postgres_url: str
+) -> None:
+    with pgbouncer.pooler(postgres_url, 1) as url:
+        one, other, worker = open_storage(url), open_storage(url), make_worker()
+        one.register(worker)
+        longest = 0.0
+        with computing():
+            for _ in range(100):
+                one.peek(["default"], ["lane"])
+                began = time.monotonic()
+                other.now()
+                longest = max(longest, time.monotonic() - began)
+                assert longest < 5.0
+        one.close()
+        other.close()
+
+
+def test_the_server_ends_the_transaction_of_a_worker_that_stands_still(
+    open_storage: OpenStorage, pooled_url: str
+) -> None:
+    ask = b"SELECT current_setting('idle_in_transaction_session_timeout')"
+    storage = open_storage(pooled_url)
+
+    assert storage._connections.on_worker("look", lambda session: session.rows(ask, {})) == [("20s",)]
+    assert storage._connections.on_pool("look", lambda session: session.rows(ask, {})) == [("1min",)]
 
 
 def test_nothing_is_left_behind_on_the_sessions_of_others(open_storage: OpenStorage, pooled_url: str) -> None:
