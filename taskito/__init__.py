@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from taskito.client.task_options import TaskOptions
     from taskito.client.test_mode.enqueued import EnqueuedJob
     from taskito.running_job.current_job import current_job
-    from taskito.running_job.group_shape import FailedMember
     from taskito.running_job.job_context import JobContext
     from taskito.running_job.middleware import TaskMiddleware
+    from taskito.serialization.failed_member import FailedMember
     from taskito.serialization.serializers import JsonSerializer, PickleSerializer, Serializer
 else:
     #: Where each name of the client lives; the same as above, for the interpreter.
@@ -62,7 +62,7 @@ else:
         "BlockerKind": "taskito.client.explain",
         "Call": "taskito.client.task",
         "EnqueuedJob": "taskito.client.test_mode.enqueued",
-        "FailedMember": "taskito.running_job.group_shape",
+        "FailedMember": "taskito.serialization.failed_member",
         "GroupResult": "taskito.client.group_result",
         "JobContext": "taskito.running_job.job_context",
         "JobExplanation": "taskito.client.explain",

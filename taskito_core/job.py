@@ -27,7 +27,7 @@ class JobStatus(StrEnum):
 
     @property
     def finished(self) -> bool:
-        """True if no move leads out of this state."""
+        """True if it is over: only ``Move.REVIVE`` leads out of such a state."""
         return self in FINISHED
 
 
@@ -45,6 +45,7 @@ class Move(StrEnum):
     BURY = "bury"
     CANCEL = "cancel"
     STOP = "stop"
+    REVIVE = "revive"  #: of one that was cancelled because of a parent, when that runs again
 
 
 class Transition(NamedTuple):
@@ -63,6 +64,7 @@ MOVES: Mapping[Move, Transition] = MappingProxyType(
         Move.BURY: Transition(JobStatus.RUNNING, JobStatus.DEAD),
         Move.CANCEL: Transition(JobStatus.PENDING, JobStatus.CANCELLED),
         Move.STOP: Transition(JobStatus.RUNNING, JobStatus.CANCELLED),
+        Move.REVIVE: Transition(JobStatus.CANCELLED, JobStatus.PENDING),
     }
 )
 

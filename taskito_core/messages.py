@@ -23,6 +23,8 @@ CANCELLED_WHILE_RUNNING = "cancelled while running"
 PARENT_FAILED = "parent {parent} was {status}"
 #: ``status`` in PARENT_FAILED of a parent that is stored no more, so that nothing says it completed.
 DELETED = "deleted"
+#: In its log, when a replay of ``job`` revives it; ``error`` said why it was cancelled.
+REVIVED = "pending again: job {job}, without which it could not run, runs again as {replay}; before: {error}"
 #: ``moment`` is ``expires_at`` in UTC, ISO 8601 with milliseconds: see ``expired``.
 EXPIRED = "expired: not started by {moment}"
 #: With ``on_excess="drop"``.

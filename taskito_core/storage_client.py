@@ -79,6 +79,7 @@ class Edge(NamedTuple):
 
     job_id: str
     parent_id: str
+    replay_of: str | None = None  #: the parent it was enqueued with, for which this one stands since
 
 
 class Replay(NamedTuple):
@@ -169,17 +170,21 @@ class StorageClient(Protocol):
     def replay(self, job_id: str, new_id: str) -> Receipt | None:
         """Enqueue a finished job again, as it was, under ``new_id`` and due now; None if it is not finished.
 
-        Kept is all that its producer set, but for parents and due time: see ``columns.repeated``. Writes
-        ``replay_history``. A unique key that another live job holds gives that job's id, ``inserted=False``,
-        and no history.
+        Kept is all that its producer set, but for due time (``columns.repeated``) and parents: it waits for
+        none, but has an edge to each that completed, to keep its result. Writes ``replay_history``. A unique
+        key that another live job holds gives that job's id, ``inserted=False``, and nothing else.
+
+        In the same transaction, what was cancelled because it did not complete is **revived**: pending behind
+        ``Gate.PARENTS`` again, with the replay as its parent (``Edge.replay_of``), the same time to start and
+        a line in its log (``messages.REVIVED``), and so are its dependants in turn. Not if another parent has
+        failed, which its ``error`` then names, or if a live job holds its unique key.
         """
         ...
 
     def retry_dead(self, job_id: str, new_id: str) -> Receipt | None:
         """The same for a dead job, from its letter, which is removed; None if it has none.
 
-        Also when the job itself is no longer stored. The dead job stays as it is. A second call finds no
-        letter. If a live job holds its unique key, nothing is changed.
+        Also when the job itself is no longer stored. The dead job stays as it is.
         """
         ...
 
@@ -192,7 +197,7 @@ class StorageClient(Protocol):
         ...
 
     def purge(self, status: JobStatus, before: int, limit: int) -> int:
-        """``delete`` for up to ``limit`` jobs that ended in this state before this moment; how many."""
+        """``prune`` for up to ``limit`` jobs that ended in this state before this moment; how many."""
         ...
 
     # ---- queues and periodic tasks ----

@@ -273,8 +273,8 @@ class StorageWorker(Protocol):
     def prune(self, limit: int) -> int:
         """``delete`` up to ``limit`` finished jobs whose result_ttl has passed; how many.
 
-        Parents of live jobs stay until those have finished. Also deletes workers that have been gone for a
-        day.
+        Parents of live jobs stay until those have finished, and results that a job needs until it has
+        completed: it may be dead or cancelled, and run again. Also deletes workers gone for a day.
         """
         ...
 

@@ -123,7 +123,7 @@ class MemoryAdmin(MemoryAccess):
     def edges(self, ids: Sequence[str]) -> list[Edge]:
         with self._ready() as store:
             return [
-                Edge(child, parent)
+                Edge(child, parent, store.replay_of.get((child, parent)))
                 for child, parents in store.edges.items()
                 for parent in parents
                 if child in ids or parent in ids

@@ -68,6 +68,7 @@ class Store:
         self.given: dict[str, NewJob] = {}  #: job id -> what ``enqueue`` was given
         self.lanes: dict[str, str] = {}  #: job id -> lane
         self.edges: dict[str, tuple[str, ...]] = {}  #: job id -> its parents
+        self.replay_of: dict[tuple[str, str], str] = {}  #: (job id, parent) -> the parent it stands for
         self.forced: set[str] = set()  #: running jobs that were asked to cancel by force
         self.keys_to_review: set[str] = (
             set()
@@ -119,9 +120,17 @@ class Store:
     def children(self, job_id: str) -> list[Job]:
         return [self.jobs[child] for child, parents in self.edges.items() if job_id in parents]
 
-    def is_needed(self, job: Job) -> bool:
+    def is_awaited(self, job: Job) -> bool:
         """Whether a live job has it as a parent."""
         return any(not child.status.finished for child in self.children(job.id))
+
+    def is_needed(self, job: Job) -> bool:
+        """Whether it is awaited, or another job that may be run again needs its result."""
+        return self.is_awaited(job) or any(
+            child.status is not JobStatus.COMPLETE
+            and (job.status is JobStatus.COMPLETE or self.given[child.id].tolerant)
+            for child in self.children(job.id)
+        )
 
     def put(self, job: Job, **changes: Any) -> Job:
         """Replace the row of ``job`` by a copy with these changes; the copy."""
@@ -166,11 +175,11 @@ class Store:
         )
 
     def delete_finished(self, job_id: str) -> bool:
-        """Delete the job, or a letter without one; False if it is live, needed, or not there."""
+        """Delete the job, or a letter without one; False if it is live, awaited, or not there."""
         job = self.jobs.get(job_id)
         if job is None:
             return self.drop_letter(job_id)
-        if not job.status.finished or self.is_needed(job):
+        if not job.status.finished or self.is_awaited(job):
             return False
         self.delete(job_id)
         return True
@@ -185,6 +194,7 @@ class Store:
         self.edges.pop(job_id, None)
         for child, parents in list(self.edges.items()):
             self.edges[child] = tuple(parent for parent in parents if parent != job_id)
+        self.replay_of = {edge: old for edge, old in self.replay_of.items() if job_id not in edge}
         self.replays = [one for one in self.replays if one.job_id != job_id]
         self.logs = {entry.id: entry for entry in self.logs.values() if entry.job_id != job_id}
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taskito_core import JobStatus, Receipt, columns
-from taskito_postgres.arrays import Texts, storable, storable_texts
+from psycopg import errors
+
+from taskito_core import JobStatus, LogEntry, Receipt, columns, messages, new_id
+from taskito_postgres.arrays import Bigints, Texts, storable, storable_texts
 from taskito_postgres.batch import Batch
-from taskito_postgres.gates import Cascade, GatesMixin
+from taskito_postgres.gates import Cascade, GatesMixin, Run, lock_of
+from taskito_postgres.job_log import entry_arrays
 from taskito_postgres.session import Session
 from taskito_postgres.sql import admin as sql
-from taskito_postgres.sql import wakeups
+from taskito_postgres.sql import gates, job_log, wakeups
 from taskito_postgres.sql.workers import FORGET_WORKERS
 
 
@@ -70,9 +73,15 @@ class AdminMixin(GatesMixin):
                     [receipt] = batch.store([job])
                     if not receipt.inserted:
                         raise _NotInserted(receipt)
-                    run(sql.ADD_REPLAY, self._replay(job_id, new_id, status, error))
+                    values = self._replay(job_id, new_id, status, error)
+                    run(sql.KEEP_PARENTS, values)
+                    batch.cascade.children += self._revive(run, job_id, new_id)
+                    run(sql.ADD_REPLAY, values)
             except _NotInserted as kept:
                 return kept.receipt
+            except errors.UniqueViolation as met:
+                # Just now a job came in that has the key of a revived one: the next try sees it.
+                raise errors.SerializationFailure(str(met)) from met
             self._cascade_after_enqueue(session, batch.cascade, {job.queue})
             return receipt
 
@@ -86,6 +95,39 @@ class AdminMixin(GatesMixin):
             "error": error,
             "shift": self.clock_shift,
         }
+
+    def _revive(self, run: Run, job_id: str, replay: str) -> list[str]:
+        """Have what was cancelled because of this job wait for its replay, and what follows from it in turn.
+
+        Their ids. One such transaction at a time: of two whose replays have a child in common, the second
+        must see what the first has done.
+        """
+        run(gates.LOCK_KEYS, {"locks": Bigints([lock_of(self.config.schema, _REVIVALS)])})
+        run(sql.RETARGET, {"id": job_id, "new_id": replay})
+        revived: list[str] = []
+        parents = [replay]
+        while parents:
+            children = run(sql.CANCELLED_CHILDREN, {"ids": Texts(parents)})
+            if staying := [(child, problem) for child, _, _, problem, _ in children if problem is not None]:
+                ids, problems = zip(*staying, strict=True)
+                run(sql.NAME_OTHER_PARENT, {"ids": Texts(ids), "errors": Texts(problems)})
+            going = {child: (task, error) for child, task, error, problem, _ in children if problem is None}
+            keyed = [child for child, _, _, _, key in children if child in going and key is not None]
+            # Two of one unique key must not come back together.
+            portions = [[child for child in going if child not in keyed], *([child] for child in keyed)]
+            back: list[tuple[str, int]] = []
+            for portion in filter(None, portions):
+                back += run(sql.REVIVE, {"ids": Texts(portion), "shift": self.clock_shift})
+            parents = [child for child, _ in back]
+            entries = []
+            for child, now in back:
+                task_name, error = going[child]
+                said = messages.REVIVED.format(job=job_id, replay=replay, error=error)
+                entries.append(LogEntry(new_id(), child, task_name, 0, now, "info", said, None))
+            if entries:
+                run(job_log.ADD_LOG, entry_arrays(entries))
+            revived += parents
+        return revived
 
     # ---- delete ----
 
@@ -127,6 +169,10 @@ class AdminMixin(GatesMixin):
 
     def paused(self) -> Mapping[str, int]:
         return dict(self._read("list paused queues", sql.PAUSED, {}))
+
+
+#: Stands for all revivals among the keys that have a lock.
+_REVIVALS = "\0revivals"
 
 
 class _NotInserted(Exception):

@@ -174,11 +174,12 @@ def cancel_dependants(run: Run, cascade: Cascade, shift: int) -> None:
 def fill_slots(schema: str, keys: Collection[str], shift: int) -> Sequence[tuple[str, dict[str, Any]]]:
     """The statements that give away the free slots of these keys, for one transaction; the last has rows."""
     named = {"keys": Texts(sorted(keys)), "shift": shift}
-    locks = {"locks": Bigints(sorted({_lock(schema, key) for key in keys}))}
+    locks = {"locks": Bigints(sorted({lock_of(schema, key) for key in keys}))}
     return [(sql.LOCK_KEYS, locks), (sql.PROMOTE, named), (sql.OPEN_KEY_GATE, named)]
 
 
-def _lock(schema: str, key: str) -> int:
+def lock_of(schema: str, key: str) -> int:
+    """The number of an advisory lock: of this key, and of some others."""
     digest = hashlib.sha256(f"{schema}\0".encode()).digest()
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % LOCKS
     return int.from_bytes(digest[:6], "big") * LOCKS + number

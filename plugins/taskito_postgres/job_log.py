@@ -43,7 +43,7 @@ class JobLogMixin(WakeupsMixin):
     def _add_entries(self, session: Session, entries: list[LogEntry]) -> None:
         with session.round_trip() as trip:
             trip.commit_lazily()
-            added = trip.run(self._statements[sql.ADD_LOG], _arrays(entries))
+            added = trip.run(self._statements[sql.ADD_LOG], entry_arrays(entries))
         awaited = sorted({job_id for job_id, is_awaited in added.fetchall() if is_awaited})
         self._notify(session, awaited, ())
 
@@ -75,7 +75,8 @@ class JobLogMixin(WakeupsMixin):
             self._finished.forget(job_id, event)
 
 
-def _arrays(entries: list[LogEntry]) -> dict[str, Any]:
+def entry_arrays(entries: list[LogEntry]) -> dict[str, Any]:
+    """The parameters of ADD_LOG."""
     return {
         "ids": Texts(entry.id for entry in entries),
         "job_ids": Texts(entry.job_id for entry in entries),

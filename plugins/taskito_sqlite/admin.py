@@ -6,11 +6,11 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
-from taskito_core import JobStatus, NewJob, Receipt, columns
+from taskito_core import JobStatus, LogEntry, NewJob, Receipt, columns, messages, new_id
 from taskito_sqlite.enqueue import Stored, insert
 from taskito_sqlite.gates import cancel_and_cascade
 from taskito_sqlite.sql import admin as sql
-from taskito_sqlite.sql import wakeups, workers
+from taskito_sqlite.sql import job_log, wakeups, workers
 from taskito_sqlite.wakeups import WakeupsMixin
 
 #: Milliseconds for which a worker that is gone is remembered.
@@ -139,8 +139,28 @@ def _repeat_from(
     stored = insert(connection, [job], now)
     if stored.receipts[0].inserted:
         values = {"id": job_id, "new_id": new_id, "now": now, "status": status, "error": error}
+        connection.execute(sql.KEEP_PARENTS, values)
+        _revive(connection, job_id, new_id, now)
         connection.execute(sql.ADD_REPLAY, values)
     return stored
+
+
+def _revive(connection: sqlite3.Connection, job_id: str, replay: str, now: int) -> None:
+    """Have what was cancelled because of this job wait for its replay, and what follows from it in turn."""
+    connection.execute(sql.RETARGET, {"id": job_id, "new_id": replay})
+    parents = [replay]
+    while parents:
+        children = connection.execute(sql.CANCELLED_CHILDREN, {"ids": json.dumps(parents)}).fetchall()
+        parents = []
+        for child, task_name, error, problem in children:
+            if problem is not None:
+                connection.execute(sql.NAME_OTHER_PARENT, {"id": child, "error": problem})
+            elif connection.execute(sql.REVIVE, {"id": child, "now": now}).fetchone() is not None:
+                connection.execute(sql.FOLLOW_PARENTS, {"id": child})
+                said = messages.REVIVED.format(job=job_id, replay=replay, error=error)
+                entry = LogEntry(new_id(), child, task_name, 0, now, "info", said, None)
+                connection.execute(job_log.ADD_LOG, entry._asdict())
+                parents.append(child)
 
 
 def delete(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, Protocol, TypeVar
@@ -12,6 +13,7 @@ from taskito.client import aio
 from taskito.client.aio import Wait
 from taskito.running_job.job_log import PUBLISHED
 from taskito.serialization.serializers import DEFAULT, Serializer
+from taskito_core import messages
 from taskito_core.errors import (
     JobNotFoundError,
     MaxRetriesExceededError,
@@ -37,6 +39,10 @@ _NOT_SHOWN = frozenset({"payload", "result", "token", "cancel_asked"})
 #: Fields that ``to_dict`` calls something else.
 _SHOWN_AS = {"gate": "waits_behind"}
 _SHOWN = [field.name for field in dataclasses.fields(Job) if field.name not in _NOT_SHOWN]
+
+
+#: What the store says of a job that was cancelled because of another, which it names.
+_PARENT_FAILED = re.compile(messages.PARENT_FAILED.format(parent="(.+)", status=r"\w+"))
 
 
 class JobReader(Protocol):
@@ -221,8 +227,8 @@ class JobResult(Generic[R_co]):
         return self._job
 
     def _latest(self) -> Job:
-        """The job as it is now. No move leads out of a finished state, so that is read only once."""
-        if self._job is None or not self._job.status.finished:
+        """The job as it is now. What cannot change any more is read only once."""
+        if self._job is None or not _is_over(self._job):
             self.refresh()
         return self._known()
 
@@ -259,7 +265,7 @@ def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) 
     Raises JobNotFoundError, StorageUnavailable, and the builtin TimeoutError when the wait is over.
     """
     while True:
-        if job is None or not job.status.finished:
+        if job is None or not _is_over(job):
             job = _read(reader, job_id)
         if job.status.finished:
             return job
@@ -277,7 +283,15 @@ def value_of(reader: JobReader, job: Job) -> Any:
     if job.status is JobStatus.COMPLETE:
         return None if job.result is None else reader.serializer_of(job.task_name).loads(job.result)
     if job.status is JobStatus.CANCELLED:
-        raise TaskCancelledError(f"job {job.id} of task {job.task_name!r} was cancelled: {job.error or ''}")
+        said = f"job {job.id} of task {job.task_name!r} was cancelled: {job.error or ''}"
+        first = _first_to_fail(reader.storage, job)
+        if first is None:
+            raise TaskCancelledError(said)
+        if first.status is JobStatus.DEAD:
+            failure = _failure(reader.storage, first)
+            raise TaskCancelledError(f"{said}; {failure}") from failure
+        cause = f"job {first.id} of task {first.task_name!r} was {first.status}: {first.error or ''}"
+        raise TaskCancelledError(f"{said}; {cause}")
     raise _failure(reader.storage, job)
 
 
@@ -285,6 +299,25 @@ def _read(reader: JobReader, job_id: str) -> Job:
     if found := reader.storage.get([job_id]):
         return found[0]
     raise not_found(job_id)
+
+
+def _is_over(job: Job) -> bool:
+    """True if it will not change any more: one that was cancelled because of another may be revived."""
+    return job.status.finished and job.status is not JobStatus.CANCELLED
+
+
+def _first_to_fail(storage: Storage, job: Job) -> Job | None:
+    """The job because of which this one was cancelled, however many steps before it.
+
+    None: it was cancelled for itself, or nothing is left of that job.
+    """
+    first = None
+    while (job.status is JobStatus.CANCELLED) and (named := _PARENT_FAILED.fullmatch(job.error or "")):
+        found = storage.get([named[1]])
+        if not found:
+            break
+        [job] = [first] = found
+    return first
 
 
 def _failure(storage: Storage, job: Job) -> TaskitoError:

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 #: One job's id, or those of several in order, nested as the groups are.
 Shape = str | list[Any]
-
-
-class FailedMember(NamedTuple):
-    """Stands for the result that a job of a group does not have, in a chord with ``on_error="collect"``."""
-
-    job_id: str
-    task_name: str
-    status: str
-    error: str | None
-
-
-FailedMember.__module__ = "taskito"
 
 
 def leaves(shape: Shape) -> Iterator[str]:

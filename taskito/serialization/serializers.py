@@ -40,8 +40,8 @@ class JsonSerializer:
     """JSON with tags for what JSON has no form for; every value comes back equal and of the same type.
 
     Takes None, bool, int, float, str, list, dict (any keys), tuple, set, frozenset, bytes, datetime, date,
-    time, timedelta, Decimal, UUID, and members of enums and instances of dataclasses that live in a
-    module. Subclasses of these and everything else are refused with the path of the value.
+    time, timedelta, Decimal, UUID, FailedMember, and members of enums and instances of dataclasses that
+    live in a module. Subclasses of these and everything else are refused with the path of the value.
 
     An attacker who can write to the database can make it give any of these values, also of your own enums
     and dataclasses with any field values (``__init__`` and ``__post_init__`` do not run again), but cannot

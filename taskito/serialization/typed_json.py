@@ -16,6 +16,7 @@ from enum import Enum, Flag
 from functools import cached_property
 from typing import Any
 
+from taskito.serialization.failed_member import FailedMember
 from taskito.serialization.import_path import class_path, find_class
 from taskito_core.errors import SerializationError
 
@@ -276,6 +277,7 @@ _WRITERS: dict[type, Callable[[Any], object]] = {
     date: lambda value: {"$date": value.isoformat()},
     time: _time,
     timedelta: lambda value: {"$timedelta": [value.days, value.seconds, value.microseconds]},
+    FailedMember: lambda value: {"$failed_member": _elements(value)},
 }
 #: Types of modules that are not imported for their sake: importing taskito shall be quick.
 _LATE: dict[tuple[str, str], Callable[[Any], object]] = {
@@ -367,6 +369,7 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "$date": date.fromisoformat,
     "$time": _read_moment(time),
     "$timedelta": lambda body: timedelta(*body),
+    "$failed_member": lambda body: FailedMember(*body),
     "$decimal": _read_decimal,
     "$uuid": _read_uuid,
     "$enum": _read_enum,

@@ -30,5 +30,12 @@ def add(number: int, more: int) -> int:
     return number + more
 
 
+@queue.task(max_retries=0)
+def invert(number: int) -> float:
+    if not Path(os.environ["MENDED"]).exists():
+        raise ZeroDivisionError("there is no inverse")
+    return 1 / number
+
+
 if __name__ == "__main__":
     print(chord([square.s(number) for number in range(20)], total.s()).apply().id)

@@ -61,6 +61,23 @@ def test_a_collecting_callback_gets_a_record_for_each_failed_member(
     assert "was dead" in third[1]
 
 
+def test_a_callback_may_return_its_failed_members_and_hand_them_on(
+    queue: Queue, tasks: SimpleNamespace, run: Run
+) -> None:
+    @queue.task(name="pass_on")
+    def pass_on(results: list[object]) -> dict[str, object]:
+        return {"results": results}
+
+    header = [tasks.add.s(1, 2), tasks.fail.s()]
+    job = chain(chord(header, pass_on.s(), on_error="collect"), pass_on.s()).apply()
+    run()
+
+    [result, failed] = job.result(0)["results"]["results"]
+    assert result == 3
+    assert type(failed) is FailedMember
+    assert failed[1:] == ("fail", "dead", "ValueError: on purpose")
+
+
 def test_a_collecting_callback_runs_when_all_members_have_ended_not_before(
     tasks: SimpleNamespace, run: Run
 ) -> None:

@@ -14,6 +14,7 @@ from taskito_core.job import (
     ErrorInfo,
     ErrorKind,
     JobStatus,
+    Move,
     clean_text,
     new_id,
     new_ids,
@@ -35,8 +36,8 @@ def test_ids_of_a_batch_ascend() -> None:
     assert batch == sorted(set(batch))
 
 
-def test_no_move_leads_out_of_a_finished_state_and_each_other_one_is_left() -> None:
-    before = {transition.before for transition in MOVES.values()}
+def test_only_reviving_leads_out_of_a_finished_state_and_each_other_one_is_left() -> None:
+    before = {transition.before for move, transition in MOVES.items() if move is not Move.REVIVE}
 
     assert before == set(JobStatus) - FINISHED
     assert all(status.finished for status in FINISHED)

@@ -43,7 +43,7 @@ OWN_STATEMENTS = {
         "LOST_PARENT VACATE_SLOTS LEAVE_SLOT TAKEN_SLOTS FIRST_AT_KEY EXPIRED",  # a step each
         "workers": "ORPHANS",  # found first, then taken back one by one
         "wakeups": "LIVE_WORKERS SET_ADDRESS WORKER_ADDRESS FINISHED_AWAITED CLEAR_AWAITED ENDED",  # sockets
-        "admin": "LETTER DROP_LETTER DELETABLE NEEDED PURGEABLE PRUNABLE",  # ids are found, then deleted
+        "admin": "LETTER DROP_LETTER FOLLOW_PARENTS DELETABLE NEEDED PURGEABLE PRUNABLE",  # found, then gone
         "read": "LIST_ALL LIST_FINISHED LIST_RUNNING LIST_PENDING_FEW LIST_PENDING_MANY PENDING_UP_TO "
         "UNFINISHED_PARENTS SLOT_HOLDERS AHEAD",  # an index each
         "job_log": "LOGS_OF_JOB LOGS_OF_TASK",  # an index each

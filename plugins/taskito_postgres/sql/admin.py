@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskito_core import columns
+from taskito_core import columns, messages
 from taskito_postgres.sql.clock import NOW
 from taskito_postgres.sql.settle import CANCELLED, ENDED_UNSEEN
 
@@ -43,13 +43,94 @@ SELECT %(new_id)b, %(id)b, {NOW}, %(status)b, %(error)b::text
     ON CONFLICT (new_id) DO NOTHING
 """
 
+KEEP_PARENTS = """
+-- The replay's edges: to the parents of the original whose results it may need. It waits for none of them.
+INSERT INTO taskito.job_dependencies (job_id, parent_id, replay_of)
+SELECT %(new_id)b, e.parent_id, e.replay_of
+  FROM taskito.job_dependencies e
+  JOIN taskito.jobs_done p ON p.id = e.parent_id
+  JOIN taskito.jobs_done o ON o.id = e.job_id
+ WHERE e.job_id = %(id)b AND (p.status = 'complete' OR o.tolerant)
+    ON CONFLICT DO NOTHING
+"""
+
+# ---- revive what was cancelled because of it ----
+
+#: Condition of a job c that was cancelled because of a parent: no attempt of it ever began.
+_CANCELLED_FOR_PARENT = f"""c.status = 'cancelled' AND c.token IS NULL
+   AND c.error ~ '^{messages.PARENT_FAILED.format(parent=".+", status=".+")}$'"""
+
+RETARGET = f"""
+-- Such children of the original, or of replays that came to nothing, depend on its newest replay instead.
+WITH RECURSIVE tried AS (
+    SELECT %(id)b::text AS id
+    UNION
+    SELECT h.new_id FROM tried t JOIN taskito.replay_history h ON h.job_id = t.id
+), old AS (
+    DELETE FROM taskito.job_dependencies e
+     USING tried t, taskito.jobs_done c
+     WHERE e.parent_id = t.id AND e.parent_id <> %(new_id)b AND c.id = e.job_id AND {_CANCELLED_FOR_PARENT}
+       AND (SELECT true FROM taskito.jobs p
+             WHERE p.id = e.parent_id AND (NOT p.finished OR p.status = 'complete') LIMIT 1) IS NULL
+    RETURNING e.job_id, e.parent_id, e.replay_of
+)
+INSERT INTO taskito.job_dependencies (job_id, parent_id, replay_of)
+SELECT job_id, %(new_id)b, coalesce(replay_of, parent_id) FROM old
+    ON CONFLICT DO NOTHING
+"""
+
+CANCELLED_CHILDREN = f"""
+-- Such children of these jobs: what their error would be now (NULL if no parent of theirs has failed), and
+-- their unique keys.
+SELECT DISTINCT c.id, c.task_name, c.error, (
+       SELECT {messages.as_sql(messages.PARENT_FAILED, parent="o.parent_id", status="d.status")}
+         FROM taskito.job_dependencies o
+         JOIN taskito.jobs_done d ON d.id = o.parent_id
+        WHERE o.job_id = c.id AND d.status <> 'complete'
+        ORDER BY o.parent_id LIMIT 1), c.unique_key
+  FROM unnest(%(ids)b) AS n(id)
+  JOIN taskito.job_dependencies e ON e.parent_id = n.id
+  JOIN taskito.jobs_done c ON c.id = e.job_id
+ WHERE {_CANCELLED_FOR_PARENT}
+ ORDER BY c.id
+"""
+
+NAME_OTHER_PARENT = """
+-- Why jobs stay cancelled: because of another parent.
+UPDATE taskito.jobs_done d SET error = n.error
+  FROM unnest(%(ids)b, %(errors)b) AS n(id, error)
+ WHERE d.id = n.id AND d.status = 'cancelled'
+"""
+
+REVIVE = f"""
+-- Cancelled jobs wait for their parents again, with as much time to start as they had. Not if a live job
+-- holds their unique key.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
+UPDATE taskito.jobs j
+   SET finished = false, status = 'pending', gate = 'parents', completed_at = NULL, prune_at = NULL,
+       error = NULL, expires_at = CASE WHEN j.expires_at IS NOT NULL
+                                       THEN c.now + greatest(j.expires_at - j.created_at, 0) END
+  FROM clock c
+ WHERE j.id = ANY (%(ids)b) AND j.finished AND j.status = 'cancelled'
+   AND (j.unique_key IS NULL
+        OR (SELECT true FROM taskito.jobs_live l WHERE l.unique_key = j.unique_key LIMIT 1) IS NULL)
+RETURNING j.id, c.now
+"""
+
 # ---- delete ----
 
 #: Condition for a finished job d: no live job depends on it.
-_NOT_NEEDED = """(
+_NOT_AWAITED = """(
        SELECT true FROM taskito.job_dependencies e
         CROSS JOIN LATERAL (SELECT 1 FROM taskito.jobs_live l WHERE l.id = e.job_id LIMIT 1) l
         WHERE e.parent_id = d.id LIMIT 1) IS NULL"""
+#: Besides, no other that may be run again needs its result.
+_NOT_NEEDED = f"""{_NOT_AWAITED} AND (
+       SELECT true FROM taskito.job_dependencies e
+        CROSS JOIN LATERAL (
+              SELECT c.status, c.tolerant FROM taskito.jobs_done c WHERE c.id = e.job_id LIMIT 1) c
+        WHERE e.parent_id = d.id AND c.status <> 'complete' AND (d.status = 'complete' OR c.tolerant)
+        LIMIT 1) IS NULL"""
 
 #: With the finished jobs whose ids are in ``over``, all that belongs to them. Parents of live jobs are not in
 #: it. A letter whose job is stored no more is enough to be named.
@@ -77,7 +158,7 @@ DELETE = f"""
 WITH over AS MATERIALIZED (
     SELECT d.id FROM unnest(%(ids)b) AS n(id)
      CROSS JOIN LATERAL (SELECT d.id FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1) d
-     WHERE {_NOT_NEEDED}
+     WHERE {_NOT_AWAITED}
     UNION
     SELECT m.job_id FROM taskito.dead_letter m
      WHERE m.job_id = ANY (%(ids)b)

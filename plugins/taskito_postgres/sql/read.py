@@ -103,9 +103,9 @@ SELECT {_WORKER_COLUMNS}
 
 EDGES = """
 -- Edges that begin or end at one of these jobs, each once.
-SELECT job_id, parent_id FROM taskito.job_dependencies WHERE job_id = ANY (%(ids)b)
+SELECT job_id, parent_id, replay_of FROM taskito.job_dependencies WHERE job_id = ANY (%(ids)b)
 UNION
-SELECT job_id, parent_id FROM taskito.job_dependencies WHERE parent_id = ANY (%(ids)b)
+SELECT job_id, parent_id, replay_of FROM taskito.job_dependencies WHERE parent_id = ANY (%(ids)b)
 """
 
 REPLAYS = """

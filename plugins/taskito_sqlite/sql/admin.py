@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskito_core import columns
+from taskito_core import columns, messages
 
 # ---- cancel ----
 
@@ -46,6 +46,75 @@ INSERT INTO replay_history (job_id, new_id, replayed_at, status_before, error_be
 VALUES (:id, :new_id, :now, :status, :error)
 """
 
+KEEP_PARENTS = """
+-- The replay's edges: to the parents of the original whose results it may need. It waits for none of them.
+INSERT OR IGNORE INTO job_dependencies (job_id, parent_id, replay_of)
+SELECT :new_id, edge.parent_id, edge.replay_of
+  FROM job_dependencies AS edge
+  JOIN jobs AS parent ON parent.id = edge.parent_id
+  JOIN jobs AS original ON original.id = edge.job_id
+ WHERE edge.job_id = :id
+   AND (parent.status = 'complete' OR original.tolerant AND parent.completed_at IS NOT NULL)
+"""
+
+# ---- revive what was cancelled because of it ----
+
+#: Condition of a job (named ``child``) that was cancelled because of a parent: no attempt of it ever began.
+_CANCELLED_FOR_PARENT = f"""child.status = 'cancelled' AND child.token IS NULL
+   AND child.error LIKE '{messages.PARENT_FAILED.format(parent="%", status="%")}'"""
+
+RETARGET = f"""
+-- Such children of the original, or of replays that came to nothing, depend on its newest replay instead.
+WITH RECURSIVE tried (id) AS (
+  SELECT :id UNION SELECT past.new_id FROM tried JOIN replay_history AS past ON past.job_id = tried.id
+)
+UPDATE OR REPLACE job_dependencies SET parent_id = :new_id, replay_of = coalesce(replay_of, parent_id)
+ WHERE parent_id IN (SELECT id FROM tried)
+   AND NOT EXISTS (SELECT 1 FROM jobs AS parent
+                    WHERE parent.id = parent_id
+                      AND (parent.completed_at IS NULL OR parent.status = 'complete'))
+   AND EXISTS (SELECT 1 FROM jobs AS child WHERE child.id = job_id AND {_CANCELLED_FOR_PARENT})
+"""
+
+CANCELLED_CHILDREN = f"""
+-- Such children of these jobs, with what their error would be now: NULL if no parent of theirs has failed.
+SELECT DISTINCT child.id, child.task_name, child.error, (
+       SELECT {messages.as_sql(messages.PARENT_FAILED, parent="other.parent_id", status="ended.status")}
+         FROM job_dependencies AS other
+         JOIN jobs AS ended ON ended.id = other.parent_id
+        WHERE other.job_id = child.id AND ended.status IN ('dead', 'cancelled')
+        ORDER BY other.parent_id LIMIT 1)
+  FROM json_each(:ids) AS wanted
+  JOIN job_dependencies AS edge INDEXED BY job_dependencies_parent ON edge.parent_id = wanted.value
+  JOIN jobs AS child ON child.id = edge.job_id
+ WHERE {_CANCELLED_FOR_PARENT}
+ ORDER BY child.id
+"""
+
+NAME_OTHER_PARENT = """
+-- Why a job stays cancelled: because of another parent.
+UPDATE jobs SET error = :error WHERE id = :id AND status = 'cancelled'
+"""
+
+REVIVE = """
+-- A cancelled job waits for its parents again, with as much time to start as it had. Not if a live job holds
+-- its unique key.
+UPDATE jobs SET status = 'pending', gate = 'parents', completed_at = NULL, prune_at = NULL, error = NULL,
+                expires_at = :now + max(expires_at - created_at, 0)
+ WHERE id = :id AND status = 'cancelled'
+   AND (unique_key IS NULL OR NOT EXISTS (
+        SELECT 1 FROM jobs AS holder
+         WHERE holder.unique_key = jobs.unique_key AND holder.completed_at IS NULL))
+RETURNING id
+"""
+
+FOLLOW_PARENTS = """
+-- The parents of this job that have not finished: the first writer after their end goes on with it.
+UPDATE jobs SET followed = 1
+ WHERE id IN (SELECT parent_id FROM job_dependencies WHERE job_id = :id)
+   AND completed_at IS NULL AND followed IS NULL
+"""
+
 # ---- delete ----
 
 DELETABLE = """
@@ -65,21 +134,24 @@ SELECT DISTINCT edge.parent_id
  WHERE child.completed_at IS NULL
 """
 
-#: Condition of a finished job (named ``finished``): no live job depends on it.
+#: Condition of a finished job (named ``finished``): no live job depends on it, and no other that may be run
+#: again needs its result.
 _NOT_NEEDED = """NOT EXISTS (
        SELECT 1 FROM job_dependencies AS edge INDEXED BY job_dependencies_parent
          JOIN jobs AS child ON child.id = edge.job_id
-        WHERE edge.parent_id = finished.id AND child.completed_at IS NULL)"""
+        WHERE edge.parent_id = finished.id
+          AND (child.completed_at IS NULL
+               OR child.status <> 'complete' AND (finished.status = 'complete' OR child.tolerant)))"""
 
 PURGEABLE = f"""
--- Jobs that ended in this state before this moment and that no live job depends on, in no order.
+-- Jobs that ended in this state before this moment and that no other job needs, in no order.
 SELECT id FROM jobs AS finished INDEXED BY jobs_finished
  WHERE completed_at IS NOT NULL AND status = :status AND completed_at < :before AND {_NOT_NEEDED}
  LIMIT :limit
 """
 
 PRUNABLE = f"""
--- Finished jobs whose result_ttl has passed and that no live job depends on, longest first.
+-- Finished jobs whose result_ttl has passed and that no other job needs, longest first.
 SELECT id FROM jobs AS finished INDEXED BY jobs_prune
  WHERE prune_at IS NOT NULL AND prune_at <= :now AND {_NOT_NEEDED}
  ORDER BY prune_at LIMIT :limit
@@ -137,4 +209,7 @@ PAUSED = """
 SELECT queue, paused_at FROM paused_queues ORDER BY queue
 """
 
-HOT = (CANCEL, ASK_TO_CANCEL, ORIGINAL, LETTER, DELETABLE, NEEDED, PURGEABLE, PRUNABLE, *DELETE, PAUSED)
+HOT = (
+    *(CANCEL, ASK_TO_CANCEL, ORIGINAL, LETTER, KEEP_PARENTS, RETARGET, CANCELLED_CHILDREN, NAME_OTHER_PARENT),
+    *(REVIVE, FOLLOW_PARENTS, DELETABLE, NEEDED, PURGEABLE, PRUNABLE, *DELETE, PAUSED),
+)

@@ -118,9 +118,11 @@ SELECT {columns.listed((field.name for field in fields(WorkerInfo)), id="worker_
 
 EDGES = """
 -- Every dependency in which one of these jobs is child or parent, in no order.
-SELECT job_id, parent_id FROM job_dependencies WHERE job_id IN (SELECT value FROM json_each(:ids))
+SELECT job_id, parent_id, replay_of FROM job_dependencies
+ WHERE job_id IN (SELECT value FROM json_each(:ids))
 UNION
-SELECT job_id, parent_id FROM job_dependencies WHERE parent_id IN (SELECT value FROM json_each(:ids))
+SELECT job_id, parent_id, replay_of FROM job_dependencies
+ WHERE parent_id IN (SELECT value FROM json_each(:ids))
 """
 
 REPLAYS = """

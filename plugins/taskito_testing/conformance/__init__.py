@@ -28,6 +28,7 @@ from taskito_testing.conformance.jobs.notes import Notes
 from taskito_testing.conformance.jobs.pausing import Capping, Pausing
 from taskito_testing.conformance.jobs.prune import Pruning
 from taskito_testing.conformance.jobs.repeating import Repeating
+from taskito_testing.conformance.jobs.reviving import Reviving
 from taskito_testing.conformance.jobs.roundtrip import RoundTrip
 from taskito_testing.conformance.jobs.schedules import Schedules
 from taskito_testing.conformance.jobs.transactions import Transactions
@@ -80,6 +81,7 @@ class StorageConformance(
     Capping,
     Cancelling,
     Repeating,
+    Reviving,
     Deleting,
     Notes,
     Schedules,

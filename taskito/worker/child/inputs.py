@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskito.running_job.group_shape import FailedMember, filled, leaves
+from taskito.running_job.group_shape import filled, leaves
+from taskito.serialization.failed_member import FailedMember
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import TaskitoError
 from taskito_core.job import Job, JobStatus
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
 _PAGE = 500
 
 
-def arguments(app: App, inputs: Inputs, args: Sequence[Any]) -> list[Any]:
-    """The positional arguments of the call. Raises StorageUnavailable, SerializationError, TaskitoError."""
+def arguments(app: App, job_id: str, inputs: Inputs, args: Sequence[Any]) -> list[Any]:
+    """What a job is called with. Raises StorageUnavailable, SerializationError, TaskitoError."""
     if inputs.results_of is None:
         return list(args)
     ids = list(leaves(inputs.results_of))
-    found: dict[str, Job] = {}
-    for at in range(0, len(ids), _PAGE):
-        found |= {job.id: job for job in app.storage.get(ids[at : at + _PAGE])}
-    values = {job_id: _value(app, job_id, found.get(job_id), inputs.collect) for job_id in ids}
+    found = _read(app, ids)
+    if any(one not in found or found[one].status is not JobStatus.COMPLETE for one in ids):
+        # A parent that failed was run again: its replay stands for it.
+        edges = [edge for edge in app.storage.edges([job_id]) if edge.job_id == job_id]
+        replays = _read(app, [edge.parent_id for edge in edges if edge.replay_of is not None])
+        found |= {edge.replay_of: replays[edge.parent_id] for edge in edges if edge.parent_id in replays}
+    values = {one: _value(app, one, found.get(one), inputs.collect) for one in ids}
     return [filled(inputs.results_of, values), *args]
 
 
@@ -33,6 +37,11 @@ def for_each(function: Callable[..., object], *args: Any) -> list[object]:
     """One call per item of the last argument, and the list of what they return."""
     *first, items = args
     return [function(*first, *item) for item in items]
+
+
+def _read(app: App, ids: Sequence[str]) -> dict[str | None, Job]:
+    pages = (app.storage.get(ids[at : at + _PAGE]) for at in range(0, len(ids), _PAGE))
+    return {job.id: job for page in pages for job in page}
 
 
 def _value(app: App, job_id: str, job: Job | None, collect: bool) -> Any:

@@ -122,7 +122,7 @@ class Runner:
         )
         if inputs is not None:
             try:
-                args = child_inputs.arguments(self._app, inputs, args)
+                args = child_inputs.arguments(self._app, job.id, inputs, args)
             except BaseException as exc:
                 return failure(exc, lambda error: isinstance(error, StorageUnavailable))
         if task.policy.soft_timeout is not None:

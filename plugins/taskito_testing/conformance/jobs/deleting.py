@@ -82,7 +82,7 @@ class Deleting(ConformanceBase):
         assert storage.letters([child.id]) == []
         assert storage.logs(LogFilter(job_id=child.id), 9) == []
         assert storage.replays(child.id) == []
-        assert storage.edges([child.id, parent.id]) == []
+        assert storage.edges([child.id, parent.id]) == [Edge("replay", parent.id)]
         assert len(storage.logs(LogFilter(job_id=parent.id), 9)) == 1
 
     @_WAYS
