@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.job import JobStatus
 from taskito_core.limits import BreakerRecord, BreakerState
 from taskito_core.storage_client import Facts, Gate
@@ -29,6 +30,7 @@ class BlockerKind(StrEnum):
     PLACES = "no place"
     NO_WORKER = "no worker"
     UNKNOWN_TASK = "unknown task"
+    UNREADABLE = "unreadable"
     BREAKER = "breaker open"
     RATE = "rate limit"
     UNREACHABLE = "limits unreachable"
@@ -89,19 +91,27 @@ for _class in (BlockerKind, Blocker, JobExplanation):
     _class.__module__ = "taskito"
 
 
-def explain(facts: Facts, workers: Sequence[WorkerInfo], limits: Limits | None = None) -> JobExplanation:
+def explain(
+    facts: Facts,
+    workers: Sequence[WorkerInfo],
+    limits: Limits | None = None,
+    unreadable: str | None = None,
+) -> JobExplanation:
     """Read the facts. A job that can be claimed may still lack a worker, or be held back by its limits.
 
     ``limits``: of the task that the facts' ``lane`` names; None: it has none, or they were not asked.
+    ``unreadable``: what a worker said last of arguments that it cannot read; None: nothing.
     """
     job = facts.job
     blockers = _in_the_store(facts)
     if job.status is JobStatus.PENDING:
         blockers += _among_workers(facts, workers)
+        if is_unread(facts.lane):
+            said = unreadable or "a worker cannot read its arguments"
+            blockers.append(Blocker(BlockerKind.UNREADABLE, f"{said}; it is left to newer workers"))
         blockers += _of_limits(facts, limits) if limits is not None else []
-    return JobExplanation(
-        job.id, job.task_name, job.queue, job.status, tuple(blockers), facts.ahead, facts.lane
-    )
+    lane = "" if is_unread(facts.lane) else facts.lane
+    return JobExplanation(job.id, job.task_name, job.queue, job.status, tuple(blockers), facts.ahead, lane)
 
 
 def _in_the_store(facts: Facts) -> list[Blocker]:

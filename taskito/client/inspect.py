@@ -13,6 +13,7 @@ from taskito.client.explain import JobExplanation, Limits, explain
 from taskito.client.job_query import MOST_PER_PAGE, JobQuery, page_size, read_query
 from taskito.client.result import JobResult
 from taskito.running_job import job_log
+from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.errors import StorageUnavailable, not_found
 from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
 from taskito_core.limits import BreakerRecord
@@ -158,6 +159,8 @@ class Inspect(QueueBase):
         if found is None:
             raise not_found(job_id)
         pending = found.job.status is JobStatus.PENDING
+        if pending and is_unread(found.lane):
+            return explain(found, self.storage.workers(), unreadable=self._unreadable(found.job.id))
         limits = self._limits_of(found.lane) if found.lane and pending else None
         return explain(found, self.storage.workers(), limits)
 
@@ -172,6 +175,13 @@ class Inspect(QueueBase):
         return summarise(self.sink.read(wanted, options.seconds("since", since)))
 
     # ---- inside ----
+
+    def _unreadable(self, job_id: str) -> str | None:
+        """What a worker said last of arguments that it cannot read."""
+        where = LogFilter(job_id=job_id, levels=(job_log.UNREADABLE_LEVEL,))
+        lines = self.storage.logs(where, 1000)
+        said = [entry.message for entry in lines if job_log.unreadable_by(entry) is not None]
+        return said[-1] if said else None
 
     def _record(self, one: Replay, replay: Job | None) -> ReplayRecord:
         result = None

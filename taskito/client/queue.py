@@ -78,6 +78,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
         metrics: str | Unset | None = UNSET,
         max_payload: int | Unset = UNSET,
         max_crashes: int | Unset = UNSET,
+        unreadable_ttl: float | timedelta | Unset | None = UNSET,
     ) -> None:
         self.settings = resolve(
             {
@@ -99,6 +100,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
                 "metrics": metrics,
                 "max_payload": max_payload,
                 "max_crashes": max_crashes,
+                "unreadable_ttl": unreadable_ttl,
             }
         )
         self.serializer = DEFAULT if serializer is None else task_options.serializer("serializer", serializer)

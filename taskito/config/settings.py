@@ -107,6 +107,8 @@ class Settings:
     result_ttl: float | None = _setting(
         None, coerce.optional(coerce.duration), "a number of seconds, or None to keep results for ever"
     )
+    #: seconds for which a job whose arguments no worker can read is left to newer ones; 0: it is dead at once
+    unreadable_ttl: float = _setting(3600.0, coerce.limit, "a number of seconds, or 0 or None not to wait")
     backend: str = _setting("sqlite", coerce.name, "the name of a storage backend, such as 'sqlite'")
     #: may hold a password: left out of the repr, shown through ``mask_url`` only
     db_url: str | None = _setting(None, coerce.optional(coerce.text), "a database URL")

@@ -26,6 +26,9 @@ STREAMS = ("stdout", "stderr")
 READABLE = (*LEVELS, *STREAMS)
 #: The level of what ``publish`` sends; ``extra`` holds the value.
 PUBLISHED = "published"
+#: The level of a worker's word that it cannot read the arguments; the key in ``extra`` of that worker's id.
+UNREADABLE_LEVEL = "warning"
+_UNREADABLE_BY = "unreadable_by"
 #: Characters of one message, and of its ``extra`` as JSON, that are kept.
 MESSAGE_CAP = 16 * 1024
 EXTRA_CAP = 1024 * 1024
@@ -52,6 +55,22 @@ def printed(stream: str, line: str) -> Fields:
 def published(value: bytes) -> Fields:
     """``value``: what the task publishes, as the default serializer writes it."""
     return _entry(PUBLISHED, "", _bounded("a published value", value.decode()))
+
+
+def unreadable(worker_id: str, now: int, problem: object) -> Fields:
+    """That this worker cannot read the job's arguments; ``now``: by the store's clock."""
+    extra = _plain({_UNREADABLE_BY: worker_id, "at": now})
+    return _entry(UNREADABLE_LEVEL, f"worker {worker_id} cannot read its arguments: {problem}", extra)
+
+
+def unreadable_by(entry: LogEntry) -> tuple[str, int] | None:
+    """The worker and the moment, if this entry is what ``unreadable`` wrote."""
+    if entry.extra is None or _UNREADABLE_BY not in entry.extra:
+        return None
+    match json.loads(entry.extra):
+        case {"unreadable_by": str() as worker_id, "at": int() as moment}:
+            return worker_id, moment
+    return None
 
 
 def read(fields: Fields, job_id: str, task_name: str, token: int) -> Note:

@@ -20,7 +20,7 @@ POSITIONAL = [
 ]
 BY_NAME = [
     *("pool_size", "auto_migrate", "durability", "plugins", "limiter", "breaker", "metrics", "max_payload"),
-    "max_crashes",
+    *("max_crashes", "unreadable_ttl"),
 ]
 
 

@@ -32,6 +32,7 @@ TABLE: dict[str, Row] = {
     "default_timeout": Row(300.0, 60, ("90", 90.0), (0, 0.0)),
     "default_priority": Row(0, 5, ("-7", -7), (9, 9)),
     "result_ttl": Row(None, 3600, ("1.5h", 5400.0), (0, 0.0)),
+    "unreadable_ttl": Row(3600.0, 60, ("90s", 90.0), (0, 0.0)),
     "backend": Row("sqlite", "postgres", ("PostgreSQL", "postgresql"), ("Memory", "memory")),
     "db_url": Row(None, "sqlite:///p", ("sqlite:///e", "sqlite:///e"), ("sqlite:///a", "sqlite:///a")),
     "schema": Row("taskito", "p", ("e", "e"), ("a", "a")),

@@ -19,7 +19,7 @@ from taskito.running_job.job_context import NO_CONTROLS, JobContext, enter
 from taskito.serialization.serializers import Inputs, load_call
 from taskito.serialization.typed_json import UnfitValue
 from taskito.worker.child import inputs as child_inputs
-from taskito.worker.child import output, plugin_layers
+from taskito.worker.child import output, plugin_layers, unreadable
 from taskito.worker.child.failures import failure, rejection
 from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.ipc.wire import JobMessage, ResultKind
@@ -114,6 +114,8 @@ class Runner:
         try:
             args, kwargs, inputs = load_call(task.serializer, job.payload)
             metadata = json.loads(job.metadata) if job.metadata else {}
+        except SerializationError as exc:
+            return self._unreadable(job, host, exc)
         except BaseException as exc:
             return rejection(exc)
         controls = None if host is None else JobControls(self, host, task, job)
@@ -123,6 +125,8 @@ class Runner:
         if inputs is not None:
             try:
                 args = child_inputs.arguments(self._app, job.id, inputs, args)
+            except SerializationError as exc:
+                return self._unreadable(job, host, exc)
             except BaseException as exc:
                 return failure(exc, lambda error: isinstance(error, StorageUnavailable))
         if task.policy.soft_timeout is not None:
@@ -149,6 +153,12 @@ class Runner:
         if chain.on_success:
             isolated.run(chain.succeeded, context, value)
         return kind, body
+
+    def _unreadable(
+        self, job: JobMessage, host: Host | None, problem: SerializationError
+    ) -> tuple[ResultKind, bytes]:
+        note = None if host is None else partial(host.note, job.seq)
+        return unreadable.left_to_others(self._app, job, note, problem)
 
     @property
     def observes_failures(self) -> bool:

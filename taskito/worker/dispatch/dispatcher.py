@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from taskito.worker.dispatch import results
 from taskito.worker.dispatch.executors import RECALL_AFTER, SILENT_AFTER, Executors
 from taskito.worker.dispatch.inflight import NEVER, Executor, Exit, InFlight
+from taskito.worker.dispatch.lanes import Lanes
 from taskito.worker.dispatch.prefetch import Pace, PrefetchBuffer
 from taskito.worker.dispatch.results import FINISHED, measure
 from taskito.worker.ipc.app_manifest import TaskPolicy
@@ -58,6 +59,7 @@ class Dispatcher:
         self._stalled = False  #: a claim went back for want of a child, and no job has ended since
         self._now = 0.0  #: when jobs were last given out: the moment that ``want`` is about
         self._surplus_at = NEVER  #: when all that waits in the buffer is to be handed back, if no job ends
+        self.lanes = Lanes(tasks)
         self.draining = False
         self.fenced = 0  #: outcomes of jobs that the store had given to another worker
         self.interrupted = 0  #: jobs that were broken off by a shutdown
@@ -209,6 +211,8 @@ class Dispatcher:
                 self._outcome(entry, Complete(claim.id, claim.token, message.body, started))
                 continue
             entry.apart = message.kind is ResultKind.RECORDED
+            if message.kind is ResultKind.UNREADABLE:
+                self.lanes.unreadable(claim.task_name, now)
             result = results.of_message(entry, message, self.draining)
             if isinstance(result, FINISHED):
                 succeeded = isinstance(result, Returned)

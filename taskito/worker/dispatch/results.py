@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taskito.worker.dispatch.inflight import Exit, InFlight
+from taskito.worker.dispatch.lanes import unread_lane
 from taskito.worker.ipc.wire import ResultKind, ResultMessage, WireError, unpack_delay, unpack_error
 from taskito_core import messages
 from taskito_core.job import Claim, ErrorInfo, ErrorKind
@@ -32,6 +33,8 @@ def of_message(entry: InFlight, message: ResultMessage, stopping: bool) -> Resul
                 return HandedBack() if stopping else Raised(_UNASKED, retryable=True)
             case ResultKind.UNKNOWN_TASK:
                 return HandedBack(lane=entry.claim.task_name)
+            case ResultKind.UNREADABLE:
+                return HandedBack(lane=unread_lane(entry.claim.task_name))
     except WireError as exc:
         return Crashed(ErrorInfo(ErrorKind.CRASH, "ProtocolError", f"its process sent {exc}"))
 

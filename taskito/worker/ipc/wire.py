@@ -67,6 +67,7 @@ class ResultKind(IntEnum):
     CANCELLED = 5  #: JobCancelled ended it; body: why, as text
     SNOOZED = 6  #: it wants to run again later; body: see pack_delay
     RECORDED = 7  #: as RETURNED; the task has recorded it too, in a transaction of its own
+    UNREADABLE = 8  #: this app cannot read the arguments, and leaves them to others; body empty
 
 
 class JobMessage(NamedTuple):

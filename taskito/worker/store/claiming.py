@@ -15,7 +15,6 @@ class Claiming:
 
     def __init__(self, worker: WorkerInfo, dispatcher: Dispatcher) -> None:
         self._queues = worker.queues
-        self._tasks = worker.tasks
         self._dispatcher = dispatcher
         self._timer = ClaimTimer()
         self._tokens = TokenMint()
@@ -43,7 +42,7 @@ class Claiming:
             else float("inf")
         )
 
-    def want(self, limit: int) -> Want | None:
+    def want(self, limit: int, now: float) -> Want | None:
         """What the next exchange asks for; None: nothing."""
         self.wanted = limit
         if limit <= 0:
@@ -51,7 +50,8 @@ class Claiming:
         # Every queue comes first once per round: a full one must not starve the others.
         self._first = (self._first + 1) % len(self._queues)
         queues = self._queues[self._first :] + self._queues[: self._first]
-        return Want(limit, queues, self._tasks, self._tokens.draw())
+        lanes = self._dispatcher.lanes.wanted(now)
+        return Want(limit, queues, lanes, self._tokens.draw())
 
     def claimed(self, result: ExchangeResult, now: float) -> None:
         """Learn from an answer when to claim again."""
@@ -79,6 +79,8 @@ class Claiming:
                 return delay
             case Release(lane=None):
                 self._timer.at_once()
+            case Release(lane=str() as lane):
+                self._timer.by(self._dispatcher.lanes.again_at(lane, now))
         return None
 
 

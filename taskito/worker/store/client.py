@@ -226,7 +226,7 @@ class StoreClient:
     def _exchange(self, now: float) -> requests.ExchangeJobs:
         batch, alone = self._outbox.take()
         self._batch = batch
-        want = self._claiming.want(0 if alone else self._claiming.limit(now))
+        want = self._claiming.want(0 if alone else self._claiming.limit(now), now)
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
         endings = self._admission.endings_of(batch)
         return requests.ExchangeJobs(
@@ -237,7 +237,7 @@ class StoreClient:
         """Nothing is to be done: have the store thread claim by itself as soon as something arrives."""
         if self.registered and not self._leaving and (limit := self._claiming.standby_limit(now)) > 0:
             self._standing_by = True
-            want, free = self._claiming.want(limit), self._dispatcher.executors.free()
+            want, free = self._claiming.want(limit, now), self._dispatcher.executors.free()
             self._thread.stand_by(requests.ExchangeJobs(self.worker.id, (), {}, want, free))
 
     # ---- replies ----

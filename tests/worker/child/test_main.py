@@ -122,10 +122,13 @@ def test_a_result_over_max_payload_is_rejected(child: Child) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff\xfe", b"[1, 2", b'{"a": 1}', b"[[1]]", b"[1, 2]"])
-def test_a_payload_that_cannot_be_read_is_rejected(child: Child, payload: bytes) -> None:
-    error, retryable = child.error("add", payload=payload)
+def test_a_payload_that_cannot_be_read_is_left_to_others_also_if_the_store_is_away(
+    child: Child, payload: bytes
+) -> None:
+    result = child.run("add", payload=payload)
 
-    assert (error.kind, retryable) == (ErrorKind.REJECTED, False)
+    assert (result.kind, result.body) == (ResultKind.UNREADABLE, b"")
+    assert child.value("add", 1, 2) == 3
 
 
 def test_wrong_arguments_are_a_failed_attempt(child: Child) -> None:
