@@ -24,7 +24,11 @@ class MemoryMetrics:
     def record(self, batch: Sequence[Tally]) -> None:
         now = self._now()
         with self._store.changed:
-            self._store.minutes.setdefault(now - now % MINUTE, Tallies()).merge(batch)
+            current = self._store.minutes.setdefault(now - now % MINUTE, Tallies())
+            current.merge(batch)
+            # Minutes that have not begun: the clock was set back.
+            for minute in [one for one in self._store.minutes if one > now]:
+                current.merge(self._store.minutes.pop(minute))
             if self._forgot_at is None or now - self._forgot_at >= 3_600_000:
                 self._forgot_at = now
                 for minute in [one for one in self._store.minutes if one < now - METRICS_KEPT * 1000]:

@@ -34,13 +34,25 @@ class PostgresMetrics(Base):
             with session.round_trip() as trip:
                 trip.commit_lazily()
                 trip.run(self._statements[sql.RECORD], parameters)
+                ahead = trip.run(self._statements[sql.IS_AHEAD], parameters)
                 if forgets:
                     kept = {"kept": METRICS_KEPT * 1000, "shift": self.clock_shift}
                     trip.run(self._statements[sql.FORGET_TALLIES], kept)
+            if ahead.fetchone() == (True,):
+                self._record_anew(session)
 
         self._connections.on_pool("record metrics", work)
         if forgets:
             self._forget_at = time.monotonic() + FORGET_EVERY
+
+    def _record_anew(self, session: Session) -> None:
+        """The clock was set back: what is kept under minutes that have not begun was measured until now."""
+        run = session.runner(self._statements)
+        with session.transaction():
+            tallies = Tallies()
+            tallies.merge(map(_tally, run(sql.TAKE_AHEAD, {"shift": self.clock_shift})))
+            if batch := tallies.take():
+                run(sql.RECORD, {**_arrays(batch), "shift": self.clock_shift})
 
     def read(self, task_name: str | None, since: float) -> list[Tally]:
         parameters = {"task_name": task_name, "since": int(since * 1000), "shift": self.clock_shift}

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from taskito_core import Beat, Peer, WorkerInfo
+from taskito_core import Beat, Peer, StorageConfig, WorkerInfo
 from taskito_postgres.arrays import Bigints, Texts
-from taskito_postgres.gates import Cascade, GatesMixin
+from taskito_postgres.gates import SWING, Cascade, GatesMixin
 from taskito_postgres.session import MARK, Cursor, Session, mark_of
+from taskito_postgres.sql import clock
 from taskito_postgres.sql import workers as sql
-from taskito_postgres.sql.clock import CLOCK
 
 log = logging.getLogger("taskito.postgres")
 
@@ -28,7 +28,11 @@ END_TIMEOUT, END_CHECK = 2.0, 0.02
 class WorkersMixin(GatesMixin):
     """``register``, ``heartbeat``, ``rescue`` and ``unregister`` of the contract."""
 
-    _wait_said: object = None  #: since when the worker's connection had waited when it was last said
+    def __init__(self, config: StorageConfig) -> None:
+        super().__init__(config)
+        #: The store's clock at the last heartbeat, and ours, which nobody sets, at that moment.
+        self._beaten: tuple[int, float] | None = None
+        self._wait_said: object = None  #: since when the worker's connection had waited when it was last said
 
     def register(self, worker: WorkerInfo) -> None:
         parameters = {
@@ -54,16 +58,21 @@ class WorkersMixin(GatesMixin):
 
     def heartbeat(self, worker_id: str, running: Sequence[tuple[str, int]]) -> Beat:
         parameters = {"worker": worker_id, "shift": self.clock_shift}
+        before = self._beaten
 
         def work(session: Session) -> Beat:
+            expected = None if before is None else before[0] + round((time.monotonic() - before[1]) * 1000)
             with session.round_trip() as trip:
                 trip.commit_lazily()
+                trip.run(
+                    self._statements[clock.SEE_CLOCK], {**parameters, "swing": SWING, "expected": expected}
+                )
                 beat = trip.run(self._statements[sql.HEARTBEAT], parameters)
                 peers = trip.run(self._statements[sql.PEERS], parameters)
                 stored = trip.run(self._statements[sql.RUNNING], parameters)
-                clock = trip.run(self._statements[CLOCK], parameters)
+                told = trip.run(self._statements[clock.CLOCK], parameters)
             rows = stored.fetchall()
-            [(now,)] = clock.fetchall()
+            [(now,)] = told.fetchall()
             mine, named = {(row[0], row[1]) for row in rows}, set(running)
             return Beat(
                 alive=beat.fetchone() is not None,
@@ -78,7 +87,9 @@ class WorkersMixin(GatesMixin):
             self._say_what_is_waited_for(session, pid)
             return work(session)
 
-        return self._connections.beside_worker(f"beat for worker {worker_id}", work, instead)
+        beat = self._connections.beside_worker(f"beat for worker {worker_id}", work, instead)
+        self._beaten = (beat.now, time.monotonic())
+        return beat
 
     def _say_what_is_waited_for(self, session: Session, pid: int) -> None:
         """Once per wait. ``pid`` is the process of the server that does not answer."""

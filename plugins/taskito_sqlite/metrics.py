@@ -31,7 +31,9 @@ class SqliteMetrics(Base):
         def work(connection: sqlite3.Connection) -> None:
             now = self.now()
             minute = now - now % MINUTE
-            for tally in batch:
+            # Minutes that have not begun: the clock was set back.
+            ahead = [_tally(row) for row in connection.execute(sql.TAKE_AHEAD, {"now": now}).fetchall()]
+            for tally in (*ahead, *batch):
                 merged = Tally(tally.task_name, tally.queue)
                 key = {"task_name": tally.task_name, "queue": tally.queue, "minute": minute}
                 for row in connection.execute(sql.TALLY, key).fetchall():

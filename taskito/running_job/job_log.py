@@ -34,6 +34,9 @@ MESSAGE_CAP = 16 * 1024
 EXTRA_CAP = 1024 * 1024
 
 _count = itertools.count()
+_latest = (
+    0  #: the latest moment in an id: a clock that is set back must not put a line before those that were read
+)
 
 
 def progress(value: object) -> Fields:
@@ -91,12 +94,14 @@ def read(fields: Fields, job_id: str, task_name: str, token: int) -> Note:
 
 
 def _entry(level: str, message: str, extra: str | None) -> Fields:
+    global _latest
     now = time.time_ns() // 1_000_000
-    return ["log", _new_id(now), now, level, clean_text(message, MESSAGE_CAP), extra]
+    _latest = max(_latest, now)
+    return ["log", _new_id(_latest), now, level, clean_text(message, MESSAGE_CAP), extra]
 
 
 def _new_id(now: int) -> str:
-    """Time-ordered, and inside one millisecond in the order in which this process made them."""
+    """Time-ordered, and of one process in the order in which it made them."""
     return f"{now & 0xFFFF_FFFF_FFFF:012x}{next(_count) & 0xFFFF_FFFF:08x}{os.urandom(6).hex()}"
 
 

@@ -39,9 +39,21 @@ SELECT task_name, queue, succeeded, failed, total_run, shortest_run, longest_run
    AND (%(task_name)b::text IS NULL OR task_name = %(task_name)b::text)
 """
 
+TAKE_AHEAD = f"""
+-- Minutes that have not begun, because the clock was set back: deleted here and recorded anew.
+DELETE FROM taskito.task_metrics WHERE minute > (SELECT {NOW})
+RETURNING task_name, queue, succeeded, failed, total_run, shortest_run, longest_run, total_wait, peak_memory,
+          histogram
+"""
+
+IS_AHEAD = f"""
+-- Whether there are such minutes.
+SELECT EXISTS (SELECT 1 FROM taskito.task_metrics WHERE minute > (SELECT {NOW}))
+"""
+
 FORGET_TALLIES = f"""
 -- A subquery, as in TALLIES, because a clock read anew for every row could not be looked up in the index.
 DELETE FROM taskito.task_metrics WHERE minute < (SELECT {NOW} - %(kept)b)
 """
 
-HOT = (RECORD, FORGET_TALLIES)
+HOT = (RECORD, TAKE_AHEAD, IS_AHEAD, FORGET_TALLIES)

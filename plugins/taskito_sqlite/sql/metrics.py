@@ -28,9 +28,14 @@ TALLIES_OF_TASK = f"""
 SELECT {_TALLY_COLUMNS} FROM task_metrics WHERE task_name = :task_name AND minute > :after
 """
 
+TAKE_AHEAD = f"""
+-- Minutes that have not begun, because the clock was set back: deleted here and recorded anew.
+DELETE FROM task_metrics WHERE minute > :now RETURNING {_TALLY_COLUMNS}
+"""
+
 FORGET_TALLIES = """
 -- Minutes that began before a moment.
 DELETE FROM task_metrics WHERE minute < :before
 """
 
-HOT = (TALLY, PUT_TALLY, TALLIES, TALLIES_OF_TASK, FORGET_TALLIES)
+HOT = (TALLY, PUT_TALLY, TALLIES, TALLIES_OF_TASK, TAKE_AHEAD, FORGET_TALLIES)

@@ -236,6 +236,23 @@ class MetricsConformance(Suite):
 
         assert sink.read("task", 0.0) == [tally()]
 
+    @pytest.mark.parametrize("ahead", [3_600_000, 315_576_000_000])
+    def test_what_was_recorded_ahead_of_a_clock_that_was_set_back_counts_as_of_now(
+        self, sink: Metrics, ahead: int
+    ) -> None:
+        sink.clock_shift = ahead
+        sink.record([tally("task", "default", 0.5), tally("other", "default", 0.5)])
+
+        sink.clock_shift = 0
+        sink.record([tally("task", "default", 1.0)])
+
+        assert [(one.task_name, one.succeeded, one.longest_run) for one in sink.read(None, 60.0)] == [
+            ("other", 1, 0.5),
+            ("task", 2, 1.0),
+        ]
+        sink.clock_shift = ahead
+        assert sink.read(None, 60.0) == []
+
     def test_what_is_kept_long_enough_is_forgotten(self, sink: Metrics, connect: Connect) -> None:
         sink.record([tally("old")])
         younger, later = connect(), connect()
