@@ -56,8 +56,7 @@ class RateLimiter(Protocol):
         In any window of w seconds the tokens granted, less those given back, are never more than
         ``burst + rate * w``, over all processes. Of 10 tokens, three takers of 7 get 7, 3 and 0. A key
         that was never asked for has a full bucket. A changed limit takes effect at once, also for the time
-        since the last call. Asking for 0 takes nothing and tells ``retry_after``. A clock that goes
-        back gives no tokens.
+        since the last call. Asking for 0 only tells ``retry_after``. A clock set back gives no tokens.
         """
         ...
 

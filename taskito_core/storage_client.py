@@ -191,8 +191,7 @@ class StorageClient(Protocol):
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete those of these jobs that have finished, with their letter, errors, logs, edges and history.
 
-        Returns the ids of those that were there. A letter without its job is deleted too. Parents of live
-        jobs are kept.
+        Returns the ids of those that were there. So is a letter without its job. Parents of live jobs stay.
         """
         ...
 

@@ -188,8 +188,7 @@ class StorageWorker(Protocol):
            lose their gate; those of a parent that ended otherwise are cancelled, and their dependants in
            turn, unless tolerant. A job with a concurrency key gives up its slot when it finishes, and when it
            falls due later (a Retry or Release with a delay); the best due job of the key gets the slot. What
-           becomes claimable here is among the claims of step 3 or counts for ``next_due``, and wakes other
-           workers.
+           becomes claimable is among the claims of step 3 or counts for ``next_due``, and wakes others.
         3. **Claim** due jobs without a gate: ``scheduled_at`` not after the store's clock and ``expires_at``
            after it, of the wanted queues that are not paused, from the lane '' and the lanes named in
            ``want.tasks``. Their order is the serving order of the queues, and inside one queue higher
@@ -201,8 +200,7 @@ class StorageWorker(Protocol):
            later wakes this worker, and the caller may sleep until then or until ``next_due``.
 
         With ``want`` None, steps 3 and 4 are left out and the mark stays as it is: a worker that only settles
-        may be waiting still. A worker does not wake itself: such a caller learns of jobs to claim by
-        ``opened``.
+        may be waiting still. No worker wakes itself: such a caller learns by ``opened`` of jobs to claim.
 
         Returns in ``recorded`` the outcomes of step 1, and those that an earlier sending of the same outcome
         recorded (a finished row keeps its token; ``job_errors`` keeps (job_id, token)). A Release that is
@@ -224,9 +222,8 @@ class StorageWorker(Protocol):
         """Record that a job completed, on the caller's connection and in the caller's transaction.
 
         True if the row was there with this token. False: the job has another holder by now, and the caller
-        must roll back. Neither commits nor changes any setting of the connection. The later ``exchange`` of
-        the same outcome reports it recorded, and only that releases dependants. Needs EXTERNAL_TRANSACTIONS,
-        else ConfigError.
+        must roll back. Neither commits nor changes any setting of the connection. A later ``exchange`` of the
+        same outcome reports it recorded and releases dependants. ConfigError without EXTERNAL_TRANSACTIONS.
         """
         ...
 
@@ -270,9 +267,8 @@ class StorageWorker(Protocol):
         without one behind ``KEY``, so that ``next_at`` does not name them again. Idempotent, and cheap if
         there is nothing to do. Wakes workers that wait for what was opened.
 
-        Before that: if the store's clock was set back by more than two seconds, move what was written ahead.
-        What was due is due; a wait that was counted keeps what is left of it, unless the clock has passed
-        where its count began; a moment that was named stays; records are not of the future.
+        First, if the store's clock was set back by over two seconds, move what was written ahead: what was
+        due is due, a wait keeps what is left of it, a moment that was named stays.
         """
         ...
 
@@ -287,8 +283,7 @@ class StorageWorker(Protocol):
     def note(self, notes: Sequence[Note]) -> None:
         """Store what running jobs said, and drop what was said by jobs that are no longer stored.
 
-        The newest Progress of a job wins, in the order given. Need not survive a power cut. Wakes callers of
-        ``await_logs``.
+        The newest Progress of a job wins, in the order given. Need not survive a power cut. Wakes readers.
         """
         ...
 
@@ -314,7 +309,6 @@ class StorageWorker(Protocol):
 
         Compare and swap: only if the entry is enabled and its ``next_run`` is still that of ``state``.
         ``last_run`` becomes the ``next_run`` of ``state`` if the new one is later, ``fired`` that of
-        ``state``. The jobs' ids are derived from their slots, so one that is stored already is not stored
-        twice. Wakes workers.
+        ``state``. The jobs' ids are derived from their slots: none is stored twice. Wakes workers.
         """
         ...

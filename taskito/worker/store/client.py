@@ -19,10 +19,11 @@ from taskito.worker.store.admission import AdmissionControl
 from taskito.worker.store.claiming import Claiming, seconds_until
 from taskito.worker.store.failures import failure_events_of, log_failures
 from taskito.worker.store.job_log import JobLogBuffer
-from taskito.worker.store.lease import SLOW_ANSWER, Lease, OrphanClaims, PeerWatch
+from taskito.worker.store.lease import Lease, OrphanClaims, PeerWatch
 from taskito.worker.store.liveness import PeerLifelines
 from taskito.worker.store.outage import Outage
 from taskito.worker.store.outbox import Outbox
+from taskito.worker.store.request_timer import RequestTimer
 from taskito.worker.store.requests import Reply, Request
 from taskito.worker.store.thread import PRUNE_BATCH, StoreThread
 from taskito.worker.store.timers import AGAIN_AFTER, Upkeep, UpkeepTimers
@@ -84,11 +85,7 @@ class StoreClient:
         self._clock: tuple[int, float] | None = None  #: the store's at the last heartbeat, and ours
         self._batch: list[InFlight] = []  #: outcomes inside the exchange under way
         self._notes: list[Note] = []  #: notes inside the request under way
-        self._busy = False
-        self._asked: Request | None = None  #: the request under way; None: it stood by and began by itself
-        self._asked_at = 0.0
-        self._beating = False  #: a heartbeat is sent beside a slow request
-        self._slow = False  #: it has been said that the request under way is slow
+        self._under_way = RequestTimer()
         self._standing_by = False  #: an exchange waits on the store thread for the next wakeup
         self._leaving = False
         self.job_log = JobLogBuffer()
@@ -120,7 +117,7 @@ class StoreClient:
     @property
     def busy(self) -> bool:
         """A request is under way."""
-        return self._busy
+        return self._under_way.running
 
     @property
     def trouble(self) -> Exception | None:
@@ -151,26 +148,28 @@ class StoreClient:
     def step(self, now: float) -> None:
         """Send the next request, if there is one and the last was answered."""
         self.job_log.report_dropped(now)
-        if self._busy:
+        if self._under_way.running:
             if now >= self._beat_beside_at():
-                self._beat_beside(now)
+                self._under_way.beat_beside(now)
+                self._lease.beaten(now)
+                self._thread.beat_beside(requests.SendHeartbeat(self.worker.id, self._dispatcher.holding()))
             return
         if now < self._outage.retry_at or self.left or self.fatal is not None:
             return
         if self._standing_by and not self._thread.stand_down():
             # A wakeup came first: what stood by is under way, and its reply comes.
-            self._under_way(None, now)
+            self._under_way.begin(None, now)
             return
         self._standing_by = False
         if (request := self._next_request(now)) is not None:
-            self._under_way(request, now)
+            self._under_way.begin(request, now)
             self._thread.request(request)
         else:
             self._stand_by(now)
 
     def next_deadline(self) -> float:
         """When ``step`` has something to do next without an event; infinity: never."""
-        if self._busy:
+        if self._under_way.running:
             return self._beat_beside_at()
         if self.left or self.fatal is not None:
             return NEVER
@@ -181,27 +180,9 @@ class StoreClient:
             due = min(due, self._upkeep.next())
         return max(self._outage.retry_at, due)
 
-    def _under_way(self, request: Request | None, now: float) -> None:
-        self._busy, self._asked, self._asked_at = True, request, now
-
     def _beat_beside_at(self) -> float:
-        """When a heartbeat is due although a request is under way: its commit may wait for a standby."""
-        is_last_or_beat = isinstance(self._asked, requests.SendHeartbeat | requests.Unregister)
-        if not self.registered or self._beating or is_last_or_beat:
-            return NEVER
-        return max(self._lease.beat_at, self._asked_at + SLOW_ANSWER)
-
-    def _beat_beside(self, now: float) -> None:
-        if not self._slow:
-            self._slow = True
-            name = requests.ExchangeJobs.name if self._asked is None else self._asked.name
-            waited = now - self._asked_at
-            log.warning(
-                "the store has not answered %s for %.1f s; heartbeats do not wait for it", name, waited
-            )
-        self._lease.beaten(now)
-        self._beating = True
-        self._thread.beat_beside(requests.SendHeartbeat(self.worker.id, self._dispatcher.holding()))
+        """When a heartbeat is due although a request is under way."""
+        return max(self._lease.beat_at, self._under_way.slow_at()) if self.registered else NEVER
 
     def _next_request(self, now: float) -> Request | None:
         if not self.registered:
@@ -251,14 +232,12 @@ class StoreClient:
         """Take in what came of the request under way, or of a heartbeat beside it."""
         if isinstance(reply, requests.ExtraHeartbeatSent):
             # Whether we are alive, and what is whose, an ordinary one asks: what is under way may change it.
-            self._beating = False
+            self._under_way.beating = False
             if reply.beat is not None:
                 self._cancel(reply.beat.cancels)
             return
-        if self._slow:
-            self._slow = False
-            log.info("the store answered after %.1f s", now - self._asked_at)
-        unasked, self._busy, self._standing_by = self._standing_by, False, False
+        self._under_way.end(now)
+        unasked, self._standing_by = self._standing_by, False
         if isinstance(reply, requests.Failed):
             self._failed(reply.request, reply.error, now)
             return

@@ -19,8 +19,6 @@ from taskito_core.storage_worker import Peer, WorkerInfo
 BEAT_INTERVAL = 5.0
 #: Seconds between a heartbeat and the next that a wakeup may cause.
 EARLY_BEAT = 0.1
-#: Seconds after which a request counts as slow: heartbeats do not wait for its answer.
-SLOW_ANSWER = 5.0
 #: Seconds without a new beat after which a worker is dead.
 LEASE = 30.0
 #: A gap between two answers of the store longer than this was an outage, or we slept: watch anew.

@@ -18,9 +18,10 @@ from taskito.worker.ipc.wire import ResultKind, ResultMessage
 from taskito.worker.store.admission import AdmissionControl
 from taskito.worker.store.client import StoreClient
 from taskito.worker.store.cron import Schedules
-from taskito.worker.store.lease import BEAT_INTERVAL, SLOW_ANSWER
+from taskito.worker.store.lease import BEAT_INTERVAL
 from taskito.worker.store.liveness import PeerLifelines
 from taskito.worker.store.outage import RETRY_LAST
+from taskito.worker.store.request_timer import SLOW_ANSWER
 from taskito.worker.store.requests import ExchangeResult, Reply, Request, Wakeup
 from taskito.worker.store.thread import StoreCalls, StoreThread
 from taskito.worker.store.timers import INTERVALS, Upkeep
