@@ -5,6 +5,7 @@ The general promises of ``taskito_core.storage`` hold here too.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -232,6 +233,13 @@ class StorageClient(Protocol):
 
         With WAKEUPS it returns the moment the job ends, without a visible polling interval. A job that is not
         in the store counts as finished.
+        """
+        ...
+
+    def await_any(self, ids: Sequence[str], timeout: float, woken: threading.Event) -> list[str]:
+        """As ``await_finished``, until one of these jobs has finished; the ids of those that have.
+
+        Returns within 50 ms if another thread sets ``woken``; may set it itself.
         """
         ...
 

@@ -7,6 +7,7 @@ with it. A store is known by its name, so several storage objects may share one.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +41,8 @@ from taskito_kv.schedules import MemorySchedules
 from taskito_kv.settling import hand_back, interrupt, settle
 from taskito_kv.store import MemoryWakeups, milliseconds
 
+#: Seconds between two checks whether one who waits for many jobs was told to return.
+_WOKEN_INTERVAL = 0.02
 _DAY = 24 * 60 * 60 * 1000
 
 
@@ -194,6 +197,18 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
                 return job_id not in store.jobs or store.jobs[job_id].status.finished
 
             return store.changed.wait_for(finished, timeout)
+
+    def await_any(self, ids: Sequence[str], timeout: float, woken: threading.Event) -> list[str]:
+        deadline = time.monotonic() + timeout
+        with self._ready() as store:
+            while True:
+                ended = [
+                    job_id for job_id in ids if (job := store.jobs.get(job_id)) is None or job.status.finished
+                ]
+                left = deadline - time.monotonic()
+                if ended or left <= 0 or woken.is_set():
+                    return ended
+                store.changed.wait(min(left, _WOKEN_INTERVAL))
 
     def list_jobs(self, where: JobFilter, limit: int, cursor: str | None) -> Page:
         with self._ready() as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -62,8 +63,9 @@ class JobLogMixin(WakeupsMixin):
         if not storable(job_id):
             return True
         deadline = time.monotonic() + timeout
+        event = threading.Event()
         with self._connections.translated("listen for what jobs say"):
-            event = self._finished.expect(job_id)
+            self._finished.expect([job_id], event)
         parameters = {"id": job_id, "after": after or ""}
 
         def has_entries() -> bool:
@@ -72,7 +74,7 @@ class JobLogMixin(WakeupsMixin):
         try:
             return self._wait_for_end(job_id, event, deadline, has_entries)
         finally:
-            self._finished.forget(job_id, event)
+            self._finished.forget([job_id], event)
 
 
 def entry_arrays(entries: list[LogEntry]) -> dict[str, Any]:

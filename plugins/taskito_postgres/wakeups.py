@@ -60,13 +60,36 @@ class WakeupsMixin(Base):
             return True
         if timeout <= 0:
             return False
+        event = threading.Event()
         with self._connections.translated("listen for finished jobs"):
-            event = self._finished.expect(job_id)
+            self._finished.expect([job_id], event)
         try:
             event.wait(min(MARK_AFTER, timeout))
             return self._wait_for_end(job_id, event, deadline)
         finally:
-            self._finished.forget(job_id, event)
+            self._finished.forget([job_id], event)
+
+    def await_any(self, ids: Sequence[str], timeout: float, woken: threading.Event) -> list[str]:
+        deadline = time.monotonic() + timeout
+        if unknown := [job_id for job_id in ids if not storable(job_id)]:
+            return unknown
+        with self._connections.translated("listen for finished jobs"):
+            # ``woken`` is what the listener sets, too: whoever sets it, this returns.
+            self._finished.expect(ids, woken)
+        try:
+            woken.wait(min(MARK_AFTER, timeout))
+            pause = FAST_POLL
+            while True:
+                ended, unmarked = self._mark_as_awaited_any(ids)
+                left = deadline - time.monotonic()
+                if ended or left <= 0 or woken.is_set():
+                    return ended
+                will_hear = not unmarked and self._finished.is_listening
+                pause = SLOW_POLL if will_hear else min(pause * 1.5, LAST_POLL)
+                if woken.wait(min(left, pause)):
+                    return self._mark_as_awaited_any(ids)[0]
+        finally:
+            self._finished.forget(ids, woken)
 
     def _wait_for_end(
         self, job_id: str, event: threading.Event, deadline: float, or_until: Callable[[], bool] | None = None
@@ -99,6 +122,20 @@ class WakeupsMixin(Base):
 
         rows = self._connections.on_pool("wait for a job", work, repeatable=True)
         return rows[0][0] if rows else None
+
+    def _mark_as_awaited_any(self, ids: Sequence[str]) -> tuple[list[str], bool]:
+        """As ``_mark_as_awaited``: those that have ended, and whether another could not be marked."""
+
+        def work(session: Session) -> list[tuple[Any, ...]]:
+            parameters = {"ids": Texts(ids)}
+            with session.round_trip() as trip:
+                trip.run(self._statements[sql.AWAIT_MANY], parameters)
+                trip.commit()
+                awaited = trip.run(self._statements[sql.ARE_AWAITED], parameters)
+            return awaited.fetchall()
+
+        live = dict(self._connections.on_pool("wait for jobs", work, repeatable=True))
+        return [job_id for job_id in ids if job_id not in live], not all(live.values())
 
     def _is_live(self, job_id: str) -> bool:
         [(live,)] = self._read("look at a job", sql.IS_LIVE, {"id": job_id})
@@ -190,14 +227,13 @@ class FinishedListener:
         self._listener: Listener | None = None
         self._closing = False
 
-    def expect(self, job_id: str) -> threading.Event:
-        """An event that is set when the job's end is notified. Listening has begun when this returns."""
-        event = threading.Event()
+    def expect(self, job_ids: Sequence[str], event: threading.Event) -> None:
+        """Have the event set when one of these ends is notified. Listening has begun when this returns."""
         with self._lock:
-            self._waiting.setdefault(job_id, []).append(event)
             if self._thread is None:
                 self._start()
-        return event
+            for job_id in job_ids:
+                self._waiting.setdefault(job_id, []).append(event)
 
     @property
     def is_listening(self) -> bool:
@@ -205,13 +241,14 @@ class FinishedListener:
         listener = self._listener
         return listener is not None and listener.connected
 
-    def forget(self, job_id: str, event: threading.Event) -> None:
+    def forget(self, job_ids: Sequence[str], event: threading.Event) -> None:
         with self._lock:
-            events = self._waiting.get(job_id, [])
-            if event in events:
-                events.remove(event)
-            if not events:
-                self._waiting.pop(job_id, None)
+            for job_id in job_ids:
+                events = self._waiting.get(job_id, [])
+                if event in events:
+                    events.remove(event)
+                if not events:
+                    self._waiting.pop(job_id, None)
 
     def _start(self) -> None:
         listener = Listener(self._connections, self._channel, "taskito-results")

@@ -10,8 +10,9 @@ import json
 import select
 import socket
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from taskito_core import StorageConfig
@@ -26,6 +27,10 @@ T = TypeVar("T")
 
 #: Seconds between two checks of one who waits at a socket, in case the notification was lost.
 CHECK_INTERVAL = 1.0
+#: Seconds between two checks whether one who waits for many jobs was told to return.
+WOKEN_INTERVAL = 0.02
+#: Jobs whose ends are asked for in one transaction: others write too.
+REGISTERED_AT_ONCE = 500
 #: Sockets that no thread waits at now, kept for the next ones that wait.
 SOCKETS_KEPT = 8
 
@@ -123,6 +128,26 @@ class JobWaiters:
         finally:
             self._give_back(notified)
 
+    def wait_any(self, ids: Sequence[str], timeout: float, woken: threading.Event) -> list[str]:
+        """As ``Storage.await_any``."""
+        deadline = time.monotonic() + timeout
+        ended, unasked = self._states(ids, "")
+        if ended or timeout <= 0:
+            return ended
+        notified = self._take()
+        if notified is None:
+            self._poll_until(lambda: woken.is_set() or bool(self._states(ids, "")[0]), deadline)
+            return self._states(ids, "")[0]
+        try:
+            ended, unasked = self._states(ids, notified.address)
+            if unasked:
+                self._register_many(unasked, notified.address)
+                # One that ended before that is not notified any more.
+                ended, _ = self._states(ids, notified.address)
+            return ended or self._wait_for_any(notified, ids, deadline, woken)
+        finally:
+            self._give_back(notified)
+
     def wait_for(self, happened: Callable[[], bool], job_id: str, timeout: float) -> bool:
         """Block until ``happened()`` or the job has ended; both are checked whenever a commit was made."""
         return self._poll_until(lambda: happened() or self._state(job_id)[0], time.monotonic() + timeout)
@@ -143,6 +168,24 @@ class JobWaiters:
             ended, _ = self._state(job_id)
             if ended or time.monotonic() >= deadline:
                 return ended
+
+    def _wait_for_any(
+        self, notified: NotifySocket, ids: Sequence[str], deadline: float, woken: threading.Event
+    ) -> list[str]:
+        poll = select.poll()
+        poll.register(notified, select.POLLIN)
+        check_at = time.monotonic() + CHECK_INTERVAL
+        while True:
+            now = time.monotonic()
+            heard = bool(poll.poll(1000 * max(0.0, min(deadline - now, WOKEN_INTERVAL))))
+            now = time.monotonic()
+            over = now >= deadline or woken.is_set()
+            if heard or over or now >= check_at:
+                notified.drain()
+                ended, _ = self._states(ids, notified.address)
+                if ended or over:
+                    return ended
+                check_at = now + CHECK_INTERVAL
 
     def _poll_until(self, happened: Callable[[], bool], deadline: float) -> bool:
         counter = ChangeCounter(self._database)
@@ -184,6 +227,20 @@ class JobWaiters:
         if row is None:
             return True, []
         return bool(row[0]), (row[1] or "").split("\n")
+
+    def _states(self, ids: Sequence[str], address: str) -> tuple[list[str], list[str]]:
+        """Which of these jobs have ended (or are not stored), and which others do not have the address."""
+        values = {"ids": json.dumps(ids), "address": address}
+        rows = self._database.read(lambda connection: connection.execute(sql.ARE_AWAITED, values).fetchall())
+        going_on = {job_id for job_id, over, _ in rows if not over}
+        unasked = [job_id for job_id, over, asked in rows if not (over or asked)]
+        return [job_id for job_id in ids if job_id not in going_on], unasked
+
+    def _register_many(self, ids: Sequence[str], address: str) -> None:
+        """Have the address notified at the end of each of these jobs."""
+        for at in range(0, len(ids), REGISTERED_AT_ONCE):
+            values = {"ids": json.dumps(ids[at : at + REGISTERED_AT_ONCE]), "address": address}
+            self._database.write(functools.partial(_await_many, values=values), durable=False)
 
     def _register(self, job_id: str, address: str) -> bool:
         """Have the address notified at the end; False if the job has ended meanwhile."""
@@ -227,6 +284,11 @@ class WakeupsMixin(Base):
         """As ``Storage.await_finished``."""
         self._ready()
         return self._waiters.wait(job_id, timeout)
+
+    def await_any(self, ids: Sequence[str], timeout: float, woken: threading.Event) -> list[str]:
+        """As ``Storage.await_any``."""
+        self._ready()
+        return self._waiters.wait_any(ids, timeout, woken)
 
     # ---- after a commit of ours ----
 
@@ -301,6 +363,10 @@ def take_waiters(connection: sqlite3.Connection) -> frozenset[str]:
         return frozenset()
     connection.execute(sql.CLEAR_AWAITED)
     return frozenset(address for _, awaited in rows for address in awaited.split("\n"))
+
+
+def _await_many(connection: sqlite3.Connection, values: Mapping[str, str]) -> int:
+    return connection.execute(sql.AWAIT_MANY, values).rowcount
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,12 +8,21 @@ from __future__ import annotations
 import contextvars
 import functools
 import math
+import os
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from taskito_core.errors import ConfigError
+from taskito_core.job import Job
+from taskito_core.storage import Storage
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+    Waiter = tuple[AbstractEventLoop, Future[Job | None]]
+    Answer = Job | BaseException | None
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -101,6 +110,132 @@ def off_the_loop(function: Callable[[], T]) -> T:
 
     with ThreadPoolExecutor(1, "taskito-aio") as executor:
         return executor.submit(contextvars.copy_context().run, function).result()
+
+
+class EndListener:
+    """Waits for the ends of all jobs that coroutines wait for, in one thread, which goes when none does."""
+
+    #: Seconds of one call of the store, and those that the thread stays after the last wait.
+    ROUND, LINGER = 5.0, 1.0
+    #: Seconds for each job that is waited for, between two calls: what ends meanwhile comes with the next.
+    PAUSE = 5e-6
+    #: Answers that are handed over at once: an event loop has other things to do in between.
+    DELIVERED_AT_ONCE = 100
+
+    def __init__(self, storage: Callable[[], Storage]) -> None:
+        self._storage = storage
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Waiter]] = {}
+        self._woken = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    async def ended(self, job_id: str, wait: Wait) -> Job | None:
+        """The job when it has ended; None: it is not stored, or has not ended in time.
+
+        Raises StorageError, and what else the store raises.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future: Future[Job | None] = loop.create_future()
+        waiter = loop, future
+        nothing: list[tuple[Future[Job | None], Answer]] = [(future, None)]
+        remaining = wait.remaining
+        late = None if math.isinf(remaining) else loop.call_later(remaining, _answer, nothing)
+        self._add(job_id, waiter)
+        try:
+            return await future
+        finally:
+            if late is not None:
+                late.cancel()
+            self._remove(job_id, waiter)
+
+    def close(self) -> None:
+        """Let the thread go, if nobody waits any more. Who waits from now on starts another."""
+        with self._lock:
+            thread = None if self._waiting else self._thread
+            self._closing = True
+            self._woken.set()
+        if thread is not None and thread is not threading.current_thread() and self._pid == os.getpid():
+            thread.join(self.ROUND)
+
+    def _add(self, job_id: str, waiter: Waiter) -> None:
+        if self._pid != os.getpid():
+            self._reset()  # A fork has neither the thread nor those who wait.
+        with self._lock:
+            self._waiting.setdefault(job_id, []).append(waiter)
+            self._closing = False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="taskito-aio-results", daemon=True)
+                self._thread.start()
+        self._woken.set()
+
+    def _remove(self, job_id: str, waiter: Waiter) -> None:
+        with self._lock:
+            waiters = self._waiting.get(job_id, [])
+            if waiter in waiters:  # It gave up.
+                waiters.remove(waiter)
+                if not waiters:
+                    del self._waiting[job_id]
+                    self._woken.set()
+
+    def _run(self) -> None:
+        while True:
+            self._woken.clear()
+            with self._lock:
+                ids = [job_id for job_id, waiters in self._waiting.items() if not _forsaken(waiters)]
+            if ids:
+                self._deliver(self._answers(ids))
+                time.sleep(len(ids) * self.PAUSE)
+            elif self._closing or not self._woken.wait(self.LINGER):
+                with self._lock:
+                    if not self._waiting:
+                        self._thread = None
+                        return
+
+    def _answers(self, ids: list[str]) -> Mapping[str, Answer]:
+        try:
+            storage = self._storage()
+            ended = storage.await_any(ids, self.ROUND, self._woken)
+            found = {job.id: job for job in storage.get(ended)} if ended else {}
+        except BaseException as exc:
+            return dict.fromkeys(ids, exc)
+        jobs = ((job_id, found.get(job_id)) for job_id in ended)
+        # Retried meanwhile, it has not ended after all.
+        return {job_id: job for job_id, job in jobs if job is None or job.status.finished}
+
+    def _deliver(self, answers: Mapping[str, Answer]) -> None:
+        batches: dict[AbstractEventLoop, list[tuple[Future[Job | None], Answer]]] = {}
+        with self._lock:
+            for job_id, answer in answers.items():
+                for loop, future in self._waiting.pop(job_id, ()):
+                    batches.setdefault(loop, []).append((future, answer))
+        for loop, batch in batches.items():
+            for at in range(0, len(batch), self.DELIVERED_AT_ONCE):
+                try:
+                    loop.call_soon_threadsafe(_answer, batch[at : at + self.DELIVERED_AT_ONCE])
+                except RuntimeError:
+                    break  # The loop is closed, and the coroutines gone with it.
+
+
+def _forsaken(waiters: list[Waiter]) -> bool:
+    return all(loop.is_closed() for loop, _ in waiters)
+
+
+def _answer(batch: list[tuple[Future[Job | None], Answer]]) -> None:
+    """In the event loop."""
+    for future, answer in batch:
+        if future.done():  # cancelled meanwhile
+            continue
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
 
 
 class Wait:

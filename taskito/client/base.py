@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from taskito.client.aio import EndListener
 from taskito.client.result import JobResult
 from taskito.config.settings import Settings
 from taskito.serialization.serializers import Serializer
@@ -45,6 +46,7 @@ class QueueBase(ABC):
     """
 
     settings: Settings
+    _end_listener: EndListener
     serializer: Serializer  #: of tasks that have none of their own
 
     @property
@@ -69,6 +71,11 @@ class QueueBase(ABC):
     def storage(self) -> Storage:
         """This process's storage; made without I/O, opened by its first use."""
         return self.backends.storage
+
+    @property
+    def end_listener(self) -> EndListener | None:
+        """What coroutines wait for jobs with; None in test mode, where who waits for a job runs it."""
+        return None if self._in_test_mode else self._end_listener
 
     @property
     def sink(self) -> Metrics:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from taskito.client import aio
-from taskito.client.aio import Wait
+from taskito.client.aio import EndListener, Wait
 from taskito.client.result import JobReader, JobResult, await_finished, value_of
 from taskito.running_job.group_shape import filled, leaves
 from taskito_core.job import Job, JobStatus
@@ -48,10 +48,34 @@ class GroupResult:
     async def aresults(self, timeout: float | None = 30.0) -> list[Any]:
         """``results`` without blocking the event loop."""
         wait = Wait(timeout)
+        listener = self._reader.end_listener if self._reader is not None else None
         try:
-            return await aio.in_own_thread(self._results, wait)
+            if listener is None:
+                return await aio.in_own_thread(self._results, wait)
+            await self._settled(listener, wait)
+            # What has not ended by now is late or not stored, or a member before it failed.
+            wait.abandoned.set()
+            return await aio.in_thread(self._results, wait)
         finally:
             wait.abandoned.set()
+
+    async def _settled(self, listener: EndListener, wait: Wait) -> None:
+        """Return when all members have completed, one of them has not, or the wait is over."""
+        ids, at, size = self.ids, 0, 1
+        while at < len(ids):
+            page = ids[at : at + size]
+            known = {job.id: job for job in await aio.in_thread(self._reader.storage.get, page)}
+            size = min(2 * size, _PAGE)
+            for job_id in page:
+                job = known.get(job_id)
+                if job is not None and not job.status.finished:
+                    job = await listener.ended(job_id, wait)
+                    size = 1
+                if job is None or job.status is not JobStatus.COMPLETE:
+                    return
+                at += 1
+                if size == 1:
+                    break
 
     def _results(self, wait: Wait) -> list[Any]:
         values: dict[str, Any] = {}

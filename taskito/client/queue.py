@@ -111,6 +111,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
         self._registry = TaskRegistry(self._producer)
         self.periodic_entries = {}
         self.running = RunningWorkers()
+        self._end_listener = aio.EndListener(lambda: self.storage)
         self._blocks = ()
         self._blocks_lock = threading.Lock()
 
@@ -140,6 +141,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
 
     def close(self) -> None:
         """Give back what this process opened. Idempotent; using the queue again opens it again."""
+        self._end_listener.close()
         self.configured.close()
 
     aclose = aio.twin(close)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from taskito.client import aio
-from taskito.client.aio import Wait
+from taskito.client.aio import EndListener, Wait
 from taskito.running_job.job_log import PUBLISHED
 from taskito.serialization.serializers import DEFAULT, Serializer
 from taskito_core import messages
@@ -34,6 +34,8 @@ R_co = TypeVar("R_co", covariant=True)
 _PAGE = 1000
 #: Seconds after which a waiting thread checks whether the coroutine it waits for was cancelled.
 _CHECK_INTERVAL = 5.0
+#: Bytes of a result that the event loop may read itself.
+_QUICKLY_READ = 4096
 #: Fields of a Job that ``to_dict`` leaves out: bytes that only a serializer can read, and the fence.
 _NOT_SHOWN = frozenset({"payload", "result", "token", "cancel_asked"})
 #: Fields that ``to_dict`` calls something else.
@@ -50,6 +52,11 @@ class JobReader(Protocol):
 
     @property
     def storage(self) -> Storage: ...
+
+    @property
+    def end_listener(self) -> EndListener | None:
+        """What coroutines wait for jobs with; None: who waits runs the job, in a thread of its own."""
+        ...
 
     def serializer_of(self, task_name: str, /) -> Serializer:
         """What reads the results of this task."""
@@ -134,8 +141,18 @@ class JobResult(Generic[R_co]):
     async def aresult(self, timeout: float | None = 30.0) -> R_co:
         """``result`` without blocking the event loop."""
         wait = Wait(timeout)
+        listener = self._reader.end_listener
         try:
-            return await aio.in_own_thread(self._value, wait)
+            if listener is None:
+                return await aio.in_own_thread(self._value, wait)
+            if self._job is None or not self._job.status.finished:
+                self._job = await listener.ended(self.id, wait) or self._job
+                if self._job is not None and _is_quickly_read(self._reader, self._job):
+                    value: R_co = value_of(self._reader, self._job)
+                    return value
+            # What has not ended by now is not stored, or late: the last answer is the store's.
+            wait.abandoned.set()
+            return await aio.in_thread(self._value, wait)
         finally:
             wait.abandoned.set()
 
@@ -293,6 +310,13 @@ def value_of(reader: JobReader, job: Job) -> Any:
         cause = f"job {first.id} of task {first.task_name!r} was {first.status}: {first.error or ''}"
         raise TaskCancelledError(f"{said}; {cause}")
     raise _failure(reader.storage, job)
+
+
+def _is_quickly_read(reader: JobReader, job: Job) -> bool:
+    """Is its value had without asking the store, and sooner than another thread would have it?"""
+    if job.status is not JobStatus.COMPLETE or len(job.result or b"") > _QUICKLY_READ:
+        return False
+    return reader.serializer_of(job.task_name) is DEFAULT
 
 
 def _read(reader: JobReader, job_id: str) -> Job:

@@ -38,6 +38,19 @@ IS_AWAITED = """
 SELECT awaited FROM taskito.jobs_live WHERE id = %(id)b
 """
 
+AWAIT_MANY = """
+-- Mark these jobs as awaited, as AWAIT does one.
+UPDATE taskito.jobs_live SET awaited = true
+ WHERE ctid = ANY (ARRAY(SELECT l.ctid FROM taskito.jobs_live l WHERE l.id = ANY (%(ids)b) AND NOT l.awaited
+                            FOR UPDATE SKIP LOCKED))
+RETURNING set_config('synchronous_commit', 'off', true)
+"""
+
+ARE_AWAITED = """
+-- Which of these jobs have not ended, and whether each is marked as awaited.
+SELECT id, awaited FROM taskito.jobs_live WHERE id = ANY (%(ids)b)
+"""
+
 IS_LIVE = """
 -- Whether this job has not ended.
 SELECT EXISTS (SELECT 1 FROM taskito.jobs_live WHERE id = %(id)b)

@@ -31,6 +31,19 @@ UPDATE jobs SET awaited = coalesce(awaited || char(10), '') || :address
 RETURNING id
 """
 
+ARE_AWAITED = """
+-- Of these jobs: whether each has ended, and whether this address is among those that wait for that.
+SELECT id, completed_at IS NOT NULL, instr(coalesce(awaited, ''), :address) > 0 FROM jobs
+ WHERE id IN (SELECT value FROM json_each(:ids))
+"""
+
+AWAIT_MANY = """
+-- Ask to be notified at the end of these jobs; those that have ended are left as they are.
+UPDATE jobs SET awaited = coalesce(awaited || char(10), '') || :address
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND completed_at IS NULL
+   AND instr(coalesce(awaited, ''), :address) = 0
+"""
+
 FINISHED_AWAITED = """
 -- Finished jobs whose waiters are still to be notified, with the addresses, one a line.
 SELECT id, awaited FROM jobs INDEXED BY jobs_awaited
@@ -49,4 +62,14 @@ ENDED = """
 SELECT id, completed_at IS NOT NULL FROM jobs WHERE id IN (SELECT value FROM json_each(:ids))
 """
 
-HOT = (SET_ADDRESS, WORKER_ADDRESS, IS_AWAITED, AWAIT, FINISHED_AWAITED, CLEAR_AWAITED, ENDED)
+HOT = (
+    SET_ADDRESS,
+    WORKER_ADDRESS,
+    IS_AWAITED,
+    AWAIT,
+    ARE_AWAITED,
+    AWAIT_MANY,
+    FINISHED_AWAITED,
+    CLEAR_AWAITED,
+    ENDED,
+)

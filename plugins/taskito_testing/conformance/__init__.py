@@ -38,6 +38,7 @@ from taskito_testing.conformance.limits.breaker import CircuitBreakerConformance
 from taskito_testing.conformance.limits.limiter import RateLimiterConformance
 from taskito_testing.conformance.metrics import MetricsConformance
 from taskito_testing.conformance.model import Model
+from taskito_testing.conformance.reading.await_any import AwaitAny
 from taskito_testing.conformance.reading.await_finished import AwaitFinished
 from taskito_testing.conformance.reading.counts import Counting
 from taskito_testing.conformance.reading.facts import Knowing
@@ -70,6 +71,7 @@ class StorageConformance(
     Rescue,
     Hearing,
     AwaitFinished,
+    AwaitAny,
     Listing,
     Counting,
     Pruning,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -26,6 +27,7 @@ _CALLS: dict[str, Callable[[Storage], object]] = {
     "prune": lambda storage: storage.prune(1),
     "get": lambda storage: storage.get(["nobody"]),
     "await_finished": lambda storage: storage.await_finished("nobody", 0.1),
+    "await_any": lambda storage: storage.await_any(["nobody"], 0.1, threading.Event()),
     "list_jobs": lambda storage: storage.list_jobs(JobFilter(), 1, None),
     "counts": lambda storage: storage.counts(),
     "errors": lambda storage: storage.errors("nobody"),
