@@ -75,6 +75,8 @@ JOBS = (
     Column("created_at", Kind.INTEGER, SetBy.INSERT, nullable=False, in_letter=True),
     Column("scheduled_at", Kind.INTEGER, SetBy.INSERT, nullable=False),
     Column("expires_at", Kind.INTEGER, SetBy.INSERT, gated=True, in_letter=True),
+    Column("delayed_at", Kind.INTEGER, SetBy.INSERT),  # from when scheduled_at was counted; NULL: it was not
+    Column("expires_from", Kind.INTEGER, SetBy.INSERT, gated=True),  # the same of expires_at
     Column("gate", Kind.TEXT, SetBy.INSERT, gated=True),
     Column("token", Kind.INTEGER, SetBy.LIFE),
     Column("worker", Kind.TEXT, SetBy.LIFE),

@@ -112,6 +112,7 @@ class Swept(NamedTuple):
     opened: list[str]  #: jobs that can be claimed now, and could not before
     next_at: int | None  #: earliest moment at which there will be something to do again, as far as is known
     now: int
+    set_back: int = 0  #: milliseconds by which the store's clock was found to have been set back, told once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +143,7 @@ class PeriodicState(NamedTuple):
     last_run: int | None  #: the slot that fired last
     enabled: bool
     registered_at: int  #: when a worker of its app last declared it, by the store's clock
+    fired: str = ""  #: which slots have fired, as the worker notes it that fired last
 
 
 class Wakeups(Protocol):
@@ -267,6 +269,10 @@ class StorageWorker(Protocol):
         finished; open gated jobs (``LATER``) that are due and whose key has a free slot, and leave those
         without one behind ``KEY``, so that ``next_at`` does not name them again. Idempotent, and cheap if
         there is nothing to do. Wakes workers that wait for what was opened.
+
+        Before that: if the store's clock was set back by more than two seconds, move what was written ahead.
+        What was due is due; a wait that was counted keeps what is left of it, unless the clock has passed
+        where its count began; a moment that was named stays; records are not of the future.
         """
         ...
 
@@ -307,7 +313,8 @@ class StorageWorker(Protocol):
         """Store the jobs of these slots and move ``next_run`` on, together; False if another worker did.
 
         Compare and swap: only if the entry is enabled and its ``next_run`` is still that of ``state``.
-        ``last_run`` becomes the ``next_run`` of ``state``. The jobs' ids are derived from their slots, so one
-        that is stored already is not stored twice. Wakes workers.
+        ``last_run`` becomes the ``next_run`` of ``state`` if the new one is later, ``fired`` that of
+        ``state``. The jobs' ids are derived from their slots, so one that is stored already is not stored
+        twice. Wakes workers.
         """
         ...

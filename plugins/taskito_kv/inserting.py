@@ -49,6 +49,8 @@ def _insert_one(store: Store, new: NewJob, stand_ins: dict[str, str], now: int) 
     store.jobs[new.id] = _fresh_job(new, now)
     store.given[new.id] = new
     store.lanes[new.id] = new.lane
+    if new.scheduled_at is None and new.delay:
+        store.delayed_at[new.id] = now
     if parents:
         store.edges[new.id] = tuple(dict.fromkeys(parents))
     gates.pass_parents(store, store.jobs[new.id], now)

@@ -45,7 +45,8 @@ class MemorySchedules(MemoryAccess):
             if current is None or not current.enabled or current.next_run != state.next_run:
                 return False
             insert(store, jobs, self.now())
-            store.periodic[name] = current._replace(last_run=state.next_run, next_run=next_run)
+            last_run = state.next_run if next_run > state.next_run else current.last_run
+            store.periodic[name] = current._replace(last_run=last_run, next_run=next_run, fired=state.fired)
             return True
 
     def periodic(self) -> list[PeriodicState]:
@@ -70,4 +71,6 @@ def _declared(known: PeriodicState | None, entry: PeriodicEntry, next_run: int, 
     if known is None:
         return PeriodicState(entry, next_run, None, True, now)
     same_times = (known.entry.cron, known.entry.timezone) == (entry.cron, entry.timezone)
-    return known._replace(entry=entry, next_run=known.next_run if same_times else next_run, registered_at=now)
+    if not same_times:
+        known = known._replace(next_run=next_run, fired="")
+    return known._replace(entry=entry, registered_at=now)

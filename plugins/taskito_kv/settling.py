@@ -67,6 +67,8 @@ def hand_back(store: Store, job: Job, now: int, delay: float | None = None) -> N
         gates.end(store, job, JobStatus.CANCELLED, now, error=messages.CANCELLED_WHILE_RUNNING)
         return
     due = job.scheduled_at if delay is None else now + milliseconds(delay)
+    if delay is not None:
+        store.delayed_at[job.id] = now
     job = store.put(job, status=JobStatus.PENDING, token=None, scheduled_at=due)
     if delay and job.concurrency_key is not None:
         store.put(job, gate=Gate.LATER)

@@ -7,6 +7,7 @@ with it. A store is known by its name, so several storage objects may share one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -32,7 +33,7 @@ from taskito_core import (
     WorkerInfo,
     WorkerStatus,
 )
-from taskito_kv import claiming, gates, reading
+from taskito_kv import claiming, clock, gates, reading
 from taskito_kv.admin import MemoryAdmin, no_transactions
 from taskito_kv.inserting import insert
 from taskito_kv.schedules import MemorySchedules
@@ -46,6 +47,8 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
     """A handle on the store that its config names (``memory://NAME`` and a schema)."""
 
     capabilities = frozenset({Capability.WAKEUPS})
+    #: The store's clock at the last heartbeat, and ours, which nobody sets, at that moment.
+    _beaten: tuple[int, float] | None = None
 
     # ---- life ----
 
@@ -113,6 +116,9 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
     def heartbeat(self, worker_id: str, running: Sequence[tuple[str, int]]) -> Beat:
         with self._ready() as store:
             now = self.now()
+            before, ours = self._beaten or (now, time.monotonic())
+            clock.see(store, now, before + milliseconds(time.monotonic() - ours))
+            self._beaten = (now, time.monotonic())
             alive = store.is_alive(worker_id)
             if alive:
                 me = store.workers[worker_id]

@@ -64,9 +64,13 @@ class Store:
     def __init__(self) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.migrated = False
+        self.latest = 0  #: what the clock showed last, as far as a heartbeat has seen it
         self.jobs: dict[str, Job] = {}
         self.given: dict[str, NewJob] = {}  #: job id -> what ``enqueue`` was given
         self.lanes: dict[str, str] = {}  #: job id -> lane
+        self.delayed_at: dict[
+            str, int
+        ] = {}  #: job id -> from when its ``scheduled_at`` was counted, if it was
         self.edges: dict[str, tuple[str, ...]] = {}  #: job id -> its parents
         self.forced: set[str] = set()  #: running jobs that were asked to cancel by force
         self.keys_to_review: set[str] = (
@@ -180,6 +184,7 @@ class Store:
         del self.jobs[job_id]
         del self.given[job_id]
         del self.lanes[job_id]
+        self.delayed_at.pop(job_id, None)
         self.errors.pop(job_id, None)
         self.drop_letter(job_id)
         self.edges.pop(job_id, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from taskito_core import Gate, JobStatus, Swept, messages
-from taskito_kv import gates
+from taskito_kv import clock, gates
 from taskito_kv.store import Store
 
 
 def sweep(store: Store, limit: int, now: int) -> Swept:
     """Cancel what has expired, and give free slots to jobs that fell due behind ``Gate.LATER``."""
+    set_back = clock.move_back(store, now)
     gated = {job.id for job in store.pending() if job.gate is not None}
     expired, cancelled = _expire(store, limit, now)
     due = [job for job in store.pending() if job.gate == Gate.LATER and job.scheduled_at <= now]
@@ -17,7 +18,7 @@ def sweep(store: Store, limit: int, now: int) -> Swept:
     gates.give_slots(store, now)
     # ``end`` opens children at once, so there is never one left whose parents have all finished.
     opened = [job.id for job in store.pending() if job.id in gated and job.gate is None]
-    return Swept(expired, cancelled, opened, gates.sweep_at(store), now)
+    return Swept(expired, cancelled, opened, gates.sweep_at(store), now, set_back)
 
 
 def _expire(store: Store, limit: int, now: int) -> tuple[list[str], list[str]]:

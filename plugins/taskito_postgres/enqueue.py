@@ -200,5 +200,6 @@ def _one(job: NewJob, shift: int) -> dict[str, Any]:
 
 def _row(job: NewJob, now: int) -> tuple[Any, ...]:
     """A row of COPY."""
-    due = now + int(job.delay * 1000) if job.scheduled_at is None else job.scheduled_at
-    return (*_values(job), now, due)
+    if job.scheduled_at is not None or not job.delay:
+        return (*_values(job), now, now if job.scheduled_at is None else job.scheduled_at, None)
+    return (*_values(job), now, now + int(job.delay * 1000), now)

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -19,6 +19,7 @@ from taskito_core import StorageConfig, Swept
 from taskito_postgres.arrays import Bigints, Texts
 from taskito_postgres.connection import ATTEMPTS, again
 from taskito_postgres.session import Session
+from taskito_postgres.sql import clock
 from taskito_postgres.sql import gates as sql
 from taskito_postgres.wakeups import WakeupsMixin
 
@@ -27,6 +28,10 @@ log = logging.getLogger("taskito.postgres")
 #: Runs one statement of ``sql`` in the transaction at hand; its rows.
 Run = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
 
+#: Milliseconds that a clock may go back without having been set.
+SWING = 2000
+#: Milliseconds between two portions of what is moved after a clock was set back; and if others hold the rest.
+PORTION_EVERY, HELD_AGAIN = 50, 1000
 #: Keys share this many locks: one for each would not fit the server's table of locks.
 LOCKS = 256
 
@@ -77,6 +82,14 @@ class Cascade:
         return bool(self.parents or self.children or self.keys)
 
 
+class Moved(NamedTuple):
+    """What was done about a clock that was set back."""
+
+    by: int  #: by how many milliseconds, told once
+    queues: set[str]  #: that have jobs to claim which they had not
+    unfinished: bool  #: more is to be moved
+
+
 class GatesMixin(WakeupsMixin):
     """``sweep`` of the contract, and the cascades of all others."""
 
@@ -92,7 +105,8 @@ class GatesMixin(WakeupsMixin):
     def _sweep(self, session: Session, limit: int) -> Swept:
         run = self._alone(session)
         shifted = {"limit": limit, "shift": self.clock_shift}
-        cascade = Cascade()
+        moved = again(lambda session: self._move_back(session, limit), session)
+        cascade = Cascade(queues=moved.queues)
         expired = cascade.add_ended(run(sql.EXPIRE, shifted))
         cascade.keys |= {row[0] for row in run(sql.KEYS_DUE, shifted)}
         unreleased = run(sql.UNRELEASED_CHILDREN, {"limit": limit, "after": self._last_child})
@@ -105,7 +119,32 @@ class GatesMixin(WakeupsMixin):
         self._run_cascade(session, cascade)
         self._notify(session, cascade.awaited, cascade.queues)
         [(next_at, now)] = run(sql.NEXT_SWEEP, {"shift": self.clock_shift})
-        return Swept(expired, cascade.cancelled, cascade.opened, next_at, now)
+        if moved.unfinished:
+            next_at = now + (PORTION_EVERY if moved.queues else HELD_AGAIN)
+        return Swept(expired, cascade.cancelled, cascade.opened, next_at, now, moved.by)
+
+    def _move_back(self, session: Session, limit: int) -> Moved:
+        """If the clock was set back, move what was written ahead: of each kind at most ``limit`` rows."""
+        shifted = {"shift": self.clock_shift}
+        [(ahead, unfinished, now)] = session.rows(self._statements[clock.CLOCK_AHEAD], shifted)
+        if not unfinished and ahead <= now + SWING:
+            return Moved(0, set(), False)
+        run = session.runner(self._statements)
+        with session.transaction():
+            if not run(clock.LOCK_CLOCK, {}):
+                return Moved(0, set(), False)
+            # Read anew, now that no other worker is at it.
+            [(ahead, unfinished, now)] = run(clock.CLOCK_AHEAD, shifted)
+            if not unfinished and ahead <= now + SWING:
+                return Moved(0, set(), False)
+            values = {"now": now, "by": max(ahead - now, 0), "ahead": ahead, "limit": limit}
+            rows = run(clock.SET_BACK_LIVE, values)
+            counts = [len(run(statement, values)) for statement in clock.MANY]
+            more = max(len(rows), *counts) >= limit or run(clock.LIVE_AHEAD, values)[0][0]
+            for statement in () if more else clock.FEW:
+                run(statement, values)
+            run(clock.CLOCK_SET_BACK, {**values, "unfinished": more})
+        return Moved(0 if unfinished else ahead - now, {queue for (queue,) in rows}, more)
 
     def _run_cascade(self, session: Session, cascade: Cascade) -> None:
         """Do all that follows, and add it to ``cascade``; notify of nothing yet. Raises psycopg's errors."""

@@ -44,6 +44,7 @@ class PeriodicMixin(GatesMixin):
 
     def fire_periodic(self, state: PeriodicState, jobs: Sequence[NewJob], next_run: int) -> bool:
         parameters = {"name": state.entry.name, "expected": state.next_run, "next_run": next_run}
+        parameters["fired"] = state.fired
 
         def work(session: Session) -> bool:
             run = session.runner(self._statements)

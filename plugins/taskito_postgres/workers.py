@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 
-from taskito_core import Beat, Peer, WorkerInfo
+from taskito_core import Beat, Peer, StorageConfig, WorkerInfo
 from taskito_postgres.arrays import Bigints, Texts
-from taskito_postgres.gates import Cascade, GatesMixin
+from taskito_postgres.gates import SWING, Cascade, GatesMixin
 from taskito_postgres.session import Cursor, Session
+from taskito_postgres.sql import clock
 from taskito_postgres.sql import workers as sql
-from taskito_postgres.sql.clock import CLOCK
 
 
 class WorkersMixin(GatesMixin):
     """``register``, ``heartbeat``, ``rescue`` and ``unregister`` of the contract."""
+
+    def __init__(self, config: StorageConfig) -> None:
+        super().__init__(config)
+        #: The store's clock at the last heartbeat, and ours, which nobody sets, at that moment.
+        self._beaten: tuple[int, float] | None = None
 
     def register(self, worker: WorkerInfo) -> None:
         parameters = {
@@ -39,16 +45,21 @@ class WorkersMixin(GatesMixin):
 
     def heartbeat(self, worker_id: str, running: Sequence[tuple[str, int]]) -> Beat:
         parameters = {"worker": worker_id, "shift": self.clock_shift}
+        before = self._beaten
 
         def work(session: Session) -> Beat:
+            expected = None if before is None else before[0] + round((time.monotonic() - before[1]) * 1000)
             with session.round_trip() as trip:
                 trip.commit_lazily()
+                trip.run(
+                    self._statements[clock.SEE_CLOCK], {**parameters, "swing": SWING, "expected": expected}
+                )
                 beat = trip.run(self._statements[sql.HEARTBEAT], parameters)
                 peers = trip.run(self._statements[sql.PEERS], parameters)
                 stored = trip.run(self._statements[sql.RUNNING], parameters)
-                clock = trip.run(self._statements[CLOCK], parameters)
+                told = trip.run(self._statements[clock.CLOCK], parameters)
             rows = stored.fetchall()
-            [(now,)] = clock.fetchall()
+            [(now,)] = told.fetchall()
             mine, named = {(row[0], row[1]) for row in rows}, set(running)
             return Beat(
                 alive=beat.fetchone() is not None,
@@ -59,7 +70,9 @@ class WorkersMixin(GatesMixin):
                 cancels={row[0]: row[2] for row in rows if row[2] is not None},
             )
 
-        return self._connections.on_worker(f"beat for worker {worker_id}", work)
+        beat = self._connections.on_worker(f"beat for worker {worker_id}", work)
+        self._beaten = (beat.now, time.monotonic())
+        return beat
 
     def rescue(self, suspects: Mapping[str, int]) -> list[str]:
         dead = {"ids": Texts(suspects.keys()), "beats": Bigints(suspects.values())}

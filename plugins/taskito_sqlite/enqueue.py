@@ -129,12 +129,12 @@ def _insert_gated(
         cascade.check_key(job.concurrency_key)
     elif not failed:
         cascade.queues.add(job.queue)
-    expires_at = job.expires_at
+    expires_at, expires_from = job.expires_at, None
     if expires_at is None and job.expires is not None:
-        expires_at = now + round(job.expires * 1000)
+        expires_at, expires_from = now + round(job.expires * 1000), now
     if gate == "later" or expires_at is not None:
         cascade.queues.add(job.queue)  # There is nothing to claim, but something to sweep, perhaps soon.
-    row = (*_plain_row(job, now), gate, expires_at, *_gated_values(job))
+    row = (*_plain_row(job, now), gate, expires_at, expires_from, *_gated_values(job))
     connection.execute(sql.ENQUEUE_FULL, row)
     connection.executemany(gates.ADD_EDGES, [{"id": job.id, "parent": parent} for parent in statuses])
     if failed:
@@ -165,4 +165,5 @@ def _due(job: NewJob, now: int) -> int:
 
 
 def _plain_row(job: NewJob, now: int) -> tuple[object, ...]:
-    return (now, _due(job, now), *_plain_values(job))
+    delayed_at = now if job.delay and job.scheduled_at is None else None
+    return (now, _due(job, now), delayed_at, *_plain_values(job))

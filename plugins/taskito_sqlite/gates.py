@@ -10,11 +10,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from taskito_core import Swept, messages
-from taskito_sqlite.sql import admin
+from taskito_sqlite.sql import admin, clock
 from taskito_sqlite.sql import gates as sql
 from taskito_sqlite.wakeups import WakeupsMixin
+
+#: Milliseconds that a clock may go back without having been set.
+SWING = 2000
+#: Milliseconds between two portions of what is moved after a clock was set back.
+PORTION_EVERY = 50
 
 
 class Cascade:
@@ -104,6 +110,8 @@ class GatesMixin(WakeupsMixin):
             return self._read(lambda connection: Swept([], [], [], next_sweep(connection), now))
 
         def work(connection: sqlite3.Connection) -> tuple[Swept, set[str]]:
+            # The clock anew: while this waited for its turn others may have stored what is younger than now.
+            moved = move_back(connection, self.now(), limit)
             expired = connection.execute(sql.EXPIRED, due).fetchall()
             for job_id, expires_at in expired:
                 cancel_pending(connection, [job_id], messages.expired(expires_at), now)
@@ -112,8 +120,9 @@ class GatesMixin(WakeupsMixin):
                 cascade.check_key(key)
             cascade.run()
             ids = [job_id for job_id, _ in expired]
-            swept = Swept(ids, cascade.cancelled, cascade.opened, next_sweep(connection), now)
-            return swept, self._to_notify(connection, cascade.queues)
+            next_at = now + PORTION_EVERY if moved.unfinished else next_sweep(connection)
+            swept = Swept(ids, cascade.cancelled, cascade.opened, next_at, now, moved.by)
+            return swept, self._to_notify(connection, cascade.queues | moved.queues)
 
         return self._write_and_notify(work)
 
@@ -122,7 +131,37 @@ def _is_due(connection: sqlite3.Connection, due: dict[str, int]) -> bool:
     """Whether a sweep at this moment has something to do."""
     one = {**due, "limit": 1}
     found = (connection.execute(statement, one).fetchone() for statement in (sql.EXPIRED, sql.KEYS_DUE))
-    return any(row is not None for row in found) or is_outstanding(connection)
+    return any(row is not None for row in found) or is_outstanding(connection) or _is_behind(connection, due)
+
+
+def _is_behind(connection: sqlite3.Connection, due: dict[str, int]) -> bool:
+    """Whether the clock was set back, and not all that was written ahead has been moved."""
+    ahead, unfinished = connection.execute(clock.CLOCK_AHEAD).fetchone()
+    return bool(unfinished) or ahead > due["now"] + SWING
+
+
+class Moved(NamedTuple):
+    """What was done about a clock that was set back."""
+
+    by: int  #: by how many milliseconds, told once
+    queues: set[str]  #: that have jobs to claim which they had not
+    unfinished: bool  #: more is to be moved
+
+
+def move_back(connection: sqlite3.Connection, now: int, limit: int) -> Moved:
+    """If the clock was set back, move what was written ahead: of each kind at most ``limit`` rows."""
+    ahead, unfinished = connection.execute(clock.CLOCK_AHEAD).fetchone()
+    if not unfinished and ahead <= now + SWING:
+        return Moved(0, set(), False)
+    values = {"now": now, "by": max(ahead - now, 0), "ahead": ahead, "limit": limit}
+    rows = connection.execute(clock.SET_BACK_LIVE, values).fetchall()
+    counts = [connection.execute(statement, values).rowcount for statement in clock.MANY]
+    more = max(len(rows), *counts) >= limit
+    if not more:
+        for statement in clock.FEW:
+            connection.execute(statement, values)
+    connection.execute(clock.CLOCK_SET_BACK, {**values, "unfinished": more})
+    return Moved(0 if unfinished else ahead - now, {queue for (queue,) in rows}, more)
 
 
 def next_sweep(connection: sqlite3.Connection) -> int | None:

@@ -50,6 +50,7 @@ class PeriodicMixin(WakeupsMixin):
     def fire_periodic(self, state: PeriodicState, jobs: Sequence[NewJob], next_run: int) -> bool:
         """As ``Storage.fire_periodic``."""
         values = {"name": state.entry.name, "expected": state.next_run, "next_run": next_run}
+        values["fired"] = state.fired
 
         def work(connection: sqlite3.Connection) -> tuple[bool, set[str]]:
             if not connection.execute(sql.FIRE, values).rowcount:
@@ -74,5 +75,5 @@ def _values(entry: PeriodicEntry) -> dict[str, Any]:
 
 
 def _state(row: tuple[Any, ...]) -> PeriodicState:
-    *entry, next_run, last_run, enabled, registered_at = row
-    return PeriodicState(_entry_of(entry), next_run, last_run, bool(enabled), registered_at)
+    *entry, next_run, last_run, enabled, registered_at, fired = row
+    return PeriodicState(_entry_of(entry), next_run, last_run, bool(enabled), registered_at, fired)

@@ -111,7 +111,7 @@ def _retry(connection: sqlite3.Connection, outcome: Retry, now: int, cascade: Ca
 
 def _release(connection: sqlite3.Connection, outcome: Release, now: int, cascade: Cascade) -> bool:
     due = None if outcome.delay is None else now + round(outcome.delay * 1000)
-    values = {"id": outcome.job_id, "token": outcome.token, "lane": outcome.lane, "due": due}
+    values = {"id": outcome.job_id, "token": outcome.token, "lane": outcome.lane, "due": due, "now": now}
     found = connection.execute(sql.RELEASE, values).fetchone()
     if found is None:
         return bool(_already_finished(connection, [outcome], JobStatus.CANCELLED))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from taskito_core import Beat, Peer, StorageError, WorkerInfo, clean_text, messages
-from taskito_sqlite.gates import cancel_and_cascade
-from taskito_sqlite.sql import claim, settle
+from taskito_core import Beat, Peer, StorageConfig, StorageError, WorkerInfo, clean_text, messages
+from taskito_sqlite.gates import SWING, cancel_and_cascade
+from taskito_sqlite.sql import claim, clock, settle
 from taskito_sqlite.sql import workers as sql
 from taskito_sqlite.wakeups import WakeupsMixin
 
 
 class WorkersMixin(WakeupsMixin):
     """``register``, ``heartbeat``, ``rescue`` and ``unregister`` of the contract."""
+
+    def __init__(self, config: StorageConfig) -> None:
+        super().__init__(config)
+        #: The store's clock at the last heartbeat, and ours, which nobody sets, at that moment.
+        self._beaten: tuple[int, float] | None = None
 
     def register(self, worker: WorkerInfo) -> None:
         """As ``Storage.register``. From now on this object's connections do the checkpoints."""
@@ -46,10 +52,13 @@ class WorkersMixin(WakeupsMixin):
     def heartbeat(self, worker_id: str, running: Sequence[tuple[str, int]]) -> Beat:
         """As ``Storage.heartbeat``."""
         named = set(running)
+        before = self._beaten
 
         def work(connection: sqlite3.Connection) -> Beat:
             now = self.now()
             values = {"worker": worker_id, "now": now}
+            expected = now if before is None else before[0] + round((time.monotonic() - before[1]) * 1000)
+            connection.execute(clock.SEE_CLOCK, {"now": now, "swing": SWING, "expected": expected})
             alive = connection.execute(sql.HEARTBEAT, values).rowcount == 1
             peers = [Peer(*row) for row in connection.execute(sql.PEERS, values)]
             rows = connection.execute(sql.RUNNING, values).fetchall()
@@ -58,7 +67,9 @@ class WorkersMixin(WakeupsMixin):
             asked = {job_id: bool(force) for job_id, _, force in rows if force is not None}
             return Beat(alive, peers, [pair for pair in stored if pair not in named], lost, now, asked)
 
-        return self._write(work, durable=False)
+        beat = self._write(work, durable=False)
+        self._beaten = (beat.now, time.monotonic())
+        return beat
 
     def rescue(self, suspects: Mapping[str, int]) -> list[str]:
         """As ``Storage.rescue``."""

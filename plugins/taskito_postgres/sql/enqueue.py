@@ -34,9 +34,10 @@ ENQUEUE = f"""
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 INSERT INTO taskito.jobs_live AS j
        ({_names(columns.PLAIN)},
-       created_at, scheduled_at)
+       created_at, scheduled_at, delayed_at)
 SELECT {_names(columns.PLAIN, "n")},
-       c.now, coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint)
+       c.now, coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint),
+       CASE WHEN n.scheduled_at IS NULL AND n.delay > 0 THEN c.now END
   FROM clock c, unnest(
        {_parameters(columns.PLAIN, "[]")},
        %(scheduled_at)b::int8[], %(delay)b::float8[])
@@ -51,9 +52,10 @@ ENQUEUE_ONE = f"""
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 INSERT INTO taskito.jobs_live AS j
        ({_names(columns.PLAIN)},
-       created_at, scheduled_at)
+       created_at, scheduled_at, delayed_at)
 SELECT {_parameters(columns.PLAIN)},
-       c.now, coalesce(%(scheduled_at)b::int8, c.now + (%(delay)b::float8 * 1000)::bigint)
+       c.now, coalesce(%(scheduled_at)b::int8, c.now + (%(delay)b::float8 * 1000)::bigint),
+       CASE WHEN %(scheduled_at)b::int8 IS NULL AND %(delay)b::float8 > 0 THEN c.now END
   FROM clock c
     ON CONFLICT (id) DO NOTHING
 RETURNING j.id
@@ -63,11 +65,11 @@ COPY = f"""
 -- ENQUEUE of thousands: the fastest way, but an id that is live fails all of it.
 COPY taskito.jobs_live
      ({_names(columns.PLAIN)},
-     created_at, scheduled_at) FROM STDIN (FORMAT binary)
+     created_at, scheduled_at, delayed_at) FROM STDIN (FORMAT binary)
 """
 
 #: The types of COPY's columns.
-COPY_TYPES = (*(TYPES[column.kind] for column in columns.PLAIN), "int8", "int8")
+COPY_TYPES = (*(TYPES[column.kind] for column in columns.PLAIN), "int8", "int8", "int8")
 
 ENQUEUE_FULL = f"""
 -- ENQUEUE of jobs of which some have a lane, an expiry, keys or parents. Those with parents or a concurrency
@@ -75,10 +77,12 @@ ENQUEUE_FULL = f"""
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 INSERT INTO taskito.jobs_live AS j
        ({_names(_ALL)},
-       created_at, scheduled_at, expires_at, gate)
+       created_at, scheduled_at, delayed_at, expires_at, expires_from, gate)
 SELECT {_names(_ALL, "n")},
        c.now, coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint),
+       CASE WHEN n.scheduled_at IS NULL AND n.delay > 0 THEN c.now END,
        coalesce(n.expires_at, c.now + (n.expires * 1000)::bigint),
+       CASE WHEN n.expires_at IS NULL AND n.expires IS NOT NULL THEN c.now END,
        CASE WHEN n.gate = 'parents' THEN 'parents'
             WHEN n.concurrency_key IS NULL THEN NULL
             WHEN n.gate = '' AND coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint) <= c.now

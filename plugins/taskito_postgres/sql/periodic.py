@@ -11,7 +11,7 @@ from taskito_postgres.sql.clock import NOW
 FORGOTTEN_AFTER = 600_000
 
 ENTRY_COLUMNS = columns.listed(field.name for field in fields(PeriodicEntry))
-_STATE_COLUMNS = f"{ENTRY_COLUMNS}, next_run, last_run, enabled, registered_at"
+_STATE_COLUMNS = f"{ENTRY_COLUMNS}, next_run, last_run, enabled, registered_at, fired"
 
 DECLARE = f"""
 -- Compare and swap: an entry that another app declared not long ago is left as it is, and not returned. An
@@ -29,7 +29,8 @@ SELECT %(name)b, %(app)b, %(task_name)b, %(cron)b, %(timezone)b, %(catch_up)b, %
        result_ttl = excluded.result_ttl, metadata = excluded.metadata, tags = excluded.tags,
        registered_at = excluded.registered_at,
        next_run = CASE WHEN (p.cron, p.timezone) = (excluded.cron, excluded.timezone) THEN p.next_run
-                       ELSE excluded.next_run END
+                       ELSE excluded.next_run END,
+       fired = CASE WHEN (p.cron, p.timezone) = (excluded.cron, excluded.timezone) THEN p.fired ELSE '' END
  WHERE p.app = excluded.app OR p.registered_at <= excluded.registered_at - {FORGOTTEN_AFTER}
 RETURNING p.name
 """
@@ -53,7 +54,9 @@ SELECT {_STATE_COLUMNS} FROM taskito.periodic_tasks
 
 FIRE = """
 -- Compare and swap: of all that fire one slot, one gets a row.
-UPDATE taskito.periodic_tasks SET last_run = next_run, next_run = %(next_run)b
+UPDATE taskito.periodic_tasks
+   SET last_run = CASE WHEN %(next_run)b > next_run THEN next_run ELSE last_run END,
+       next_run = %(next_run)b, fired = %(fired)b
  WHERE name = %(name)b AND enabled AND next_run = %(expected)b RETURNING name
 """
 

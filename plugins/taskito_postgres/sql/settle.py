@@ -93,7 +93,8 @@ RETRY = f"""
 -- the slot of its key. Jobs that were asked to cancel are left for STOP.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
     UPDATE taskito.jobs_live j
-       SET status = 'pending', token = NULL, scheduled_at = c.now + o.delay, expires_at = NULL,
+       SET status = 'pending', token = NULL, scheduled_at = c.now + o.delay, delayed_at = c.now,
+       expires_at = NULL,
        {_BEHIND_GATE}, {_CHARGED}
       FROM clock c, unnest({_FAILURES}, %(delays)b) AS o({_FAILURE}, delay)
      CROSS JOIN {_FENCED}
@@ -135,6 +136,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs_live j
    SET status = 'pending', token = NULL, lane = coalesce(o.lane, j.lane),
        scheduled_at = coalesce(c.now + o.delay, j.scheduled_at),
+       delayed_at = CASE WHEN o.delay IS NULL THEN j.delayed_at ELSE c.now END,
        expires_at = CASE WHEN o.delay IS NULL THEN j.expires_at END,
        {_BEHIND_GATE}
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(lanes)b, %(delays)b) AS o(id, token, lane, delay)

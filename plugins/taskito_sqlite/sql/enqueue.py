@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from taskito_core import columns
 
-_PLAIN = ("created_at", "scheduled_at", *(column.name for column in columns.PLAIN))
-_FULL = (*_PLAIN, "gate", "expires_at", *(column.name for column in columns.GATED))
+_PLAIN = ("created_at", "scheduled_at", "delayed_at", *(column.name for column in columns.PLAIN))
+_FULL = (*_PLAIN, "gate", "expires_at", "expires_from", *(column.name for column in columns.GATED))
 
 ENQUEUE = f"""
 -- Insert a plain job. An id that is stored already, live or finished, inserts nothing.

@@ -9,7 +9,7 @@ from taskito_core import PeriodicEntry, columns
 _ENTRY = tuple(field.name for field in fields(PeriodicEntry))
 
 #: The fields of a PeriodicEntry, then of its PeriodicState.
-_COLUMNS = columns.listed((*_ENTRY, "next_run", "last_run", "enabled", "registered_at"))
+_COLUMNS = columns.listed((*_ENTRY, "next_run", "last_run", "enabled", "registered_at", "fired"))
 _GIVEN = (*_ENTRY, "next_run")
 
 DECLARED_BY_OTHERS = """
@@ -24,6 +24,7 @@ VALUES ({columns.listed(f":{name}" for name in _GIVEN)}, :now)
 ON CONFLICT (name) DO UPDATE SET
        next_run = CASE WHEN cron = excluded.cron AND timezone = excluded.timezone THEN next_run
                        ELSE excluded.next_run END,
+       fired = CASE WHEN cron = excluded.cron AND timezone = excluded.timezone THEN fired ELSE '' END,
        {columns.listed(f"{name} = excluded.{name}" for name in _ENTRY if name != "name")},
        registered_at = excluded.registered_at
 """
@@ -42,7 +43,9 @@ SELECT {_COLUMNS} FROM periodic_tasks
 
 FIRE = """
 -- Compare and swap: only one worker finds the slot as it was.
-UPDATE periodic_tasks SET last_run = next_run, next_run = :next_run
+UPDATE periodic_tasks
+   SET last_run = CASE WHEN :next_run > next_run THEN next_run ELSE last_run END,
+       next_run = :next_run, fired = :fired
  WHERE name = :name AND next_run = :expected AND enabled
 """
 

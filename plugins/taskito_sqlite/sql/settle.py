@@ -15,9 +15,9 @@ UPDATE jobs SET status = 'complete', result = ?3, started_at = ?4, completed_at 
 
 RETRY = """
 -- Make the job of a failed attempt pending again, due later. It has started, so it expires no more.
-UPDATE jobs SET status = 'pending', token = NULL, scheduled_at = :due, error = :error, expires_at = NULL,
-                started_at = :started_at, retry_count = retry_count + :retry, crashes = crashes + :crash,
-                interruptions = interruptions + :interruption
+UPDATE jobs SET status = 'pending', token = NULL, scheduled_at = :due, delayed_at = :now, error = :error,
+                expires_at = NULL, started_at = :started_at, retry_count = retry_count + :retry,
+                crashes = crashes + :crash, interruptions = interruptions + :interruption
  WHERE id = :id AND token = :token AND status = 'running'
 RETURNING queue, concurrency_key
 """
@@ -37,6 +37,7 @@ RELEASE = """
 -- was before; with one it expires no more.
 UPDATE jobs SET status = 'pending', token = NULL, lane = coalesce(:lane, lane),
                 scheduled_at = coalesce(:due, scheduled_at),
+                delayed_at = CASE WHEN :due IS NULL THEN delayed_at ELSE :now END,
                 expires_at = CASE WHEN :due IS NULL THEN expires_at END
  WHERE id = :id AND token = :token AND status = 'running'
 RETURNING queue, concurrency_key

@@ -19,6 +19,7 @@ from taskito_testing.conformance.errors import Errors
 from taskito_testing.conformance.fork import Forking
 from taskito_testing.conformance.jobs.atomicity import Atomicity
 from taskito_testing.conformance.jobs.cancel import Cancelling
+from taskito_testing.conformance.jobs.clock import ClockSetBack
 from taskito_testing.conformance.jobs.deleting import Deleting
 from taskito_testing.conformance.jobs.dependencies import Dependencies
 from taskito_testing.conformance.jobs.expiry import Expiry
@@ -71,6 +72,7 @@ class StorageConformance(
     Listing,
     Counting,
     Pruning,
+    ClockSetBack,
     Expiry,
     Unique,
     Dependencies,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
@@ -30,6 +31,9 @@ from taskito_core.job import Complete
 from taskito_core.storage_worker import Beat, Note, Swept, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
+
+#: Milliseconds by which the store's clock may fall behind ours from one heartbeat to the next.
+SWING = 2000
 
 
 class StoreEvents(Protocol):
@@ -77,6 +81,7 @@ class StoreClient:
         self._claiming = Claiming(worker, dispatcher)
         self._upkeep = UpkeepTimers()
         self._outage = Outage()
+        self._clock: tuple[int, float] | None = None  #: the store's at the last heartbeat, and ours
         self._batch: list[InFlight] = []  #: outcomes inside the exchange under way
         self._notes: list[Note] = []  #: notes inside the request under way
         self._busy = False
@@ -264,6 +269,18 @@ class StoreClient:
     def _swept(self, swept: Swept, now: float) -> None:
         pause = None if swept.next_at is None else seconds_until(swept.next_at, swept.now)
         self._upkeep.done(Upkeep.SWEEP, now, pause)
+        if swept.set_back:
+            by = timedelta(milliseconds=swept.set_back)
+            log.warning(
+                "the store's clock was set back by %s: what was due until then is due, and waits go on", by
+            )
+            self._clock_set_back(now)
+
+    def _clock_set_back(self, now: float) -> None:
+        """Nothing is due when it was to be: find out at once, and have the store put it right."""
+        for kind in Upkeep:
+            self._upkeep.sooner(kind, now)
+        self._claiming.woken()
 
     def _rescued(self, job_ids: list[str]) -> None:
         for worker_id in self._suspects:
@@ -277,6 +294,9 @@ class StoreClient:
         if not beat.alive:
             self._declared_dead()
             return
+        if self._clock is not None and beat.now < self._clock[0] + (now - self._clock[1]) * 1000 - SWING:
+            self._clock_set_back(now)
+        self._clock = (beat.now, now)
         self._release_orphans(beat.unknown_to_me, now)
         self._cancel(beat.cancels)
         if beat.unknown_to_store:

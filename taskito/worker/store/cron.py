@@ -7,10 +7,12 @@ fire once.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import cached_property
 
 from taskito.cron import schedule
+from taskito.cron.slots import FiredSlots
 from taskito_core.job import NewJob
 from taskito_core.storage import Storage
 from taskito_core.storage_worker import PeriodicEntry, PeriodicState
@@ -29,6 +31,8 @@ class Schedules:
         self._entries = {entry.name: entry for entry in entries}
         self._lanes = lanes  #: tasks whose jobs wait in a lane of their own
         self._declared_at: int | None = None  #: by the store's clock
+        #: When ``fire`` was called last, by the store's clock, and by ours, which nobody sets.
+        self._fired_at: tuple[int, float] | None = None
         self._refused: set[str] = set()
 
     @cached_property
@@ -38,10 +42,15 @@ class Schedules:
     def fire(self, storage: Storage) -> float:
         """Enqueue every slot that is due; seconds until the next one, or the next declaration."""
         now = storage.now()
-        if self._declared_at is None or now - self._declared_at >= DECLARE_INTERVAL * 1000:
+        # It may also have gone back while this worker did not run.
+        went_back = self._fired_at is None or now < self._fired_at[0]
+        if self._declared_at is None or went_back or now - self._declared_at >= DECLARE_INTERVAL * 1000:
             self._declare(storage, now)
         if not self._entries:
             return DECLARE_INTERVAL
+        if went_back:
+            self._return(storage, now)
+        self._fired_at = (now, time.monotonic())
         for state in storage.due_periodic(self._app):
             self._fire_one(storage, state, now)
         return self._pause(storage, now)
@@ -72,10 +81,25 @@ class Schedules:
             return
         # The store may have found it due by a clock that has gone on since we read it.
         now = max(now, state.next_run)
-        due = schedule.due(self._schedules[entry.name], state.next_run, now, entry.catch_up)
-        jobs = [self._job(entry, slot) for slot in due.slots]
-        if storage.fire_periodic(state, jobs, due.next_run):
+        times, fired = self._schedules[entry.name], FiredSlots.from_text(state.fired)
+        due = schedule.due(times, state.next_run, now, entry.catch_up)
+        slots = [slot for slot in due.slots if slot not in fired]
+        noted = state._replace(fired=fired.add(times, slots).to_text())
+        jobs = [self._job(entry, slot) for slot in slots]
+        if storage.fire_periodic(noted, jobs, fired.next_after(times, due.next_run - 1)):
             log.debug("periodic task %s: %d jobs", entry.name, len(jobs))
+
+    def _return(self, storage: Storage, now: int) -> None:
+        """The clock was set back: what comes next is the first slot since then that has not fired."""
+        since = now
+        if self._fired_at is not None:
+            since -= round((time.monotonic() - self._fired_at[1]) * 1000) + 1
+        for state in storage.periodic():
+            if (entry := self._own(state)) is not None and state.enabled:
+                fired = FiredSlots.from_text(state.fired)
+                slot = fired.next_after(self._schedules[entry.name], since)
+                if slot < state.next_run and storage.fire_periodic(state, [], slot):
+                    log.info("periodic task %s: the clock was set back, and its slots go on", entry.name)
 
     def _job(self, entry: PeriodicEntry, slot: int) -> NewJob:
         return NewJob(
