@@ -120,3 +120,27 @@ def test_a_clock_that_swings_by_a_second_is_no_matter(app: ModuleType, clock: Se
     ticks_go_on(worker)
     assert max(ticks(worker).values()) == 1
     assert SAID not in worker.output()
+
+
+def test_a_clock_that_jumps_forward_and_back_again_and_again_costs_no_job_that_runs(
+    app: ModuleType, clock: SetClock, start: Start
+) -> None:
+    workers = [start(2), start(2)]
+    storage = app.queue.storage
+    ids = [app.nap.delay(7).id for _ in range(2)]
+    workers[0].started(2)
+
+    for ahead in (HOUR, 0, 2 * HOUR, HOUR // 2, 0):
+        storage.clock_shift = ahead
+        clock.ahead(ahead)
+        ids += [app.nap.delay(0).id, app.nap.apply_async((0,), delay=1).id, app.fails_once.delay().id]
+        before = len(ticks(workers[0]))
+        wait_until(lambda before=before: len(ticks(workers[0])) >= before + 2, 20)
+
+    finished(storage, ids, 40)
+    ticks_go_on(workers[0])
+    assert {job.status.value for job in storage.get(ids)} == {"complete"}
+    twice = {job.id for job in storage.get(ids) if job.retry_count}
+    assert workers[0].starts() == Counter([*ids, *twice])
+    assert max(ticks(workers[0]).values()) == 1
+    assert sum(worker.output().count(SAID) for worker in workers) <= 3
