@@ -1,7 +1,6 @@
 """What a call does to a circuit breaker: its state, before and after. Pure.
 
-Every backend keeps the state where all workers see it, and lets one change it at a time. What the
-change is, is decided here.
+Every backend keeps the state where all workers see it, and lets one change it at a time, as is decided here.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ def runtime_directory(purpose: str, longest: int = 4096) -> Path | None:
     """This user's private directory for sockets or FIFOs of one purpose, made if need be.
 
     The same for every process of the user with the same environment, so that one finds what another left.
-    Its path has at most ``longest`` bytes. None if no such directory can be had: each name is taken by
-    another user, or nothing is writable.
+    Its path has at most ``longest`` bytes. None if each is taken by another user, or nothing is writable.
     """
     bases = [Path(tempfile.gettempdir()) / f"taskito-{os.getuid()}", Path(f"/tmp/taskito-{os.getuid()}")]
     if session := os.environ.get("XDG_RUNTIME_DIR"):

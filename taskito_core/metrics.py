@@ -30,8 +30,7 @@ class Sketch:
 
     A DDSketch (Masson, Rim and Lee, VLDB 2019): bucket ``i`` counts durations of more than
     ``1.02 ** (i - 1)`` and up to ``1.02 ** i`` microseconds, bucket 0 those of up to one. A quantile is
-    within 1 % of the exact one however many durations there are, and adding two sketches
-    loses nothing.
+    within 1 % of the exact one, of however many durations. Adding two sketches loses nothing.
     """
 
     __slots__ = ("buckets",)

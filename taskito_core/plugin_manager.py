@@ -148,8 +148,7 @@ class Plugins:
     def normalise(self, config: StorageConfig) -> StorageConfig:
         """``config`` with the backend's own name for an alias, checked as far as can be without I/O.
 
-        Raises ConfigError for an unknown backend, one that contradicts the URL's scheme, and for
-        whatever the backend itself finds wrong.
+        ConfigError if the backend is unknown, contradicts the URL's scheme, or itself finds something wrong.
         """
         offer = self.find(OfferKind.STORAGE, config.backend)
         if config.db_url is not None and "://" in config.db_url:

@@ -45,8 +45,7 @@ class StorageConfig:
     def beside(self, backend: str, url: str) -> StorageConfig:
         """The config of what ``backend`` keeps besides jobs, asked for by ``url``.
 
-        A URL names the database; a name alone means the one that holds the jobs. Raises ConfigError if
-        the jobs are in some other backend's.
+        A URL names the database; a name alone that of the jobs: ConfigError if they are in another backend.
         """
         if "://" in url:
             return replace(self, backend=backend, db_url=url)
@@ -72,9 +71,8 @@ class Storage(StorageWorker, StorageClient, Protocol):
     """Where jobs are kept. Constructing one does no I/O; the first call that needs the store opens it.
 
     The first use migrates if ``config.auto_migrate`` (see ``migrate``), and otherwise raises ConfigError for
-    a schema that is not current. A schema newer than the plugin knows is always refused with ConfigError. An
-    object that was carried across a fork raises StorageError in the child, and the ``close`` of either
-    process does not harm the other.
+    a schema that is not current. A schema newer than the plugin knows is always refused with ConfigError.
+    Carried across a fork it raises StorageError in the child; no ``close`` harms the other process.
     """
 
     capabilities: frozenset[Capability]

@@ -231,8 +231,7 @@ class StorageClient(Protocol):
     def await_finished(self, job_id: str, timeout: float) -> bool:
         """Block until the job has finished, or at most ``timeout`` seconds; True if it has.
 
-        With WAKEUPS it returns the moment the job ends, without a visible polling interval. A job that is not
-        in the store counts as finished.
+        With WAKEUPS it returns the moment the job ends, and does not poll. An unknown job has finished.
         """
         ...
 
