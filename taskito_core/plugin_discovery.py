@@ -74,7 +74,7 @@ def find_plugins(wanted: Sequence[str] | None, asked_by: str) -> Iterator[Found]
 
 
 def check_plugin(found: Found, manager: pluggy.PluginManager) -> None:
-    """Register it and hold it to the rules; ConfigError names its distribution, and may leave it registered."""
+    """Register it and hold it to the rules. ConfigError names its distribution; it may be registered."""
     _refuse_unmarked(found, manager)
     try:
         manager.register(found.plugin, found.name)
