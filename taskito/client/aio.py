@@ -117,8 +117,8 @@ class EndListener:
 
     #: Seconds of one call of the store, and those that the thread stays after the last wait.
     ROUND, LINGER = 5.0, 1.0
-    #: Seconds for each job that is waited for, between two calls: what ends meanwhile comes with the next.
-    PAUSE = 5e-6
+    #: Seconds between two calls, and for each job that is waited for: what comes meanwhile comes together.
+    PAUSE, PAUSE_EACH = 1e-3, 5e-6
     #: Answers that are handed over at once: an event loop has other things to do in between.
     DELIVERED_AT_ONCE = 100
 
@@ -173,7 +173,8 @@ class EndListener:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="taskito-aio-results", daemon=True)
                 self._thread.start()
-        self._woken.set()
+        if not self._woken.is_set():
+            self._woken.set()
 
     def _remove(self, job_id: str, waiter: Waiter) -> None:
         with self._lock:
@@ -191,7 +192,7 @@ class EndListener:
                 ids = [job_id for job_id, waiters in self._waiting.items() if not _forsaken(waiters)]
             if ids:
                 self._deliver(self._answers(ids))
-                time.sleep(len(ids) * self.PAUSE)
+                time.sleep(self.PAUSE + len(ids) * self.PAUSE_EACH)
             elif self._closing or not self._woken.wait(self.LINGER):
                 with self._lock:
                     if not self._waiting:
