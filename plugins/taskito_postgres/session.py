@@ -238,9 +238,8 @@ class Session:
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self.connection = connection
         pooled = connection.prepare_threshold is None
-        version = connection.info.server_version
         #: What a transaction needs to be set, and what begins one with it; None: the session has it.
-        self._settings = settings.statement(version, local=True) if pooled else None
+        self._settings = settings.statement(connection.info.server_version, local=True) if pooled else None
         self._preamble = None if self._settings is None else _BEGIN + b";" + self._settings
 
     @contextmanager

@@ -178,6 +178,41 @@ def test_a_session_that_this_role_may_not_end_is_named_and_the_rest_is_rescued(
         database.execute(f"DROP ROLE {role}".encode())
 
 
+def test_a_heartbeat_waits_for_no_connection_in_use_and_tells_once_what_the_other_waits_for(
+    open_storage: OpenStorage, database: psycopg.Connection[Any], wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    storage, worker, over = open_storage(pool_size=1), make_worker(), threading.Event()
+    storage.register(worker)
+    sleeps = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    )
+    exchange = threading.Thread(
+        target=storage._connections.on_worker,
+        args=("sleep", lambda session: session.rows(b"SELECT pg_sleep(3)", {})),
+    )
+    producer = threading.Thread(
+        target=storage._connections.on_pool, args=("wait", lambda session: over.wait(30))
+    )
+    exchange.start()
+    producer.start()
+    try:
+        wait_until(lambda: database.execute(sleeps.encode()).fetchone() == (1,))
+
+        assert storage.heartbeat(worker.id, []).alive
+        assert storage.heartbeat(worker.id, []).alive
+
+        assert database.execute(sleeps.encode()).fetchone() == (1,), "it still sleeps"
+    finally:
+        over.set()
+        exchange.join()
+        producer.join()
+    [info] = storage.workers()
+    assert info.beat == 2
+    assert caplog.text.count("a statement of this worker has waited") == 1
+    assert "PgSleep" in caplog.text
+
+
 def test_a_server_notices_that_the_host_of_a_session_is_gone(
     open_storage: OpenStorage, database: psycopg.Connection[Any]
 ) -> None:
