@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from taskito_core.errors import ConfigError
 from taskito_core.job import Job
-from taskito_core.storage import Storage
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
+
+    from taskito_core.storage import Storage
 
     Waiter = tuple[AbstractEventLoop, Future[Job | None]]
     Answer = Job | BaseException | None

@@ -49,7 +49,7 @@ def test_every_documented_field_is_there() -> None:
     assert {name for name in vars(CurrentJob) if not name.startswith("_")} == {
         *FIELDS,
         *("context", "update_progress", "track", "log", "publish"),
-        *("check_cancelled", "check_timeout", "snooze", "complete_in"),
+        *("check_cancelled", "check_timeout", "snooze", "complete_in", "keep_coroutines"),
     }
 
 

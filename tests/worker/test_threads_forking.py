@@ -29,6 +29,9 @@ def process():
     helper.start()
     helper.terminate()
     helper.join(20)
+    deadline = time.monotonic() + 20
+    while helper.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.01)  # start() in another thread has reaped it, and tells its code a little later
     return helper.exitcode
 
 @queue.task(name="pool")
