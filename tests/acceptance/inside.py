@@ -31,6 +31,18 @@ BEGIN INSERT INTO turns VALUES ({now}, NEW.state, NEW.probe_at); END;
 CREATE TRIGGER turned AFTER UPDATE ON circuit_breakers
 BEGIN INSERT INTO turns VALUES ({now}, NEW.state, NEW.probe_at); END;
 """.format(now="(julianday('now') - 2440587.5) * 86400.0")
+_POSTGRES_ENDS = """
+CREATE TABLE public.ends (job TEXT);
+CREATE FUNCTION public.ended() RETURNS trigger LANGUAGE plpgsql AS
+  $$BEGIN INSERT INTO public.ends VALUES (NEW.id); RETURN NULL; END$$;
+CREATE TRIGGER ended AFTER INSERT ON taskito.jobs_done FOR EACH ROW EXECUTE FUNCTION public.ended();
+"""
+_SQLITE_ENDS = """
+CREATE TABLE ends (job TEXT);
+CREATE TRIGGER ended AFTER UPDATE ON jobs
+WHEN NEW.status NOT IN ('pending', 'running') AND OLD.status IN ('pending', 'running')
+BEGIN INSERT INTO ends VALUES (NEW.id); END;
+"""
 
 
 class Inside:
@@ -46,7 +58,7 @@ class Inside:
         own = ("jobs", "job_errors", "job_dependencies")
         schema, public = ("", "") if self._sqlite else ("taskito.", "public.")
         self._names = {name: schema + name for name in own} | {
-            name: public + name for name in ("claims", "turns")
+            name: public + name for name in ("claims", "turns", "ends")
         }
 
     def watch(self) -> None:
@@ -55,6 +67,13 @@ class Inside:
             self._connection.executescript(_SQLITE)
         else:
             self._connection.execute(_POSTGRES)
+
+    def watch_ends(self) -> None:
+        """From now on every end of a job is in ``ends``."""
+        if self._sqlite:
+            self._connection.executescript(_SQLITE_ENDS)
+        else:
+            self._connection.execute(_POSTGRES_ENDS)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """The rows of a query that names tables as ``{jobs}``."""
