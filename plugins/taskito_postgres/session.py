@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg import conninfo
+from psycopg.pq import PipelineStatus
 from psycopg.rows import TupleRow
 
 from taskito_postgres import arrays
@@ -256,11 +257,17 @@ class Session:
         try:
             with self.connection.pipeline() as pipeline:
                 yield RoundTrip(self.connection, pipeline, None)
-        except IndexError as error:
-            # A commit that the server refuses is an answer more than psycopg has sent statements, and the
-            # reason is lost.
+        except (IndexError, psycopg.OperationalError) as error:
+            if not isinstance(error, IndexError) and not self._is_in_pipeline():
+                raise
+            # A commit that the server refuses is an answer more than psycopg has sent statements. It stumbles
+            # over that in two ways, as the answer comes early or late, and the reason is lost.
             self.connection.close()
             raise psycopg.OperationalError("the server refused the commit") from error
+
+    def _is_in_pipeline(self) -> bool:
+        connection = self.connection
+        return not connection.closed and connection.info.pipeline_status is not PipelineStatus.OFF
 
     def _explicit_trip(self, preamble: bytes) -> Iterator[RoundTrip]:
         try:

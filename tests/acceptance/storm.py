@@ -25,6 +25,10 @@ SHIFTS = (0, 3600, -3600, 90, -90, 86400, 1, -1)
 #: Seconds for which the standby is away: now and then longer than a lease.
 ABSENCES = (2.0, 5.0, 40.0)
 
+#: Exit codes of workers that a service manager starts again: told once to end, twice, and more often; its
+#: first zygote was killed; it was killed itself.
+ENDINGS = (0, 75, 130, 3, -signal.SIGKILL)
+
 
 class Servers:
     """A primary and its standby behind one address; commits wait for the standby."""
@@ -181,8 +185,7 @@ class Storm:
                 worker.signal_group(signal.SIGCONT)
                 del self._thaws[worker.pid]
             if worker.exited():
-                # As a service manager does. 3: it gave up, because its first zygote was killed.
-                assert worker.wait() in (0, 3, -signal.SIGKILL), worker.output()
+                assert worker.wait() in ENDINGS, worker.output()
                 if self._thaws.pop(worker.pid, None) is not None:
                     worker.signal_group(signal.SIGCONT)  # Its children end when they see that it is gone.
                 self.gone.append(worker)

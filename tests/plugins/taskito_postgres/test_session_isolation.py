@@ -162,6 +162,27 @@ def test_a_commit_that_the_server_refuses_is_an_error_of_the_store_and_stores_no
     assert [each.id for each in storage.exchange(worker.id, [], want(1)).claims] == [receipt.id]
 
 
+def test_after_commits_that_the_server_refused_a_worker_goes_on(
+    open_storage: OpenStorage, database: psycopg.Connection[Any]
+) -> None:
+    storage, worker = open_storage(), make_worker()
+    storage.register(worker)
+    [receipt] = storage.enqueue([make_job()])
+    database.execute(
+        "CREATE FUNCTION taskito.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE EXCEPTION 'not today'; END$$;"
+        "CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON taskito.jobs_live DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION taskito.refuse()"
+    )
+    for _ in range(20):  # psycopg reports it in two ways, by chance
+        with pytest.raises(StorageError, match="refused the commit"):
+            storage.exchange(worker.id, [], want(1))
+        assert storage.heartbeat(worker.id, []).alive
+    database.execute("DROP TRIGGER refuse ON taskito.jobs_live")
+
+    assert [each.id for each in storage.exchange(worker.id, [], want(1)).claims] == [receipt.id]
+
+
 @every_level
 def test_sessions_behind_a_pooler_say_it_with_each_transaction_and_leave_none_open(
     storage: PostgresStorage, database: psycopg.Connection[Any], postgres_url: str, level: str
