@@ -39,7 +39,7 @@ class Producer(threading.Thread):
                     self._write(self._dice.choice(kinds)())
                 except StorageUnavailable:
                     pause.wait(0.2)
-                pause.wait(self._dice.uniform(0.05, 0.3))
+                pause.wait(self._dice.uniform(0.1, 0.6))
         except BaseException as exc:
             self.error = exc
 
@@ -66,7 +66,7 @@ class Producer(threading.Thread):
         return {last.id: 19}
 
     def long(self) -> dict[str, int]:
-        return {work.delay(5, self._dice.uniform(0.5, 4.0)).id: 25}
+        return {work.delay(5, self._dice.uniform(0.2, 1.5)).id: 25}
 
 
 def main(seed: str, seconds: str, answers: str) -> None:
