@@ -25,7 +25,7 @@ SHIFTS = (0, 3600, -3600, 90, -90, 86400, 1, -1)
 #: Seconds for which the standby is away: now and then longer than a lease.
 ABSENCES = (2.0, 5.0, 40.0)
 
-#: Exit codes of workers that a service manager starts again: told once to end, twice, and more often; it could
+#: Exit codes of workers that a service manager starts again: told once to end, twice, more often; it could
 #: not settle all in its time; its first zygote was killed; it was killed itself.
 ENDINGS = (0, 75, 130, 1, 3, -signal.SIGKILL)
 
