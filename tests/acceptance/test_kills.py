@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -76,9 +77,10 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def zombies() -> list[int]:
-    supervisors = {int(fields[1]) for _, fields in processes() if fields[0] == "Z"}
-    return [pid for pid in supervisors if "taskito: supervisor" in title(pid)]
+def zombies(workers: Sequence[Worker]) -> list[int]:
+    """Children of these workers that are dead and not reaped."""
+    supervisors = {worker.pid for worker in workers}
+    return [pid for pid, fields in processes() if fields[0] == "Z" and int(fields[1]) in supervisors]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_every_job_ends_once_whatever_is_killed(app, start_worker, backend_url, 
     fresh = start_worker(procs=4)
     # It has to have run something: the door to the metrics opens with the first attempt.
     wait_until(lambda: app.whoami.delay().result(20) in fresh.job_children(), 60, "it runs a job")
-    wait_until(lambda: not zombies(), 10, "no zombie is left")
+    wait_until(lambda: not zombies((*killer.alive, fresh)), 10, "no zombie is left")
     for worker in killer.alive:
         worker.ready(4)
         wait_until(

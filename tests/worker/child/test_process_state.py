@@ -123,6 +123,9 @@ def test_a_process_forked_by_a_task_holds_no_copy_of_the_outputs(child: Child, w
         return len([link for link in links if link.startswith("pipe:")])
 
     wait_until(lambda: outputs() == 2)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait_for_death()
+    os.waitpid(grandchild, 0)  # It has become ours.
 
 
 def test_what_the_app_sets_up_is_kept(child: Child) -> None:
