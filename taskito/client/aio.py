@@ -190,7 +190,8 @@ class EndListener:
         while True:
             self._woken.clear()
             with self._lock:
-                ids = [job_id for job_id, waiters in self._waiting.items() if not _forsaken(waiters)]
+                self._forget_closed_loops()
+                ids = list(self._waiting)
             if ids:
                 self._deliver(self._answers(ids))
                 time.sleep(self.PAUSE + len(ids) * self.PAUSE_EACH)
@@ -199,6 +200,13 @@ class EndListener:
                     if not self._waiting:
                         self._thread = None
                         return
+
+    def _forget_closed_loops(self) -> None:
+        """Whose event loop was closed while it waited waits no more, and is told nothing."""
+        for job_id, waiters in list(self._waiting.items()):
+            waiters[:] = [one for one in waiters if not one[0].is_closed()]
+            if not waiters:
+                del self._waiting[job_id]
 
     def _answers(self, ids: list[str]) -> Mapping[str, Answer]:
         try:
@@ -223,10 +231,6 @@ class EndListener:
                     loop.call_soon_threadsafe(_answer, batch[at : at + self.DELIVERED_AT_ONCE])
                 except RuntimeError:
                     break  # The loop is closed, and the coroutines gone with it.
-
-
-def _forsaken(waiters: list[Waiter]) -> bool:
-    return all(loop.is_closed() for loop, _ in waiters)
 
 
 def _answer(batch: list[tuple[Future[Job | None], Answer]]) -> None:

@@ -154,3 +154,19 @@ def test_the_listener_goes_when_nobody_waits(
         asyncio.run(job.aresult(0.1))
 
     wait_until(lambda: "taskito-aio-results" not in {thread.name for thread in threading.enumerate()})
+
+
+def test_the_listener_goes_although_a_loop_was_closed_while_a_coroutine_waited(
+    queue: Queue, work: Work, monkeypatch: pytest.MonkeyPatch, wait_until: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(EndListener, "LINGER", 0.05)
+    monkeypatch.setattr(EndListener, "ROUND", 0.1)
+    loop = asyncio.new_event_loop()
+    wait = loop.create_task(queue.enqueue("nobody's").aresult(60))
+    loop.run_until_complete(asyncio.sleep(0.05))
+    loop.close()
+
+    wait_until(lambda: "taskito-aio-results" not in {thread.name for thread in threading.enumerate()})
+
+    wait.get_coro().close()
+    del wait

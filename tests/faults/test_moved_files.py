@@ -139,6 +139,7 @@ def test_an_idle_worker_finds_out_by_itself_and_serves_what_is_at_the_path(
     delete_all(Path(backend_url.removeprefix("sqlite:///")))
 
     wait_until(lambda: SAID in worker.output(), 10, "the worker says it")
+    wait_until(lambda: "the store answers again" in worker.output(), 10, "the worker is back")
     assert stored_now(app, 1)[0][0].result(30) == 0
 
 

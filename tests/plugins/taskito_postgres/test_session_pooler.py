@@ -99,7 +99,7 @@ def test_many_at_once_share_few_sessions_and_nobody_waits_for_lost_answers(
     done: list[int] = []
 
     def work(storage: PostgresStorage, worker_id: str) -> None:
-        for _ in range(50):
+        for _ in range(100):
             storage.enqueue([make_job()])
             for claimed in claim(storage, worker_id, 3):
                 done.append(len(storage.exchange(worker_id, [complete(claimed)], None).recorded))
