@@ -68,9 +68,7 @@ class Store:
         self.jobs: dict[str, Job] = {}
         self.given: dict[str, NewJob] = {}  #: job id -> what ``enqueue`` was given
         self.lanes: dict[str, str] = {}  #: job id -> lane
-        self.delayed_at: dict[
-            str, int
-        ] = {}  #: job id -> from when its ``scheduled_at`` was counted, if it was
+        self.delayed_at: dict[str, int] = {}  #: job id -> from when ``scheduled_at`` was counted, if it was
         self.edges: dict[str, tuple[str, ...]] = {}  #: job id -> its parents
         self.replay_of: dict[tuple[str, str], str] = {}  #: (job id, parent) -> the parent it stands for
         self.forced: set[str] = set()  #: running jobs that were asked to cancel by force

@@ -61,7 +61,7 @@ class _Descriptor(io.RawIOBase):
         self.mode = "wb"
         self.patience = patience
         self._fd = fd
-        self._file = (0, 0)  #: device and inode of what the descriptor led to when it was used last
+        self._file: tuple[int, int] | None = None  #: what the descriptor led to when it was used last
         self._own: int | None = None  #: a descriptor of the same pipe or terminal that does not block
         self._lost = 0  #: bytes since the last that were written
         self._stuck = False  #: was waited for in vain
@@ -96,9 +96,9 @@ class _Descriptor(io.RawIOBase):
     def forget(self) -> None:
         """In a process that was just forked, or for another file: what was opened is the old one's."""
         own, self._own = self._own, None
-        if own is not None and _identity(own) == self._file:
+        if own is not None and file_of(own) == self._file:
             os.close(own)
-        self._file = (0, 0)
+        self._file = None
 
     def _send(self, view: memoryview) -> int:
         """How many bytes were taken. Raises OSError if none ever will be."""
@@ -118,8 +118,8 @@ class _Descriptor(io.RawIOBase):
 
     def _write_some(self, view: memoryview) -> int:
         """Without blocking: raises BlockingIOError instead."""
-        file = _identity(self._fd)
-        if file != self._file or (self._own is not None and _identity(self._own) != file):
+        file = file_of(self._fd)
+        if file != self._file or (self._own is not None and file_of(self._own) != file):
             # A task has put another file in its place, or closed what is not its own.
             self.forget()
             self._own, self._file = _reopened(self._fd), file
@@ -170,12 +170,12 @@ class _Text(io.TextIOWrapper):
         raise io.UnsupportedOperation("standard output and error of a worker stay where they are")
 
 
-def _identity(fd: int) -> tuple[int, int]:
-    """Device and inode; (-1, -1) if it is not open."""
+def file_of(fd: int) -> tuple[int, int] | None:
+    """Device and inode of what a descriptor leads to; None if it is not open."""
     try:
         status = os.fstat(fd)
     except OSError:
-        return -1, -1
+        return None
     return status.st_dev, status.st_ino
 
 

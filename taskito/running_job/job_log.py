@@ -34,9 +34,8 @@ MESSAGE_CAP = 16 * 1024
 EXTRA_CAP = 1024 * 1024
 
 _count = itertools.count()
-_latest = (
-    0  #: the latest moment in an id: a clock that is set back must not put a line before those that were read
-)
+#: The latest moment in an id: a clock that is set back must not put a line before those that were read.
+_latest = 0
 
 
 def progress(value: object) -> Fields:

@@ -166,7 +166,7 @@ class _CallbacksThread:
         while (event := self._waiting.get()) is not None:
             self._runner.notify(event)
             if os.getpid() != pid:
-                at_once(0)  # A hook forked, and its copy came back here instead of exiting.
+                at_once(0)  # A callback forked, and its copy came back here instead of exiting.
 
 
 class ThreadPool:

@@ -6,10 +6,10 @@ import contextlib
 import faulthandler
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterable
 
 from taskito.worker.child import bootstrap
+from taskito.worker.ipc.signals import HeldSignals
 from taskito.worker.ipc.slots import SlotTable
 
 #: Signals that do something in a child, or nothing, that they would not do elsewhere.
@@ -23,28 +23,23 @@ class ForkGuard:
         self._slots = slots
         self._descriptors = descriptors  #: what a forked process must not keep
         self._handlers: dict[signal.Signals, object] = {}
-        self._masks = threading.local()  #: several threads of a task may fork at once
+        self._held = HeldSignals(_OURS)
         self.forked = False  #: a task forked, and this is the new process
 
     def install(self) -> None:
         """From now on; the child's own signal handlers stand by now."""
         self._handlers = {signum: bootstrap.handler_of(signum) for signum in _OURS}
         os.register_at_fork(
-            before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._after_in_child
+            before=self._held.hold,
+            after_in_parent=self._held.release,
+            after_in_child=self._after_in_child,
         )
-
-    def _before(self) -> None:
-        """Keep signals pending across the fork: one to the new process must not meet our handlers."""
-        self._masks.found = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
-
-    def _after_in_parent(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.found)
 
     def _after_in_child(self) -> None:
         if not self.forked:
             self.forked = True
             self._become_ordinary()
-        self._after_in_parent()
+        self._held.release()
 
     def _become_ordinary(self) -> None:
         # An event loop that handles signals has one, and before Python 3.12 it would be the parent's.

@@ -18,6 +18,7 @@ from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found]
 from collections.abc import Callable
 from typing import Any
 
+from taskito.config.output import file_of
 from taskito.worker.ipc import signals
 
 log = logging.getLogger("taskito.worker")
@@ -42,9 +43,7 @@ class ProcessState:
         self._handlers: list[tuple[int, Any]] = []
         self._mask: set[int] = set()
         self._streams: list[tuple[str, Any]] = []
-        self._copies: dict[
-            int, tuple[int, tuple[int, int] | None]
-        ] = {}  #: of which descriptor, of which file
+        self._copies: dict[int, tuple[int, object]] = {}  #: descriptor -> its copy, and the file of both
         self._policy: Any = None
         self._directory = "/"
         self._disabled = (False, 0)
@@ -60,7 +59,7 @@ class ProcessState:
         for fd in range(3):
             with contextlib.suppress(OSError):
                 copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_COPY)
-                self._copies[fd] = copy, _file(copy)
+                self._copies[fd] = copy, file_of(copy)
         self._policy = _policy()
         with contextlib.suppress(OSError):
             self._directory = os.getcwd()
@@ -117,9 +116,9 @@ class ProcessState:
 
     def _restore_descriptors(self, left: list[str]) -> None:
         for fd, (copy, file) in self._copies.items():
-            found = _file(fd)
+            found = file_of(fd)
             # A copy that is none any more was closed by a task, and its number is another's.
-            if found != file and _file(copy) == file:
+            if found != file and file_of(copy) == file:
                 os.dup2(copy, fd)
                 left.append(f"descriptor {fd} {'closed' if found is None else 'redirected'}")
 
@@ -140,15 +139,6 @@ class ProcessState:
             with contextlib.suppress(OSError):
                 os.chdir(self._directory)
             left.append("a working directory that is gone")
-
-
-def _file(fd: int) -> tuple[int, int] | None:
-    """Device and inode of an open descriptor."""
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _policy() -> Any:

@@ -109,12 +109,28 @@ def _nothing(signum: int, frame: FrameType | None) -> None:
     pass
 
 
+class HeldSignals:
+    """Keeps signals pending across a fork: one to the new process must not meet handlers of the old one."""
+
+    def __init__(self, signums: tuple[signal.Signals, ...]) -> None:
+        self._signums = signums
+        self._masks = threading.local()  #: several threads may fork at once
+
+    def hold(self) -> None:
+        self._masks.found = signal.pthread_sigmask(signal.SIG_BLOCK, self._signums)
+
+    def release(self) -> None:
+        """In either process. Nothing happens if they were not held."""
+        if (mask := self._masks.__dict__.pop("found", None)) is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 class _Forks:
     """Sees every fork of this process, and has the new process give up the pipes that stand."""
 
     def __init__(self) -> None:
         self._pipes: list[SignalPipe] = []
-        self._masks = threading.local()  #: several threads may fork at once
+        self._held = HeldSignals(HEEDED)
         self._installed = False
 
     def watch(self, pipe: SignalPipe) -> None:
@@ -123,7 +139,7 @@ class _Forks:
             # For the life of the process: a hook cannot be taken back.
             self._installed = True
             os.register_at_fork(
-                before=self._before, after_in_parent=self._unblock, after_in_child=self._after_in_child
+                before=self._before, after_in_parent=self._held.release, after_in_child=self._after_in_child
             )
 
     def forget(self, pipe: SignalPipe) -> None:
@@ -131,19 +147,14 @@ class _Forks:
             self._pipes.remove(pipe)
 
     def _before(self) -> None:
-        """Keep signals pending across the fork: one to the new process must not meet our handlers."""
-        self._masks.found = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED) if self._pipes else None
-
-    def _unblock(self) -> None:
-        # None, or nothing at all: no pipe stood when the fork began.
-        if (mask := getattr(self._masks, "found", None)) is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if self._pipes:
+            self._held.hold()
 
     def _after_in_child(self) -> None:
         # The newest first: it found what the one before it had set.
         while self._pipes:
             self._pipes.pop().give_up()
-        self._unblock()
+        self._held.release()
 
 
 _forks = _Forks()
