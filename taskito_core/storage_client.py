@@ -192,7 +192,7 @@ class StorageClient(Protocol):
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete those of these jobs that have finished, with their letter, errors, logs, edges and history.
 
-        Returns the ids of those that were there. So is a letter without its job. Parents of live jobs stay.
+        Returns the ids of those that were there. A letter without its job goes too; live jobs' parents stay.
         """
         ...
 
