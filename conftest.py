@@ -12,6 +12,8 @@ from typing import Protocol
 import pytest
 
 from tools import leaks
+from tools.postgres_binaries import NoPostgres
+from tools.postgres_pair import Pair, postgres_pair
 from tools.private_postgres import Server, private_postgres
 
 #: Every program a test starts inherits it, so that an orphan can be told from a stranger. Each process of a
@@ -57,6 +59,16 @@ def private_server() -> Iterator[Server]:
     """A server of this test's own, to stop, crash and start again."""
     with private_postgres(external=False) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """A primary and its standby, for all tests of a module; ask for it with ``usefixtures`` there."""
+    try:
+        with postgres_pair(standby_settings=["max_standby_streaming_delay=0"]) as made:
+            yield made
+    except NoPostgres as exc:
+        pytest.skip(str(exc))
 
 
 @pytest.fixture

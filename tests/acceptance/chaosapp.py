@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
 import time
-from collections.abc import Iterator
 
-from ledger import Ledger
+from ledger import own_ledger, written_down
 
 from taskito import FailedMember, Queue, current_job
 
@@ -24,27 +20,6 @@ PLACES = {"keyed": 1, "paired": 2}
 
 class OnPurpose(Exception):
     """What a task raises that is told to fail."""
-
-
-@functools.cache
-def ledger() -> Ledger:
-    """This process' own: the first job opens it, after the fork."""
-    return Ledger(os.environ["LEDGER"])
-
-
-@contextlib.contextmanager
-def written_down(place: str = "") -> Iterator[None]:
-    """The run is in the ledger before the body begins, and its end after it, whatever that is."""
-    job, token = current_job.id, current_job.token
-    ledger().begin(job, token, current_job.task_name, os.getpid(), os.getsid(0), place)
-    how = "returned"
-    try:
-        yield
-    except BaseException as exc:
-        how = type(exc).__name__
-        raise
-    finally:
-        ledger().end(job, token, how)
 
 
 @queue.task
@@ -132,7 +107,7 @@ def patient() -> None:
 def sleepy(times: int) -> int:
     """Asks to be run again later, so many times."""
     with written_down():
-        if ledger().ended_so(current_job.id, "SnoozeRequest") < times:
+        if own_ledger().ended_so(current_job.id, "SnoozeRequest") < times:
             current_job.snooze(0.1)
         return times
 

@@ -6,12 +6,9 @@ as one line of JSON. It fails if the store ever refused anything.
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -32,6 +29,7 @@ from chaosapp import (
     square,
 )
 from ledger import Ledger
+from producing import ProducerThread, run_all
 
 from taskito import JobResult, chain, chord, group
 
@@ -59,65 +57,54 @@ WEIGHTS = {
 }
 
 
-class Producer(threading.Thread):
+class Producer(ProducerThread):
     """One thread."""
 
     def __init__(self, name: str, seed: str, seconds: float, answers: str) -> None:
-        super().__init__(name=name)
-        self._dice = random.Random(f"{seed}-{name}")
-        self._until = time.monotonic() + seconds
-        self._answers = answers
+        super().__init__(name, seed, seconds, answers)
         self._ledger = Ledger(os.environ["LEDGER"])
         self._asked = 0.0
         self._running: list[JobResult[None]] = []  #: patient jobs that are still to be stopped
-        self.error: BaseException | None = None
 
-    def run(self) -> None:
+    def produce(self) -> None:
+        pause = threading.Event()
         try:
-            pause = threading.Event()
-            while time.monotonic() < self._until:
-                kind = self._dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+            while self.is_time_left():
+                kind = self.dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
                 self._asked = self._ledger.now()
                 for answer in getattr(self, kind)():
                     self._write({"kind": kind, **answer})
                 self._stop_one()
-                pause.wait(self._dice.uniform(0.02, 0.16))
+                pause.wait(self.dice.uniform(0.02, 0.16))
             while self._running:
                 self._stop_one()
                 pause.wait(0.05)
-        except BaseException as exc:
-            self.error = exc
         finally:
             self._ledger.close()
 
     def _write(self, answer: dict[str, Any]) -> None:
-        line = json.dumps({"asked": self._asked, "answered": self._ledger.now(), **answer}) + "\n"
-        fd = os.open(self._answers, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            os.write(fd, line.encode())
-        finally:
-            os.close(fd)
+        self.append({"asked": self._asked, "answered": self._ledger.now(), **answer})
 
     def _number(self) -> int:
-        return self._dice.randrange(1000)
+        return self.dice.randrange(1000)
 
     def _nap(self) -> float:
-        return self._dice.uniform(0.0, 0.03)
+        return self.dice.uniform(0.0, 0.03)
 
     # ---- one method per kind; "jobs" are ids and the results they must have ----
 
     def plain(self) -> Iterator[dict[str, Any]]:
-        numbers = [self._number() for _ in range(self._dice.randint(1, 6))]
+        numbers = [self._number() for _ in range(self.dice.randint(1, 6))]
         jobs = queue.enqueue_many([square.spec(number, self._nap()) for number in numbers])
         yield {"jobs": {job.id: number**2 for job, number in zip(jobs, numbers, strict=True)}}
 
     def failing(self) -> Iterator[dict[str, Any]]:
         number = self._number()
-        yield {"jobs": {flaky.delay(number, self._dice.randint(1, 3)).id: number**2}}
+        yield {"jobs": {flaky.delay(number, self.dice.randint(1, 3)).id: number**2}}
         yield {"jobs": {doomed.delay().id: None}}
 
     def unique(self) -> Iterator[dict[str, Any]]:
-        key = f"u{self._dice.randrange(2)}"
+        key = f"u{self.dice.randrange(2)}"
         job = single.using(unique_key=key).delay(key, 2 * self._nap())
         yield {"jobs": {job.id: key}, "key": key}
 
@@ -125,14 +112,14 @@ class Producer(threading.Thread):
         """Each after the one before."""
         number = self._number()
         jobs = [square.delay(number, self._nap())]
-        for _ in range(self._dice.randint(1, 3)):
+        for _ in range(self.dice.randint(1, 3)):
             jobs.append(square.using(depends_on=jobs[-1]).delay(number, self._nap()))
         parents = {after.id: [before.id] for before, after in pairwise(jobs)}
         yield {"jobs": {job.id: number**2 for job in jobs}, "parents": parents}
 
     def diamond(self) -> Iterator[dict[str, Any]]:
         number = self._number()
-        top = flaky.delay(number, self._dice.randint(0, 1))
+        top = flaky.delay(number, self.dice.randint(0, 1))
         sides = [square.using(depends_on=top).delay(number, self._nap()) for _ in range(2)]
         bottom = square.using(depends_on=sides).delay(number)
         parents = {side.id: [top.id] for side in sides} | {bottom.id: [side.id for side in sides]}
@@ -141,7 +128,7 @@ class Producer(threading.Thread):
     def cascade(self) -> Iterator[dict[str, Any]]:
         """One parent dies, or is called off: nobody behind it runs, whatever the other parent does."""
         good = square.delay(2)
-        dies = self._dice.random() < 0.5
+        dies = self.dice.random() < 0.5
         bad = doomed.delay() if dies else square.using(delay=20).delay(2)
         child = square.using(depends_on=[good, bad]).delay(2)
         grandchild = square.using(depends_on=child).delay(2)
@@ -162,7 +149,7 @@ class Producer(threading.Thread):
         yield {"jobs": results, "parents": {last.id: [middle], middle: [first]}}
 
     def chord_of_all(self) -> Iterator[dict[str, Any]]:
-        numbers = [self._number() for _ in range(self._dice.randint(2, 8))]
+        numbers = [self._number() for _ in range(self.dice.randint(2, 8))]
         callback = chord([square.s(number, self._nap()) for number in numbers], gather.s()).apply()
         yield self._of_chord(callback, [number**2 for number in numbers], "cancel")
 
@@ -186,36 +173,36 @@ class Producer(threading.Thread):
         }
 
     def grouped(self) -> Iterator[dict[str, Any]]:
-        numbers = [self._number() for _ in range(self._dice.randint(1, 5))]
+        numbers = [self._number() for _ in range(self.dice.randint(1, 5))]
         members = group(square.s(number) for number in numbers).apply()
         yield {"jobs": {one: number**2 for one, number in zip(members.ids, numbers, strict=True)}}
 
     def at_a_rate(self) -> Iterator[dict[str, Any]]:
         number = self._number()
-        yield {"jobs": {job.id: number**2 for job in limited.map([number] * self._dice.randint(1, 4))}}
+        yield {"jobs": {job.id: number**2 for job in limited.map([number] * self.dice.randint(1, 4))}}
 
     def by_key(self) -> Iterator[dict[str, Any]]:
-        user = f"user{self._dice.randrange(3)}"
-        task = self._dice.choice([keyed, paired])
-        specs = [task.spec(user, self._nap()) for _ in range(self._dice.randint(1, 3))]
+        user = f"user{self.dice.randrange(3)}"
+        task = self.dice.choice([keyed, paired])
+        specs = [task.spec(user, self._nap()) for _ in range(self.dice.randint(1, 3))]
         yield {"jobs": {job.id: user for job in queue.enqueue_many(specs)}}
 
     def guarded(self) -> Iterator[dict[str, Any]]:
         number = self._number()
-        yield {"jobs": {job.id: number**2 for job in fragile.map([number] * self._dice.randint(1, 3))}}
+        yield {"jobs": {job.id: number**2 for job in fragile.map([number] * self.dice.randint(1, 3))}}
 
     def put_off(self) -> Iterator[dict[str, Any]]:
-        times = self._dice.randint(1, 3)
+        times = self.dice.randint(1, 3)
         yield {"jobs": {sleepy.delay(times).id: times}}
 
     def hurried(self) -> Iterator[dict[str, Any]]:
         """Behind everything else, and with little time to begin."""
-        seconds = self._dice.choice([0.001, 0.02, 0.3])
+        seconds = self.dice.choice([0.001, 0.02, 0.3])
         job = square.using(expires=seconds, priority=-5).delay(2)
         yield {"jobs": {job.id: 4}, "expires": seconds}
 
     def called_off(self) -> Iterator[dict[str, Any]]:
-        job = square.using(delay=self._dice.choice([0.0, 0.1, 5.0])).delay(2, self._nap())
+        job = square.using(delay=self.dice.choice([0.0, 0.1, 5.0])).delay(2, self._nap())
         yield {"jobs": {job.id: 4}}
         if queue.cancel_job(job.id):
             yield {"jobs": {}, "cancelled": [job.id]}
@@ -236,16 +223,5 @@ class Producer(threading.Thread):
                 return
 
 
-def main(seed: str, seconds: str, answers: str) -> None:
-    threads = [Producer(str(number), seed, float(seconds), answers) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    queue.close()
-    if errors := [thread.error for thread in threads if thread.error is not None]:
-        raise errors[0]
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_all(Producer, THREADS, queue, *sys.argv[1:])

@@ -7,10 +7,16 @@ SQLite, the machine's.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import sqlite3
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import psycopg
+
+from taskito import current_job
 
 _TABLES = """
 CREATE TABLE {own}runs (job TEXT, token {int}, task TEXT, pid {int}, session {int}, place TEXT,
@@ -111,3 +117,24 @@ class Ledger:
     def query(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         cursor = self._connection.execute(statement.replace("%s", self._mark), parameters)
         return list(cursor.fetchall())
+
+
+@functools.cache
+def own_ledger() -> Ledger:
+    """Of a process that runs jobs: the first one opens it, after the fork."""
+    return Ledger(os.environ["LEDGER"])
+
+
+@contextlib.contextmanager
+def written_down(place: str = "") -> Iterator[None]:
+    """The run is in the ledger before the body begins, and its end after it, whatever that is."""
+    job, token = current_job.id, current_job.token
+    own_ledger().begin(job, token, current_job.task_name, os.getpid(), os.getsid(0), place)
+    how = "returned"
+    try:
+        yield
+    except BaseException as exc:
+        how = type(exc).__name__
+        raise
+    finally:
+        own_ledger().end(job, token, how)

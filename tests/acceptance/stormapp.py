@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
 import time
-from collections.abc import Iterator
 
-from ledger import Ledger
+from ledger import written_down
 
 from taskito import Queue, current_job
 
@@ -18,26 +14,6 @@ queue = Queue(result_ttl=30 * 86400.0)
 
 class OnPurpose(Exception):
     """What a task raises that is told to fail."""
-
-
-@functools.cache
-def ledger() -> Ledger:
-    """This process' own: the first job opens it, after the fork."""
-    return Ledger(os.environ["LEDGER"])
-
-
-@contextlib.contextmanager
-def written_down() -> Iterator[None]:
-    job, token = current_job.id, current_job.token
-    ledger().begin(job, token, current_job.task_name, os.getpid(), os.getsid(0), "")
-    how = "returned"
-    try:
-        yield
-    except BaseException as exc:
-        how = type(exc).__name__
-        raise
-    finally:
-        ledger().end(job, token, how)
 
 
 @queue.task(max_retries=5, retry_backoff=0.2)

@@ -20,8 +20,7 @@ from tests.acceptance.storm import PROCS, Servers, Storm
 from tests.faults.clock import SetClock
 from tests.faults.harness import TASKITO, Worker, wait_until
 from tests.faults.proxy import Wire
-from tools.postgres_binaries import NoPostgres
-from tools.postgres_pair import Pair, postgres_pair
+from tools.postgres_pair import Pair
 
 HERE = Path(__file__).parent
 SEED = 9
@@ -32,15 +31,6 @@ LENGTHS = [
     pytest.param(12.0, id="12s", marks=pytest.mark.timeout(300)),
     pytest.param(600.0, id="600s", marks=[pytest.mark.faults, pytest.mark.timeout(1200)]),
 ]
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    try:
-        with postgres_pair() as made:
-            yield made
-    except NoPostgres as exc:
-        pytest.skip(str(exc))
 
 
 @pytest.fixture

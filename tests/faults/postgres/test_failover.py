@@ -15,8 +15,7 @@ from taskito_core.errors import StorageUnavailable
 from taskito_postgres.connection import leads_astray
 from tests.faults.harness import wait_until
 from tests.faults.proxy import Wire
-from tools.postgres_binaries import NoPostgres
-from tools.postgres_pair import Pair, postgres_pair
+from tools.postgres_pair import Pair
 from tools.private_postgres import Server, private_postgres
 
 # Made before any test looks for what it leaves behind.
@@ -24,15 +23,6 @@ pytestmark = [pytest.mark.usefixtures("pair"), pytest.mark.timeout(180)]
 
 #: Seconds after the promotion, or after the address has moved, within which all works again.
 BACK_WITHIN = 5.0
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    try:
-        with postgres_pair(standby_settings=["max_standby_streaming_delay=0"]) as made:
-            yield made
-    except NoPostgres as exc:
-        pytest.skip(str(exc))
 
 
 @pytest.fixture

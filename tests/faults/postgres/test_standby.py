@@ -13,20 +13,10 @@ from taskito import Queue
 from taskito_core.errors import StorageUnavailable
 from tests.faults.harness import Worker, wait_until
 from tests.faults.proxy import Wire
-from tools.postgres_binaries import NoPostgres
-from tools.postgres_pair import Pair, postgres_pair
+from tools.postgres_pair import Pair
 
 # Made before any test looks for what it leaves behind.
 pytestmark = [pytest.mark.usefixtures("pair"), pytest.mark.timeout(240)]
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    try:
-        with postgres_pair() as made:
-            yield made
-    except NoPostgres as exc:
-        pytest.skip(str(exc))
 
 
 @pytest.fixture
