@@ -41,13 +41,13 @@ from taskito_core import (
 if TYPE_CHECKING:
     from taskito.client.canvas import Signature, chain, chord, chunks, group, starmap
     from taskito.client.explain import Blocker, BlockerKind, JobExplanation
-    from taskito.client.group_result import GroupResult
     from taskito.client.inspect import ListPage, ReplayRecord, Stats
-    from taskito.client.options import JobOptions, JobSpec
+    from taskito.client.options.job_options import JobOptions, JobSpec
+    from taskito.client.options.task_options import TaskOptions
     from taskito.client.queue import Queue
-    from taskito.client.result import JobResult
+    from taskito.client.results.group_result import GroupResult
+    from taskito.client.results.job_result import JobResult
     from taskito.client.task import AsyncTask, Call, Task
-    from taskito.client.task_options import TaskOptions
     from taskito.client.test_mode.enqueued import EnqueuedJob
     from taskito.running_job.current_job import current_job
     from taskito.running_job.job_context import JobContext
@@ -63,12 +63,12 @@ else:
         "Call": "taskito.client.task",
         "EnqueuedJob": "taskito.client.test_mode.enqueued",
         "FailedMember": "taskito.serialization.failed_member",
-        "GroupResult": "taskito.client.group_result",
+        "GroupResult": "taskito.client.results.group_result",
         "JobContext": "taskito.running_job.job_context",
         "JobExplanation": "taskito.client.explain",
-        "JobOptions": "taskito.client.options",
-        "JobResult": "taskito.client.result",
-        "JobSpec": "taskito.client.options",
+        "JobOptions": "taskito.client.options.job_options",
+        "JobResult": "taskito.client.results.job_result",
+        "JobSpec": "taskito.client.options.job_options",
         "JsonSerializer": "taskito.serialization.serializers",
         "ListPage": "taskito.client.inspect",
         "PickleSerializer": "taskito.serialization.serializers",
@@ -79,7 +79,7 @@ else:
         "Stats": "taskito.client.inspect",
         "Task": "taskito.client.task",
         "TaskMiddleware": "taskito.running_job.middleware",
-        "TaskOptions": "taskito.client.task_options",
+        "TaskOptions": "taskito.client.options.task_options",
         "chain": "taskito.client.canvas",
         "chord": "taskito.client.canvas",
         "chunks": "taskito.client.canvas",

@@ -17,7 +17,7 @@ from taskito_core.job import FINISHED, JobStatus
 
 if TYPE_CHECKING:
     from taskito.client.queue import Queue
-    from taskito.client.result import JobResult
+    from taskito.client.results.job_result import JobResult
 
 
 @click.group()

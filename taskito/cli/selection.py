@@ -17,7 +17,7 @@ from taskito_core.job import JobStatus
 if TYPE_CHECKING:
     from taskito.client.job_query import JobQuery
     from taskito.client.queue import Queue
-    from taskito.client.result import JobResult
+    from taskito.client.results.job_result import JobResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 

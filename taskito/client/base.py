@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from taskito.client.aio import EndListener
-from taskito.client.result import JobResult
+from taskito.client.results.job_result import JobResult
 from taskito.config.settings import Settings
 from taskito.serialization.serializers import Serializer
 from taskito.worker.ipc.app_manifest import TaskPolicy

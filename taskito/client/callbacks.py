@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-from taskito.client.options import JobOptions
+from taskito.client.options.job_options import JobOptions
 from taskito.running_job.job_context import JobContext
 from taskito.running_job.middleware import Chain, Function, Layer, TaskMiddleware, name_of
 from taskito_core.errors import ConfigError

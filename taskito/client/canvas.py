@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, Unpack, cast
 
 from taskito.client import aio
-from taskito.client.group_result import GroupResult
-from taskito.client.options import JobOptions, one_of, refuse_unknown
+from taskito.client.options.job_options import JobOptions, one_of, refuse_unknown
 from taskito.client.producer import Producer
-from taskito.client.result import JobResult
+from taskito.client.results.group_result import GroupResult
+from taskito.client.results.job_result import JobResult
 from taskito.running_job.group_shape import Shape
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError

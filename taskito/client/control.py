@@ -7,10 +7,11 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
-from taskito.client import aio, options
+from taskito.client import aio
 from taskito.client.base import QueueBase
-from taskito.client.options import Seconds
-from taskito.client.result import JobResult
+from taskito.client.options import job_options
+from taskito.client.options.job_options import Seconds
+from taskito.client.results.job_result import JobResult
 from taskito.running_job import job_log
 from taskito_core import messages
 from taskito_core.errors import TaskitoError, not_found
@@ -31,7 +32,7 @@ class Control(QueueBase):
 
         Raises JobNotFoundError if there is no such job.
         """
-        if self.storage.cancel([options.name("job_id", job_id)], messages.CANCELLED_BEFORE_START):
+        if self.storage.cancel([job_options.name("job_id", job_id)], messages.CANCELLED_BEFORE_START):
             return True
         self._existing(job_id)
         return False
@@ -44,7 +45,9 @@ class Control(QueueBase):
         through; until then it runs, is told again each second, and after 5 s ended with its process. An
         attempt that fails instead is not retried. Raises JobNotFoundError.
         """
-        if self.storage.ask_to_cancel([options.name("job_id", job_id)], options.boolean("force", force)):
+        if self.storage.ask_to_cancel(
+            [job_options.name("job_id", job_id)], job_options.boolean("force", force)
+        ):
             return True
         self._existing(job_id)
         return False
@@ -72,7 +75,7 @@ class Control(QueueBase):
 
     def delete_dead(self, job_id: str) -> bool:
         """Delete a dead job with its letter and all that belongs to it; False if it is not dead."""
-        job_id = options.name("job_id", job_id)
+        job_id = job_options.name("job_id", job_id)
         return bool(self.storage.letters([job_id])) and bool(self.storage.delete([job_id]))
 
     def purge_completed(self, older_than: Seconds) -> int:
@@ -93,16 +96,16 @@ class Control(QueueBase):
 
         Running jobs go on, new ones are stored. Survives restarts.
         """
-        return self.storage.pause(options.queue_name("queue", queue))
+        return self.storage.pause(job_options.queue_name("queue", queue))
 
     def resume(self, queue: str = "default") -> bool:
         """Undo ``pause``; False if the queue was not paused."""
-        return self.storage.resume(options.queue_name("queue", queue))
+        return self.storage.resume(job_options.queue_name("queue", queue))
 
     def reset_circuit_breaker(self, task_name: str) -> bool:
         """Close a task's breaker and forget its failures; False if there is none."""
         with closing(self.backends.open_breaker()) as breaker:
-            return breaker.reset(options.name("task_name", task_name))
+            return breaker.reset(job_options.name("task_name", task_name))
 
     # ---- inside ----
 
@@ -113,7 +116,7 @@ class Control(QueueBase):
         return found[0]
 
     def _again(self, job_id: str, act: Callable[[str, str], Any], refusal: str) -> JobResult[Any]:
-        receipt = act(options.name("job_id", job_id), new_id())
+        receipt = act(job_options.name("job_id", job_id), new_id())
         if receipt is None:
             raise TaskitoError(f"job {job_id} is {self._existing(job_id).status}: {refusal}")
         if not receipt.inserted:
@@ -123,7 +126,7 @@ class Control(QueueBase):
         return self._handle(receipt.id)
 
     def _purge(self, status: JobStatus, older_than: Seconds) -> int:
-        age = options.seconds("older_than", older_than)
+        age = job_options.seconds("older_than", older_than)
         before = self.storage.now() - round(timedelta(seconds=age) / timedelta(milliseconds=1))
         total = 0
         while count := self.storage.purge(status, before, PURGE_BATCH):

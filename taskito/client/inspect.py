@@ -7,11 +7,12 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
-from taskito.client import aio, options
+from taskito.client import aio
 from taskito.client.base import QueueBase
 from taskito.client.explain import JobExplanation, Limits, explain
 from taskito.client.job_query import MOST_PER_PAGE, JobQuery, page_size, read_query
-from taskito.client.result import JobResult
+from taskito.client.options import job_options
+from taskito.client.results.job_result import JobResult
 from taskito.running_job import job_log
 from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.errors import StorageUnavailable, not_found
@@ -71,7 +72,7 @@ class Inspect(QueueBase):
 
     def get_job(self, job_id: str) -> JobResult[Any] | None:
         """The handle of a job; None if there is none with this id, or no more."""
-        found = self.storage.get([options.name("job_id", job_id)])
+        found = self.storage.get([job_options.name("job_id", job_id)])
         return self._handle(job_id, found[0]) if found else None
 
     def list_jobs(self, **query: Unpack[JobQuery]) -> ListPage[JobResult[Any]]:
@@ -81,7 +82,7 @@ class Inspect(QueueBase):
 
     def job_errors(self, job_id: str) -> list[AttemptError]:
         """What went wrong in each failed attempt of a job, oldest first."""
-        return self.storage.errors(options.name("job_id", job_id))
+        return self.storage.errors(job_options.name("job_id", job_id))
 
     def dead_letters(self, limit: int = 50, cursor: str | None = None) -> ListPage[DeadLetter]:
         """One page of the jobs that failed for good, newest first."""
@@ -90,7 +91,7 @@ class Inspect(QueueBase):
 
     def replay_history(self, job_id: str) -> list[ReplayRecord]:
         """Every replay of a job, oldest first, with what came of each."""
-        replays = self.storage.replays(options.name("job_id", job_id))
+        replays = self.storage.replays(job_options.name("job_id", job_id))
         known = {job.id: job for job in self.storage.get([one.new_id for one in replays])}
         return [self._record(one, known.get(one.new_id)) for one in replays]
 
@@ -125,7 +126,7 @@ class Inspect(QueueBase):
 
     def task_logs(self, job_id: str) -> list[LogEntry]:
         """What a job logged, oldest first."""
-        where = LogFilter(job_id=options.name("job_id", job_id), levels=job_log.READABLE)
+        where = LogFilter(job_id=job_options.name("job_id", job_id), levels=job_log.READABLE)
         return list(_all_logs(self.storage, where))
 
     def query_logs(
@@ -138,10 +139,12 @@ class Inspect(QueueBase):
         """What jobs logged, oldest first: of one task, of one level, since a moment."""
         where = LogFilter(
             task_name=task_name,
-            levels=job_log.READABLE if level is None else (options.one_of("level", level, job_log.READABLE),),
-            since=options.moment("since", since),
+            levels=job_log.READABLE
+            if level is None
+            else (job_options.one_of("level", level, job_log.READABLE),),
+            since=job_options.moment("since", since),
         )
-        return self.storage.logs(where, options.whole("limit", limit, 1))
+        return self.storage.logs(where, job_options.whole("limit", limit, 1))
 
     # ---- limits and metrics ----
 
@@ -155,7 +158,7 @@ class Inspect(QueueBase):
 
         Of its rate limit only a process that has the task can tell. Raises JobNotFoundError.
         """
-        found = self.storage.facts(options.name("job_id", job_id))
+        found = self.storage.facts(job_options.name("job_id", job_id))
         if found is None:
             raise not_found(job_id)
         pending = found.job.status is JobStatus.PENDING
@@ -171,8 +174,8 @@ class Inspect(QueueBase):
         minutes are read, and those of the last seven days are there. Raises ConfigError if no
         metrics are kept.
         """
-        wanted = None if task_name is None else options.name("task_name", task_name)
-        return summarise(self.sink.read(wanted, options.seconds("since", since)))
+        wanted = None if task_name is None else job_options.name("task_name", task_name)
+        return summarise(self.sink.read(wanted, job_options.seconds("since", since)))
 
     # ---- inside ----
 

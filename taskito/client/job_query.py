@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, TypedDict
 
-from taskito.client import options
+from taskito.client.options import job_options
 from taskito_core.errors import ConfigError
 from taskito_core.job import JobStatus
 from taskito_core.storage_client import JobFilter
@@ -42,15 +42,15 @@ class PageRequest(NamedTuple):
 
 def read_query(query: JobQuery) -> PageRequest:
     """Raises TypeError for a condition that does not exist, ConfigError for one that makes no sense."""
-    options.refuse_unknown("list_jobs()", query, JobQuery.__annotations__)
+    job_options.refuse_unknown("list_jobs()", query, JobQuery.__annotations__)
     where = JobFilter(
         statuses=_statuses(query.get("status")),
         queue=query.get("queue"),
         task_name=query.get("task_name"),
-        created_after=options.moment("created_after", query.get("created_after")),
-        created_before=options.moment("created_before", query.get("created_before")),
-        finished_after=options.moment("finished_after", query.get("finished_after")),
-        finished_before=options.moment("finished_before", query.get("finished_before")),
+        created_after=job_options.moment("created_after", query.get("created_after")),
+        created_before=job_options.moment("created_before", query.get("created_before")),
+        finished_after=job_options.moment("finished_after", query.get("finished_after")),
+        finished_before=job_options.moment("finished_before", query.get("finished_before")),
         error=query.get("error"),
         metadata=dict(query.get("metadata") or {}),
         tag=query.get("tag"),
@@ -60,7 +60,7 @@ def read_query(query: JobQuery) -> PageRequest:
 
 def page_size(limit: object) -> int:
     """A checked ``limit``. Raises ConfigError."""
-    if (found := options.whole("limit", limit, 1)) > MOST_PER_PAGE:
+    if (found := job_options.whole("limit", limit, 1)) > MOST_PER_PAGE:
         raise ConfigError(f"limit must be at most {MOST_PER_PAGE}, got {found}; use the cursor for more")
     return found
 

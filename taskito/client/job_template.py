@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from taskito.client import concurrency, options, task_options
 from taskito.client.callbacks import checked_middleware
-from taskito.client.options import JobOptions
+from taskito.client.options import concurrency, job_options, task_options
+from taskito.client.options.job_options import JobOptions
 from taskito.client.producer import Producer, new_job
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
@@ -44,7 +44,7 @@ class JobTemplate:
 
         ``where``: begins the message of a ConfigError.
         """
-        fields = options.job_fields(where, said)
+        fields = job_options.job_fields(where, said)
         soft, hard = self.policy.soft_timeout, fields.get("timeout", 0.0)
         if soft is not None and 0.0 < hard <= soft:
             raise ConfigError(f"{where}: timeout {hard:g} must be above the task's soft_timeout {soft:g}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast
 
-from taskito.client import aio, options
+from taskito.client import aio
 from taskito.client.base import QueueBase
-from taskito.client.result import JobResult
+from taskito.client.options import job_options
+from taskito.client.options.task_options import TaskOptions
+from taskito.client.results.job_result import JobResult
 from taskito.client.task import Task, TaskRegistry
-from taskito.client.task_options import TaskOptions
 from taskito.cron.schedule import CATCH_UP, Schedule
 from taskito.serialization.serializers import dump_call
 from taskito_core.errors import JobNotFoundError
@@ -47,10 +48,10 @@ class Periodic(QueueBase):
         """
         own = {name: given[name] for name in _OWN if name in given}  # type: ignore[literal-required]
         of_task = {name: value for name, value in given.items() if name not in _OWN}
-        options.refuse_unknown("periodic()", given, PeriodicOptions.__annotations__)
+        job_options.refuse_unknown("periodic()", given, PeriodicOptions.__annotations__)
         schedule = Schedule(cron, own.get("timezone", "UTC"))
-        catch_up = options.one_of("catch_up", own.get("catch_up", "skip"), CATCH_UP)
-        args, kwargs = options.call_arguments(own.get("args", ()), own.get("kwargs"))
+        catch_up = job_options.one_of("catch_up", own.get("catch_up", "skip"), CATCH_UP)
+        args, kwargs = job_options.call_arguments(own.get("args", ()), own.get("kwargs"))
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:
             task = cast("Task[P, R]", self._registry.register(function, of_task))
@@ -116,7 +117,7 @@ class Periodic(QueueBase):
 
     def _periodic_state(self, name: str) -> PeriodicState:
         states = {state.entry.name: state for state in self.storage.periodic()}
-        if options.name("name", name) not in states:
+        if job_options.name("name", name) not in states:
             listed = ", ".join(states) or "none"
             raise JobNotFoundError(
                 f"there is no periodic task {name!r}; registered by workers so far: {listed}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from taskito.client import options
 from taskito.client.callbacks import Callbacks
-from taskito.client.options import JobOptions
-from taskito.client.result import JobReader, JobResult
+from taskito.client.options import job_options
+from taskito.client.options.job_options import JobOptions
+from taskito.client.results.job_result import JobReader, JobResult
 from taskito.config.settings import Settings
 from taskito.serialization.serializers import Inputs, Serializer, dump_call
 from taskito_core.errors import PayloadTooLarge, StorageUnavailable
@@ -84,18 +84,18 @@ class Producer:
         ``where``: begins the message of a ConfigError. ``ids``: where its id comes from; None: a new one.
         Raises ConfigError, TypeError, SerializationError, PayloadTooLarge.
         """
-        args, kwargs = options.call_arguments(args, kwargs)
+        args, kwargs = job_options.call_arguments(args, kwargs)
         task = self._home.tasks.get(task_name) if isinstance(task_name, str) else None
         if task is not None:
             template = task.template
             return template.new_job(template.fields_now(said, where), args, kwargs, ids, inputs)
-        name = options.name("task_name", task_name)
+        name = job_options.name("task_name", task_name)
         said = self.callbacks.apply_on_enqueue(name, None, said)
         fields = {
             "task_name": name,
             "priority": self.settings.default_priority,
             "result_ttl": self.settings.result_ttl,
-            **options.job_fields(where, said),
+            **job_options.job_fields(where, said),
         }
         return new_job(self.serializer, self.settings.max_payload, fields, args, kwargs, ids, inputs)
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
-from taskito.client import aio, options, task_options
+from taskito.client import aio
 from taskito.client.backends import ConfiguredBackends
 from taskito.client.base import Backends
 from taskito.client.callbacks import CallbackDecorators, Callbacks
@@ -18,12 +18,13 @@ from taskito.client.control import Control
 from taskito.client.enqueue import Enqueue
 from taskito.client.inspect import Inspect
 from taskito.client.manifest import DeclaredApp
+from taskito.client.options import job_options, task_options
+from taskito.client.options.task_options import TaskOptions
 from taskito.client.periodic import Periodic
 from taskito.client.producer import Producer
-from taskito.client.result import JobResult
+from taskito.client.results.job_result import JobResult
 from taskito.client.run_worker import RunningWorkers, RunWorker
 from taskito.client.task import AsyncTask, Task, TaskRegistry
-from taskito.client.task_options import TaskOptions
 from taskito.client.test_mode.mode import InTestMode
 from taskito.config.settings import UNSET, Unset, resolve
 from taskito.running_job.middleware import TaskMiddleware
@@ -182,7 +183,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
 
         Raises ConfigError for an option that makes no sense and for a name that another function has.
         """
-        options.refuse_unknown("task()", given, TaskOptions.__annotations__)
+        job_options.refuse_unknown("task()", given, TaskOptions.__annotations__)
         if function is None:
             return functools.partial(self._registry.register, given=given)
         return self._registry.register(function, given)

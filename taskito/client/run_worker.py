@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
-from taskito.client import aio, options
+from taskito.client import aio
 from taskito.client.base import QueueBase
 from taskito.client.manifest import DeclaredApp, manifest_of
+from taskito.client.options import job_options
 from taskito.config.cpus import available_cpus
 from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
 from taskito_core.errors import ConfigError
@@ -158,18 +159,18 @@ class RunWorker(QueueBase):
             raise ConfigError(
                 "a worker inside of test_mode() would take jobs from the real store; the block runs its own"
             )
-        names = None if queues is None else options.queue_names("queues", queues)
+        names = None if queues is None else job_options.queue_names("queues", queues)
         if names == ():
             raise ConfigError("queues must name at least one; leave it out for every queue the tasks name")
-        grace = options.seconds("graceful_timeout", graceful_timeout)
-        boot = options.seconds("boot_timeout", boot_timeout)
-        if options.one_of("pool", pool, ("threads", "prefork")) == "threads":
+        grace = job_options.seconds("graceful_timeout", graceful_timeout)
+        boot = job_options.seconds("boot_timeout", boot_timeout)
+        if job_options.one_of("pool", pool, ("threads", "prefork")) == "threads":
             if procs is not None or app is not None:
                 raise ConfigError("procs and app belong to pool='prefork'; a pool of threads takes threads")
             # Imported by those who run one: a program that only enqueues has no need of a worker.
             from taskito.worker.threads import ThreadWorker
 
-            count = self.settings.workers if threads is None else options.whole("threads", threads, 1)
+            count = self.settings.workers if threads is None else job_options.whole("threads", threads, 1)
             return ThreadWorker(
                 self._app,
                 manifest_of(self._app, "this process"),
@@ -185,7 +186,7 @@ class RunWorker(QueueBase):
         return SubprocessWorker(
             app=app,
             queues=names,
-            procs=None if procs is None else options.whole("procs", procs, 1),
+            procs=None if procs is None else job_options.whole("procs", procs, 1),
             graceful_timeout=grace,
             boot_timeout=boot,
         )

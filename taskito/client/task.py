@@ -8,11 +8,12 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import CodeType, FunctionType, MappingProxyType, MethodType
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, Unpack, cast
 
-from taskito.client import aio, canvas, options, task_options
+from taskito.client import aio, canvas
 from taskito.client.job_template import JobTemplate
-from taskito.client.options import JobOptions, JobSpec, call_arguments
+from taskito.client.options import job_options, task_options
+from taskito.client.options.job_options import JobOptions, JobSpec, call_arguments
 from taskito.client.producer import Producer
-from taskito.client.result import JobResult
+from taskito.client.results.job_result import JobResult
 from taskito.serialization.import_path import module_name
 from taskito_core.errors import ConfigError
 from taskito_core.job import new_ids
@@ -112,7 +113,7 @@ class Task(Call[P, R_co]):
         self.serializer = self.template.serializer
         self.middleware = self.template.middleware
         self.producer = producer
-        self.capture_output = options.boolean("capture_output", given.get("capture_output", False))
+        self.capture_output = job_options.boolean("capture_output", given.get("capture_output", False))
         self._retry_on = task_options.error_types("retry_on", given.get("retry_on") or ())
         self._dont_retry_on = task_options.error_types("dont_retry_on", given.get("dont_retry_on") or ())
         functools.update_wrapper(cast(Function, self), function, updated=())
@@ -185,7 +186,9 @@ class TaskRegistry:
         cell was run again, or its definer was called again and gave it nothing new to work with.
         """
         _refuse_unfit(function)
-        name = options.name("name", _default_name(function) if given.get("name") is None else given["name"])
+        name = job_options.name(
+            "name", _default_name(function) if given.get("name") is None else given["name"]
+        )
         new = _registered(function)
         known = self._registered.get(name)
         if known is not None and not _is_redefinition(known, new):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from taskito.client import options
-from taskito.client.options import JobOptions, call_arguments
+from taskito.client.options import job_options
+from taskito.client.options.job_options import JobOptions, call_arguments
 
 #: Jobs that the message of a failed assertion shows.
 MOST_SHOWN = 20
@@ -48,11 +48,11 @@ class Wanted(NamedTuple):
     ) -> Wanted:
         checked, named = call_arguments(() if args is None else args, kwargs)
         return cls(
-            None if task_name is None else options.name("task", task_name),
+            None if task_name is None else job_options.name("task", task_name),
             None if args is None else tuple(checked),
             None if kwargs is None else named,
             said,
-            options.job_fields(where, said),
+            job_options.job_fields(where, said),
         )
 
     def is_call_of(self, job: EnqueuedJob) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
-from taskito.client import aio, options
+from taskito.client import aio
 from taskito.client.base import QueueBase
-from taskito.client.options import JobOptions
+from taskito.client.options import job_options
+from taskito.client.options.job_options import JobOptions
 from taskito.client.task import Call
 from taskito.client.test_mode.enqueued import EnqueuedJob, Wanted, listed
 from taskito.serialization.serializers import load_call
@@ -53,7 +54,7 @@ class InTestMode(QueueBase):
         It holds for every thread that uses this queue. Jobs are gone when the block is left; blocks nest.
         Raises ConfigError if taskito-kv, which keeps them in memory, is not installed.
         """
-        block = _memory_backends()(self._app, run_at_once=options.boolean("run", run))
+        block = _memory_backends()(self._app, run_at_once=job_options.boolean("run", run))
         with self._blocks_lock:
             self._blocks = (*self._blocks, block)
         try:
@@ -115,12 +116,12 @@ class InTestMode(QueueBase):
         raise RuntimeError(f"{what} is only there inside of `with queue.test_mode():`")
 
     def _matching(self, jobs: Sequence[NewJob], wanted: Wanted) -> list[EnqueuedJob]:
-        matching = (job for job in jobs if options.agrees(job, wanted.fields))
+        matching = (job for job in jobs if job_options.agrees(job, wanted.fields))
         return [found for job in matching if wanted.is_call_of(found := self._enqueued(job))]
 
     def _enqueued(self, job: NewJob) -> EnqueuedJob:
         args, kwargs, _ = load_call(self.serializer_of(job.task_name), job.payload)
-        return EnqueuedJob(job.id, job.task_name, tuple(args), kwargs, options.said_of(job))
+        return EnqueuedJob(job.id, job.task_name, tuple(args), kwargs, job_options.said_of(job))
 
 
 def _name_of(task: AnyTask | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
-from taskito.client.result import JobReader, JobResult, await_finished, value_of
+from taskito.client.results.job_result import JobReader, JobResult, await_finished, value_of
 from taskito.running_job.group_shape import filled, leaves
 from taskito_core.job import Job, JobStatus
 

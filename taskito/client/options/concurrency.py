@@ -8,7 +8,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from taskito.client import options
+from taskito.client.options import job_options
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
 from taskito_core.job import clean_text
@@ -28,7 +28,7 @@ class Concurrency:
         on_excess: object,
         signature: inspect.Signature | None,
     ) -> None:
-        self.count = options.whole("concurrency", concurrency, 1)
+        self.count = job_options.whole("concurrency", concurrency, 1)
         self.drop = _is_drop(on_excess)
         self._task_name = task_name
         self._signature = signature
@@ -92,7 +92,7 @@ def read(task_name: str, given: Mapping[str, Any], signature: inspect.Signature 
 
 
 def _is_drop(on_excess: object) -> bool:
-    return options.one_of("on_excess", on_excess, ("wait", "drop")) == "drop"
+    return job_options.one_of("on_excess", on_excess, ("wait", "drop")) == "drop"
 
 
 def _bounded(key: str) -> str:

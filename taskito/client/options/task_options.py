@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from taskito.client import options
-from taskito.client.options import Seconds
+from taskito.client.options import job_options
+from taskito.client.options.job_options import Seconds
 from taskito.config.settings import Settings
 from taskito.running_job.middleware import TaskMiddleware
 from taskito.serialization.serializers import Serializer
@@ -49,21 +49,25 @@ TaskOptions.__module__ = "taskito"
 
 
 def read_policy(name: str, given: Mapping[str, Any], settings: Settings) -> TaskPolicy:
-    hard = options.limit("timeout", given["timeout"]) if "timeout" in given else settings.default_timeout
-    soft = options.limit("soft_timeout", given.get("soft_timeout")) or None
+    hard = job_options.limit("timeout", given["timeout"]) if "timeout" in given else settings.default_timeout
+    soft = job_options.limit("soft_timeout", given.get("soft_timeout")) or None
     if soft is not None and 0.0 < hard <= soft:
         raise ConfigError(f"soft_timeout {soft:g} of task {name!r} must be below its timeout {hard:g}")
     retries, crashes = given.get("max_retries"), given.get("max_crashes")
     return TaskPolicy(
         name=name,
-        queue=options.queue_name("queue", given.get("queue", "default")),
+        queue=job_options.queue_name("queue", given.get("queue", "default")),
         retry=RetryPolicy(
-            max_retries=settings.default_retry if retries is None else options.whole("max_retries", retries),
-            backoff=options.seconds("retry_backoff", given.get("retry_backoff", 1.0)),
+            max_retries=settings.default_retry
+            if retries is None
+            else job_options.whole("max_retries", retries),
+            backoff=job_options.seconds("retry_backoff", given.get("retry_backoff", 1.0)),
             delays=delays("retry_delays", given.get("retry_delays")),
-            max_delay=options.seconds("max_retry_delay", given.get("max_retry_delay", 300.0)),
-            jitter=options.boolean("retry_jitter", given.get("retry_jitter", True)),
-            max_crashes=settings.max_crashes if crashes is None else options.whole("max_crashes", crashes),
+            max_delay=job_options.seconds("max_retry_delay", given.get("max_retry_delay", 300.0)),
+            jitter=job_options.boolean("retry_jitter", given.get("retry_jitter", True)),
+            max_crashes=settings.max_crashes
+            if crashes is None
+            else job_options.whole("max_crashes", crashes),
         ),
         timeout=hard,
         soft_timeout=soft,
@@ -83,8 +87,10 @@ def job_defaults(policy: TaskPolicy, given: Mapping[str, Any], settings: Setting
         "lane": policy.name if guarded else "",
         "task_name": policy.name,
         "queue": policy.queue,
-        "priority": settings.default_priority if priority is None else options.priority("priority", priority),
-        "result_ttl": options.optional_seconds("result_ttl", given["result_ttl"])
+        "priority": settings.default_priority
+        if priority is None
+        else job_options.priority("priority", priority),
+        "result_ttl": job_options.optional_seconds("result_ttl", given["result_ttl"])
         if "result_ttl" in given
         else settings.result_ttl,
     }
@@ -93,7 +99,9 @@ def job_defaults(policy: TaskPolicy, given: Mapping[str, Any], settings: Setting
 def delays(what: str, value: object) -> tuple[float, ...] | None:
     if value is None:
         return None
-    found = tuple(options.seconds(what, one) for one in options.sequence(what, value, "delays in seconds"))
+    found = tuple(
+        job_options.seconds(what, one) for one in job_options.sequence(what, value, "delays in seconds")
+    )
     if not found:
         raise ConfigError(f"{what} must have at least one delay, got []; for no retries say max_retries=0")
     return found
