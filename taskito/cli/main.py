@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from taskito.cli.completion import join_split_words
 from taskito.cli.exits import exit_for
 from taskito.cli.plugin_commands import PluginCommands
 from taskito.config.settings import project_table
@@ -54,6 +55,10 @@ class Commands(click.Group):
         if command is not None:
             _show_variables(command)
         return command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        join_split_words(os.environ)
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

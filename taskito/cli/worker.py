@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+
 import click
 
+from taskito.cli import completion
 from taskito.cli.target import app_option
 from taskito.config.logging import FORMATS, LEVELS
 from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
@@ -30,6 +34,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--queues",
     callback=_queue_names,
+    shell_complete=completion.queues,
     metavar="A,B",
     help="Serve only these queues. Default: every queue the app's tasks name.",
 )
@@ -91,6 +96,7 @@ def worker(
         raise click.UsageError(
             "no app: say --app module:queue, such as --app myapp:queue, or set TASKITO_APP"
         )
+    from taskito.client.import_guard import warnings_of
     from taskito.config.logging import configure
     from taskito.config.output import LOOP_PATIENCE, protect
     from taskito.worker.ipc.child_options import ChildOptions
@@ -98,6 +104,8 @@ def worker(
 
     protect(LOOP_PATIENCE)
     configure(log_level, log_format)
+    for sentence in warnings_of(os.getcwd()):
+        logging.getLogger("taskito.worker").warning("%s", sentence)
     code = run_worker(
         WorkerOptions(
             app=app,
