@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from taskito.cli.main import COMMANDS, defaults, main
+from taskito.cli.main import COMMANDS, main
+from taskito.cli.settings import defaults
 from tests.cli.conftest import Run, environment
 
 UNREACHABLE = "postgresql://u:hunter2@127.0.0.1:1/d"
@@ -128,7 +129,8 @@ def test_the_app_can_be_named_by_option_variable_or_pyproject_in_this_order(
 def test_pyproject_speaks_to_all_commands_and_to_one() -> None:
     found = defaults(
         {"app": "a:q", "log-level": "debug", "worker": {"graceful-timeout": 3, "log-level": "error"}}
-        | {"plugin": {"list": {"json": True}}}
+        | {"plugin": {"list": {"json": True}}},
+        COMMANDS,
     )
 
     assert found["info"] == {"app": "a:q", "log_level": "debug"}
