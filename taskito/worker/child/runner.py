@@ -146,6 +146,8 @@ class Runner:
         except plugin_layers.UnfitReturnError as exc:
             return rejection(exc)
         except BaseException as exc:
+            if unfit := unreadable.unfit_call(task, exc, args, kwargs, inputs):
+                return self._unreadable(job, host, unfit)
             return failure(exc, task.is_retryable)
         kind = ResultKind.RETURNED
         try:
