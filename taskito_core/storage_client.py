@@ -55,9 +55,7 @@ class JobFilter:
     finished_after: int | None = None  #: inclusive
     finished_before: int | None = None  #: exclusive
     error: str | None = None  #: substring of Job.error, case-sensitive
-    metadata: Mapping[str, str | int | float | bool | None] = field(
-        default_factory=dict
-    )  #: top-level values, equal
+    metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)  #: top-level, equal
     tag: str | None = None
 
 

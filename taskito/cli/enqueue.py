@@ -9,6 +9,8 @@ import click
 
 from taskito.cli.selection import Duration
 from taskito.cli.target import app_option, json_option, open_queue
+from taskito.config.spelling import did_you_mean
+from taskito_core.storage_worker import WorkerStatus
 
 
 @click.command()
@@ -20,6 +22,7 @@ from taskito.cli.target import app_option, json_option, open_queue
 @click.option("--priority", type=int, help="Higher goes first.")
 @click.option("--delay", type=Duration(), help="Not before this long from now: 90, 15m, 2h, 7d.")
 @click.option("--unique-key", help="Change nothing if a live job holds this key.")
+@click.option("--unknown", is_flag=True, help="Also a task that neither the app nor a live worker knows.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=Duration(), default=30.0, show_default=True, help="Seconds --wait waits.")
 @json_option
@@ -32,14 +35,16 @@ def enqueue(
     priority: int | None,
     delay: float | None,
     unique_key: str | None,
+    unknown: bool,
     wait: bool,
     timeout: float,
     json: bool,
 ) -> None:
     """Enqueue one job and print its id.
 
-    Each ARGUMENT is JSON if it can be read as such, and text otherwise. TASK is the task's full name;
-    with --app its function's name will do.
+    Each ARGUMENT is JSON if it can be read as such, and text otherwise. TASK is the task's full name, or
+    its function's name if only one task has it. Names are those of the app, or without --app those that
+    live workers know; another name is refused unless --unknown is said, or nobody knows any.
 
     \b
     taskito enqueue --app myapp:queue add 2 3 --wait
@@ -52,7 +57,12 @@ def enqueue(
         "unique_key": unique_key,
     }
     with open_queue(app, may_create=True) as queue:
-        name = _full_name(task, list(queue.tasks))
+        alive = [worker for worker in queue.workers() if worker.status is WorkerStatus.ALIVE]
+        known = set(queue.tasks) or {known for worker in alive for known in worker.tasks}
+        name = _full_name(task, known, unknown)
+        if queue_name is not None:
+            served = {known for worker in alive for known in worker.queues}
+            _check_queue(queue_name, served | {task.policy.queue for task in queue.tasks.values()})
         said = {key: value for key, value in options.items() if value is not None}
         job = queue.enqueue(name, tuple(map(_value, arguments)), _keywords(kwargs), **said)
         result = repr(job.result(timeout=timeout)) if wait else None
@@ -62,13 +72,23 @@ def enqueue(
         click.echo(result if wait else job.id)
 
 
-def _full_name(task: str, known: list[str]) -> str:
-    if task in known:
+def _full_name(task: str, known: set[str], unknown: bool) -> str:
+    if unknown or task in known or not known:
         return task
     ends = [name for name in known if name.rpartition(".")[2] == task]
     if len(ends) > 1:
         raise click.UsageError(f"{task!r} may be {' or '.join(sorted(ends))}: say which")
-    return ends[0] if ends else task
+    if not ends:
+        hint = did_you_mean(task, known) or f"; there are {', '.join(sorted(known))}"
+        raise click.UsageError(f"nobody knows a task {task!r}{hint} (--unknown enqueues it all the same)")
+    return ends[0]
+
+
+def _check_queue(name: str, known: set[str]) -> None:
+    """Jobs may be sent to a queue before a worker serves it: it is said, and done."""
+    if known and name not in known:
+        hint = did_you_mean(name, known)
+        click.echo(f"Warning: no task of the app and no live worker uses queue {name!r}{hint}", err=True)
 
 
 def _value(text: str) -> Any:

@@ -11,12 +11,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
+from taskito.client.explain import explain
 from taskito.running_job.job_log import PUBLISHED
 from taskito.serialization.serializers import DEFAULT, Serializer
 from taskito_core import messages
 from taskito_core.errors import (
     JobNotFoundError,
     MaxRetriesExceededError,
+    StorageError,
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
@@ -290,9 +292,21 @@ def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) 
             failed = f"; its last attempt failed with {job.error}" if job.error else ""
             raise TimeoutError(
                 f"job {job.id} of task {job.task_name!r} is still {job.status} "
-                f"after {wait.timeout} seconds{failed}"
+                f"after {wait.timeout} seconds{failed}{_in_its_way(reader.storage, job)}"
             )
         reader.storage.await_finished(job_id, min(remaining, _CHECK_INTERVAL))
+
+
+def _in_its_way(storage: Storage, job: Job) -> str:
+    """Why the job that was waited for does not begin, as the end of a sentence; '' if that is not known."""
+    if job.status is not JobStatus.PENDING:
+        return ""
+    try:
+        facts = storage.facts(job.id)
+        found = explain(facts, storage.workers()).blockers if facts is not None else ()
+    except StorageError:
+        return ""  # That the time is up is the answer; this is a hint.
+    return "".join(f"; {one.text}" for one in found)
 
 
 def value_of(reader: JobReader, job: Job) -> Any:
