@@ -57,6 +57,7 @@ class JobFilter:
     error: str | None = None  #: substring of Job.error, case-sensitive
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)  #: top-level, equal
     tag: str | None = None
+    failed: bool = False  #: of the pending ones only those that ``Counts.failed`` counts
 
 
 class Page(NamedTuple):

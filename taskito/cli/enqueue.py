@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json as json_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskito.cli.names import full_name, warn_of_queue
 from taskito.cli.selection import Duration
 from taskito.cli.target import app_option, json_option, open_queue
-from taskito.config.spelling import did_you_mean
 from taskito_core.storage_worker import WorkerStatus
+
+if TYPE_CHECKING:
+    from taskito.client.queue import Queue
+    from taskito.client.results.job_result import JobResult
 
 
 @click.command()
@@ -59,12 +63,11 @@ def enqueue(
     with open_queue(app, may_create=True) as queue:
         alive = [worker for worker in queue.workers() if worker.status is WorkerStatus.ALIVE]
         known = set(queue.tasks) or {known for worker in alive for known in worker.tasks}
-        name = _full_name(task, known, unknown)
+        name = task if unknown or not known else full_name("task", task, known, "--unknown enqueues it")
         if queue_name is not None:
-            served = {known for worker in alive for known in worker.queues}
-            _check_queue(queue_name, served | {task.policy.queue for task in queue.tasks.values()})
+            warn_of_queue(queue, queue_name)
         said = {key: value for key, value in options.items() if value is not None}
-        job = queue.enqueue(name, tuple(map(_value, arguments)), _keywords(kwargs), **said)
+        job = _enqueue(queue, name, tuple(map(_value, arguments)), _keywords(kwargs), said)
         result = repr(job.result(timeout=timeout)) if wait else None
     if json:
         click.echo(json_module.dumps({"id": job.id} | ({"result": result} if wait else {})))
@@ -72,23 +75,13 @@ def enqueue(
         click.echo(result if wait else job.id)
 
 
-def _full_name(task: str, known: set[str], unknown: bool) -> str:
-    if unknown or task in known or not known:
-        return task
-    ends = [name for name in known if name.rpartition(".")[2] == task]
-    if len(ends) > 1:
-        raise click.UsageError(f"{task!r} may be {' or '.join(sorted(ends))}: say which")
-    if not ends:
-        hint = did_you_mean(task, known) or f"; there are {', '.join(sorted(known))}"
-        raise click.UsageError(f"nobody knows a task {task!r}{hint} (--unknown enqueues it all the same)")
-    return ends[0]
-
-
-def _check_queue(name: str, known: set[str]) -> None:
-    """Jobs may be sent to a queue before a worker serves it: it is said, and done."""
-    if known and name not in known:
-        hint = did_you_mean(name, known)
-        click.echo(f"Warning: no task of the app and no live worker uses queue {name!r}{hint}", err=True)
+def _enqueue(
+    queue: Queue, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], said: dict[str, Any]
+) -> JobResult[Any]:
+    try:
+        return queue.enqueue(name, args, kwargs, **said)
+    except (TypeError, ValueError) as exc:  # Of arguments that the function does not take, above all.
+        raise click.UsageError(str(exc)) from exc
 
 
 def _value(text: str) -> Any:

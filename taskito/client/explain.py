@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from taskito.config.spelling import did_you_mean
 from taskito.worker.dispatch.lanes import is_unread
+from taskito_core.coerce import did_you_mean
 from taskito_core.job import JobStatus
 from taskito_core.limits import BreakerRecord, BreakerState
 from taskito_core.storage_client import Facts, Gate

@@ -67,4 +67,4 @@ def test_without_an_app_the_names_are_those_that_live_workers_know(served: Queue
     assert "did you mean 'shop.send'?" in refused.stderr
     assert (short.returncode, short.stderr) == (0, "")
     assert elsewhere.returncode == 0
-    assert "uses queue 'mial'; did you mean 'mail'?" in elsewhere.stderr
+    assert "uses a queue 'mial'; did you mean 'mail'?" in elsewhere.stderr

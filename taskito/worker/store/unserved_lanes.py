@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from taskito.config.spelling import did_you_mean
 from taskito.worker.dispatch.lanes import is_unread
+from taskito_core.coerce import did_you_mean
 from taskito_core.storage_worker import WorkerInfo, WorkerStatus
 
 log = logging.getLogger("taskito.worker")
