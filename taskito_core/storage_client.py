@@ -271,7 +271,7 @@ class StorageClient(Protocol):
         ...
 
     def replays(self, job_id: str) -> list[Replay]:
-        """What came of replaying this job, oldest first."""
+        """Every replay of this job, oldest first, and the one that it is of another, if it is one."""
         ...
 
     def logs(self, where: LogFilter, limit: int) -> list[LogEntry]:

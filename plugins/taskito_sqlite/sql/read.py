@@ -127,11 +127,12 @@ SELECT job_id, parent_id, replay_of FROM job_dependencies
 """
 
 REPLAYS = """
--- What came of replaying a job, oldest first.
+-- The replays in which a job is the old one or the new one, oldest first, and what became of the new ones
+-- (NULL: stored no more).
 SELECT replay.job_id, replay.new_id, replay.replayed_at, replay.status_before, replay.error_before,
        jobs.status, jobs.error, jobs.result
   FROM replay_history AS replay LEFT JOIN jobs ON jobs.id = replay.new_id
- WHERE replay.job_id = :id ORDER BY replay.replayed_at, replay.new_id
+ WHERE replay.job_id = :id OR replay.new_id = :id ORDER BY replay.replayed_at, replay.new_id
 """
 
 # ---- why a job does not run ----
