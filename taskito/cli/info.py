@@ -13,6 +13,7 @@ import click
 
 from taskito.cli.table import aligned
 from taskito.cli.target import Target, app_option, json_option, open_target
+from taskito.worker.store.unserved_lanes import UnservedLane, unserved_lanes
 from taskito_core.errors import StorageUnavailable
 
 if TYPE_CHECKING:
@@ -73,11 +74,17 @@ def snapshot(target: Target, exact: bool) -> dict[str, Any]:
         return found
     report = storage.counts(exact)
     now = storage.now()
+    workers = storage.workers()
     return found | {
         "queues": {queue: dataclasses.asdict(counts) for queue, counts in sorted(report.by_queue.items())},
         "capped": report.capped,
-        "workers": [_worker(worker, now) for worker in storage.workers()],
+        "unserved": [_unserved(lane) for lane in unserved_lanes(storage.lanes(), workers)],
+        "workers": [_worker(worker, now) for worker in workers],
     }
+
+
+def _unserved(lane: UnservedLane) -> dict[str, Any]:
+    return {"queue": lane.queue, "task": lane.task_name or None, "text": str(lane)}
 
 
 def _worker(worker: WorkerInfo, now: int) -> dict[str, Any]:
@@ -113,6 +120,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         return
     yield ""
     yield from _queue_lines(found["queues"], found["capped"])
+    yield from (f"jobs wait in vain: {lane['text']}" for lane in found["unserved"])
     yield ""
     yield from _worker_lines(found["workers"])
 

@@ -18,6 +18,7 @@ import click
 from taskito.cli.exits import exit_for
 from taskito.cli.plugin_commands import PluginCommands
 from taskito.config.settings import project_table
+from taskito_core.coerce import did_you_mean
 from taskito_core.errors import TaskitoError
 
 #: name -> where its click command is. The order is the order of ``taskito --help``.
@@ -35,6 +36,9 @@ COMMANDS = {
     "backup": "taskito.cli.backup:backup",
     "plugin": "taskito.cli.plugin:plugin",
 }
+
+#: Commands that a plugin brings -> the distribution to install.
+BROUGHT = {"dashboard": "taskito-dashboard"}
 
 
 class Commands(click.Group):
@@ -55,12 +59,27 @@ class Commands(click.Group):
             _show_variables(command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            hint = f"; a plugin brings it: pip install {BROUGHT[name]}" if name in BROUGHT else ""
+            hint = hint or did_you_mean(name, self.list_commands(ctx))
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             ctx.default_map = defaults(project_table(os.getcwd())[0])
             return super().invoke(ctx)
-        except TaskitoError as exc:
+        except (TaskitoError, TimeoutError) as exc:
             raise exit_for(exc) from exc
+        except click.NoSuchOption as exc:
+            if not exc.option_name[1:2].isdigit():
+                raise
+            hint = "an argument that begins with '-' comes after '--', as in: add -- -1 2"
+            raise click.UsageError(f"there is no option {exc.option_name!r}; {hint}", exc.ctx) from None
 
 
 def _own(name: str) -> click.Command | None:
