@@ -26,6 +26,7 @@ COMMANDS = {
     "worker": "taskito.cli.worker:worker",
     "info": "taskito.cli.info:info",
     "enqueue": "taskito.cli.enqueue:enqueue",
+    "wait": "taskito.cli.wait:wait",
     "jobs": "taskito.cli.jobs:jobs",
     "dead": "taskito.cli.dead:dead",
     "explain": "taskito.cli.logs:explain",
