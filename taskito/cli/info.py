@@ -163,6 +163,10 @@ def _print(found: dict[str, Any], json: bool, *, indent: int | None) -> None:
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     store = found["store"]
     yield f"store    {store['backend']} at {store['location']} ({store['server']})"
+    if store["schema_version"] == 0:
+        yield "         no database here: nothing of taskito is there yet"
+        yield "         first use, or `taskito migrate`, makes it; look where the workers' is"
+        return
     yield f"schema   version {store['schema_version']} of {store['newest_version']}"
     if "queues" not in found:
         yield "         not current: first use, or `taskito migrate`, brings it up to date"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from enum import Enum, Flag
 from functools import cached_property
+from types import CoroutineType
 from typing import Any
 
 from taskito.serialization.failed_member import FailedMember
@@ -114,6 +115,8 @@ def _advice(kind: type) -> str:
         if issubclass(kind, base):
             plain = bytes if base is bytearray else base
             return f"pass {plain.__name__}(value), or a dataclass, or use a PickleSerializer"
+    if issubclass(kind, CoroutineType):
+        return "await it first and pass the value"
     return "pass an id, a dict or a dataclass of plain values, or use a PickleSerializer"
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
 #: What a host answers to a process that a task forked and that acts as if it were the job.
 NOT_ITS_PROCESS = "only the process that runs a job can speak for it, not one that it forked"
+
+
+#: What a call gives that has run nothing of the function's body yet.
+_NOT_RUN = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 
 class Guard(Protocol):
@@ -239,6 +244,8 @@ class Runner:
     def encoded(self, task: AppTask, value: object) -> bytes:
         """The value as bytes. Raises SerializationError and PayloadTooLarge."""
         serializer = task.serializer
+        if type(value) in _NOT_RUN:
+            raise _not_run(value)
         try:
             body: object = serializer.dumps(value)
         except UnfitValue as unfit:
@@ -254,3 +261,17 @@ class Runner:
             size = f"{len(body)} bytes, max_payload is {self._max_payload}"
             raise PayloadTooLarge(f"the result of task {task.name} is {size}")
         return body
+
+
+def _not_run(value: object) -> SerializationError:
+    """The error of a task that returned such a thing: what its function is, and what to do."""
+    made = f"{getattr(value, '__qualname__', 'its function')!r}"
+    if isinstance(value, CoroutineType):
+        value.close()  # or Python warns that it was never awaited, wherever it is
+        return SerializationError(
+            f"the task returned a coroutine that nothing has run: {made} is async behind a wrapper that is "
+            "not; make the wrapper 'async def' too, and let it await what it calls"
+        )
+    return SerializationError(
+        f"the task returned a generator that nothing has run: {made} yields; return a list instead"
+    )
