@@ -31,7 +31,6 @@ from taskito_core import (
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
-    TaskMetrics,
     TaskTimeoutError,
     WorkerInfo,
     WorkerShutdown,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from taskito.client.canvas import Signature, chain, chord, chunks, group, starmap
     from taskito.client.explain import Blocker, BlockerKind, JobExplanation
     from taskito.client.inspect import ListPage, ReplayRecord, Stats
+    from taskito.client.metrics import TaskMetrics
     from taskito.client.options.job_options import JobOptions, JobSpec
     from taskito.client.options.task_options import TaskOptions
     from taskito.client.queue import Queue
@@ -78,6 +78,7 @@ else:
         "Signature": "taskito.client.canvas",
         "Stats": "taskito.client.inspect",
         "Task": "taskito.client.task",
+        "TaskMetrics": "taskito.client.metrics",
         "TaskMiddleware": "taskito.running_job.middleware",
         "TaskOptions": "taskito.client.options.task_options",
         "chain": "taskito.client.canvas",

@@ -62,7 +62,7 @@ from taskito_core.limits import (
     RateLimiter,
     Wants,
 )
-from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally, TaskMetrics
+from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally
 from taskito_core.redact import mask_url
 from taskito_core.storage import Capability, Storage, StorageConfig, StorageInfo
 from taskito_core.storage_client import (
@@ -180,7 +180,6 @@ __all__ = [
     "Tally",
     "TaskCancelledError",
     "TaskFailedError",
-    "TaskMetrics",
     "TaskTimeoutError",
     "TaskitoError",
     "Transition",

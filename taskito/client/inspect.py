@@ -11,6 +11,7 @@ from taskito.client import aio
 from taskito.client.base import QueueBase
 from taskito.client.explain import JobExplanation, Limits, explain
 from taskito.client.job_query import MOST_PER_PAGE, JobQuery, page_size, read_query
+from taskito.client.metrics import TaskMetrics, summarise
 from taskito.client.options import job_options
 from taskito.client.results.job_result import JobResult
 from taskito.running_job import job_log
@@ -18,7 +19,6 @@ from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.errors import StorageUnavailable, not_found
 from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
 from taskito_core.limits import BreakerRecord
-from taskito_core.metrics import TaskMetrics, summarise
 from taskito_core.storage import Storage
 from taskito_core.storage_client import Counts, LogFilter, Replay
 from taskito_core.storage_worker import LogEntry, WorkerInfo

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from taskito.client.options import job_options
+from taskito.client.options import job_options, limits
 from taskito.client.options.job_options import Seconds
 from taskito.config.settings import Settings
 from taskito.running_job.middleware import TaskMiddleware
 from taskito.serialization.serializers import Serializer
 from taskito.worker.ipc.app_manifest import TaskPolicy
-from taskito_core import limits
 from taskito_core.errors import ConfigError
 from taskito_core.retry import RetryPolicy
 
