@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf, log
 from typing import Protocol
 
-#: Seconds a sink keeps what was recorded.
+#: Seconds a sink keeps what was recorded, unless the ``Retention`` of its store says otherwise.
 METRICS_KEPT = 7 * 24 * 3600
 
 #: Each bucket of a sketch ends this much higher than it begins: its middle is within 1 % of all in it.
@@ -186,7 +186,7 @@ class Metrics(Protocol):
 
         All or none. Writers of the same minute, in any process, add up: nothing is lost. No task and
         queue is named twice in a batch. The first call of an object, and one an hour after it, also
-        forgets minutes that began more than METRICS_KEPT seconds ago.
+        forgets minutes that began longer ago than they are to be kept.
 
         Called by a worker at most once a second, on a thread that nothing else waits for. If it raises,
         the same tallies are sent again, merged with newer ones: after an ambiguous commit they count twice.

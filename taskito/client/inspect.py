@@ -21,7 +21,7 @@ from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
 from taskito_core.limits import BreakerRecord
 from taskito_core.storage import Storage
 from taskito_core.storage_client import Counts, LogFilter, Replay
-from taskito_core.storage_worker import LogEntry, WorkerInfo
+from taskito_core.storage_worker import LogEntry, Retention, WorkerInfo
 
 T = TypeVar("T")
 
@@ -122,6 +122,10 @@ class Inspect(QueueBase):
         """The names of the paused queues, sorted."""
         return sorted(self.storage.paused())
 
+    def retention(self) -> Retention:
+        """How long this store keeps what has no time of its own, in seconds; None: for ever."""
+        return self.storage.retention()
+
     # ---- logs ----
 
     def task_logs(self, job_id: str) -> list[LogEntry]:
@@ -221,6 +225,7 @@ class Inspect(QueueBase):
     aquery_logs = aio.twin(query_logs)
     areplay_history = aio.twin(replay_history)
     apaused_queues = aio.twin(paused_queues)
+    aretention = aio.twin(retention)
     acircuit_breakers = aio.twin(circuit_breakers)
     aexplain = aio.twin(explain)
     ametrics = aio.twin(metrics)
