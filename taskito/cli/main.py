@@ -36,6 +36,8 @@ COMMANDS = {
     "logs": "taskito.cli.logs:logs",
     "cron": "taskito.cli.cron:cron",
     "queues": "taskito.cli.queues:queues",
+    "prune": "taskito.cli.prune:prune",
+    "retention": "taskito.cli.prune:retention",
     "migrate": "taskito.cli.migrate:migrate",
     "backup": "taskito.cli.backup:backup",
     "plugin": "taskito.cli.plugin:plugin",

@@ -25,12 +25,13 @@ from taskito.worker.store.outage import Outage
 from taskito.worker.store.outbox import Outbox
 from taskito.worker.store.request_timer import RequestTimer
 from taskito.worker.store.requests import Reply, Request
+from taskito.worker.store.retention import said_of
 from taskito.worker.store.thread import PRUNE_BATCH, StoreThread
 from taskito.worker.store.timers import AGAIN_AFTER, Upkeep, UpkeepTimers
 from taskito.worker.store.unserved_lanes import UnservedLanesWatch
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Complete
-from taskito_core.storage_worker import Beat, Note, Swept, WorkerInfo
+from taskito_core.storage_worker import Beat, Note, Pruned, Swept, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 
@@ -258,7 +259,7 @@ class StoreClient:
             case requests.JobsRescued(job_ids):
                 self._rescued(job_ids)
             case requests.JobsPruned(pruned):
-                self._upkeep.done(Upkeep.PRUNE, now, 0.1 if pruned >= PRUNE_BATCH else None)
+                self._pruned(pruned, now)
             case requests.JobsSwept(swept):
                 self._swept(swept, now)
                 self._claiming.swept(reply)
@@ -299,6 +300,12 @@ class StoreClient:
             delay = self._claiming.handed_back(entry.outcome, now)
             if delay is not None and entry.policy.concurrency:
                 self._upkeep.sooner(Upkeep.SWEEP, now + delay)  # It waits behind a gate for its time.
+
+    def _pruned(self, pruned: Pruned, now: float) -> None:
+        most = max(pruned.jobs, pruned.logs)
+        self._upkeep.done(Upkeep.PRUNE, now, 0.1 if most >= PRUNE_BATCH else None)
+        if pruned.announce is not None:
+            log.info("%s", said_of(pruned.announce))
 
     def _swept(self, swept: Swept, now: float) -> None:
         pause = None if swept.next_at is None else seconds_until(swept.next_at, swept.now)
