@@ -16,9 +16,9 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
-from taskito.running_job.job_context import NO_CONTROLS, JobContext, enter
-from taskito.serialization.serializers import Inputs, load_call
-from taskito.serialization.typed_json import UnfitValue
+from taskito.running_job.job_context import JobContext, NoControls, enter
+from taskito.serialization.serializers import Inputs, Serializer, load_call
+from taskito.serialization.unfit_value import UnfitValue
 from taskito.worker.child import inputs as child_inputs
 from taskito.worker.child import output, plugin_layers, unreadable
 from taskito.worker.child.failures import failure, rejection
@@ -81,6 +81,10 @@ class JobControls:
     def cancel_asked(self) -> bool:
         return self._host.cancel_asked(self._job.seq)
 
+    @property
+    def serializer(self) -> Serializer:
+        return self._task.serializer
+
     def note(self, note: job_log.Fields) -> None:
         self._host.note(self._job.seq, note)
 
@@ -131,7 +135,13 @@ class Runner:
             return rejection(exc)
         controls = None if host is None else JobControls(self, host, task, job)
         context = JobContext(
-            job.id, job.task_name, job.queue, job.retry_count, job.token, metadata, controls or NO_CONTROLS
+            job.id,
+            job.task_name,
+            job.queue,
+            job.retry_count,
+            job.token,
+            metadata,
+            controls or NoControls(task.serializer),
         )
         if inputs is not None:
             try:
@@ -221,7 +231,7 @@ class Runner:
             function = partial(child_inputs.for_each, function)
         if chain.layers:
             function = partial(chain.around, context, function)
-        if task.capture_output and context.controls is not NO_CONTROLS:
+        if task.capture_output and not isinstance(context.controls, NoControls):
             function = partial(output.captured, context.controls.note, function)
         if self._hook is not None:
             function = partial(self._through_plugins, self._hook, context, function)
