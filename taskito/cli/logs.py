@@ -12,6 +12,7 @@ from taskito.cli.selection import Duration
 from taskito.cli.table import moment
 from taskito.cli.target import app_option, json_option, open_queue
 from taskito.running_job.job_log import READABLE
+from taskito_core.errors import not_found
 from taskito_core.storage_worker import LogEntry
 
 
@@ -41,6 +42,8 @@ def logs(
     with open_queue(app) as queue:
         if job_id is not None:
             entries = queue.task_logs(job_id)
+            if not entries and queue.get_job(job_id) is None:
+                raise not_found(job_id)
         else:
             after = None if since is None else datetime.now(UTC) - timedelta(seconds=since)
             entries = queue.query_logs(task_name=task, level=level, since=after, limit=limit)

@@ -21,6 +21,7 @@ from taskito.cli.completion import join_split_words
 from taskito.cli.exits import exit_for
 from taskito.cli.plugin_commands import PluginCommands
 from taskito.config.settings import project_table
+from taskito_core.coerce import did_you_mean
 from taskito_core.errors import TaskitoError
 
 #: name -> where its click command is. The order is the order of ``taskito --help``.
@@ -28,16 +29,22 @@ COMMANDS = {
     "worker": "taskito.cli.worker:worker",
     "info": "taskito.cli.info:info",
     "enqueue": "taskito.cli.enqueue:enqueue",
+    "wait": "taskito.cli.wait:wait",
     "jobs": "taskito.cli.jobs:jobs",
     "dead": "taskito.cli.dead:dead",
     "explain": "taskito.cli.logs:explain",
     "logs": "taskito.cli.logs:logs",
     "cron": "taskito.cli.cron:cron",
     "queues": "taskito.cli.queues:queues",
+    "prune": "taskito.cli.prune:prune",
+    "retention": "taskito.cli.prune:retention",
     "migrate": "taskito.cli.migrate:migrate",
     "backup": "taskito.cli.backup:backup",
     "plugin": "taskito.cli.plugin:plugin",
 }
+
+#: Commands that a plugin brings -> the distribution to install.
+BROUGHT = {"dashboard": "taskito-dashboard"}
 
 
 class Commands(click.Group):
@@ -58,6 +65,16 @@ class Commands(click.Group):
             _show_variables(command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            hint = f"; a plugin brings it: pip install {BROUGHT[name]}" if name in BROUGHT else ""
+            hint = hint or did_you_mean(name, self.list_commands(ctx))
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         join_split_words(os.environ)
         return super().main(*args, **kwargs)
@@ -69,8 +86,13 @@ class Commands(click.Group):
             settings.refuse_slips(os.environ, COMMANDS, find)
             ctx.default_map = settings.defaults(settings.read_table(table, file, COMMANDS, find), COMMANDS)
             return super().invoke(ctx)
-        except TaskitoError as exc:
+        except (TaskitoError, TimeoutError) as exc:
             raise exit_for(exc) from exc
+        except click.NoSuchOption as exc:
+            if not exc.option_name[1:2].isdigit():
+                raise
+            hint = "an argument that begins with '-' comes after '--', as in: add -- -1 2"
+            raise click.UsageError(f"there is no option {exc.option_name!r}; {hint}", exc.ctx) from None
         except click.BadParameter as exc:
             raise _said_where(exc) from None
 

@@ -7,6 +7,7 @@ from json import dumps
 import click
 
 from taskito.cli import completion
+from taskito.cli.names import warn_of_queue
 from taskito.cli.table import aligned
 from taskito.cli.target import app_option, json_option, open_queue
 
@@ -51,6 +52,8 @@ def list_(app: str | None, json: bool) -> None:
 def pause(app: str | None, names: tuple[str, ...], json: bool) -> None:
     """Have no worker claim from these queues any more; running jobs go on. Survives restarts."""
     with open_queue(app) as queue:
+        for name in names:
+            warn_of_queue(queue, name)
         changed = {name: queue.pause(name) for name in names}
     _tell(changed, "paused", "was paused already", json)
 

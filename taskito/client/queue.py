@@ -19,6 +19,7 @@ from taskito.client.enqueue import Enqueue
 from taskito.client.inspect import Inspect
 from taskito.client.manifest import DeclaredApp
 from taskito.client.options import job_options, task_options
+from taskito.client.options.job_options import Lifetime
 from taskito.client.options.task_options import TaskOptions
 from taskito.client.periodic import Periodic
 from taskito.client.producer import Producer
@@ -62,7 +63,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
         default_retry: int | Unset = UNSET,
         default_timeout: float | timedelta | Unset | None = UNSET,
         default_priority: int | Unset = UNSET,
-        result_ttl: float | timedelta | Unset | None = UNSET,
+        result_ttl: Lifetime | Unset | None = UNSET,
         serializer: Serializer | None = None,
         middleware: Sequence[TaskMiddleware] | None = None,
         backend: str | Unset = UNSET,

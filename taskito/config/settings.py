@@ -108,9 +108,11 @@ class Settings:
     #: seconds; 0: no limit
     default_timeout: float = _setting(300.0, coerce.limit, "a number of seconds, or 0 or None for no limit")
     default_priority: int = _setting(0, coerce.whole(-coerce.MOST), "a whole number of 32 bits")
-    #: seconds a finished job is kept; None: for ever
+    #: seconds a finished job is kept; FOREVER: for ever; None: as the store's retention says
     result_ttl: float | None = _setting(
-        None, coerce.optional(coerce.duration), "a number of seconds, or None to keep results for ever"
+        None,
+        coerce.optional(coerce.lifetime),
+        "a number of seconds, 'forever', or None for what the store's retention says",
     )
     #: seconds for which a job whose arguments no worker can read is left to newer ones; 0: it is dead at once
     unreadable_ttl: float = _setting(3600.0, coerce.limit, "a number of seconds, or 0 or None not to wait")

@@ -119,4 +119,34 @@ def test_watching_goes_on_until_ctrl_c_and_that_is_no_error(
         storage.close()
 
     assert (watch.returncode, errors) == (0, b"")
-    assert all(json.loads(line) for line in output.read_text().splitlines())
+    documents = [json.loads(line) for line in output.read_text().splitlines()]
+    assert documents[0]["since_start"] == {
+        "ended": 0,
+        "failed": 0,
+        "live": 1,
+        "rate": 0.0,
+        "seconds_left": None,
+    }
+
+
+def test_watching_shows_how_far_the_jobs_are(
+    sqlite_url: str, project: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    storage = open_storage(sqlite_url)
+    storage.enqueue([make_job(), make_job(id="gone")])
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        watch = subprocess.Popen(
+            command("info", "--watch", "--interval", "0.1"),
+            cwd=project,
+            env=environment(TASKITO_DB_URL=sqlite_url),
+            stdout=file,
+        )
+    try:
+        wait_until(lambda: "\n0 of 2 jobs, 0.0/s\n" in output.read_text())
+        storage.cancel(["gone"], "no")
+        wait_until(lambda: "\n1 of 2 jobs, 1 failed, " in output.read_text())
+    finally:
+        watch.kill()
+        watch.wait()
+        storage.close()
