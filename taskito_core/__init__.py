@@ -25,7 +25,7 @@ from taskito_core.errors import (
     WorkerShutdown,
 )
 from taskito_core.external import driver_connection
-from taskito_core.hookspecs import Offer, OfferKind, Returned, RunningJob, hookimpl
+from taskito_core.hookspecs import Finding, Offer, OfferKind, Returned, RunningJob, hookimpl
 from taskito_core.job import (
     FINISHED,
     FOREVER,
@@ -136,6 +136,7 @@ __all__ = [
     "ErrorKind",
     "Exchange",
     "Facts",
+    "Finding",
     "Gate",
     "Grant",
     "Job",

@@ -64,6 +64,15 @@ class Returned(NamedTuple):
     value: object
 
 
+class Finding(NamedTuple):
+    """Something that people should know of a store and its surroundings: a line of ``taskito doctor``."""
+
+    what: str  #: what is so, with its values
+    why: str  #: why that matters
+    mend: str  #: the command or the setting that mends it
+    is_note: bool = False  #: to be known; nothing is wrong
+
+
 class CommandGroup(Protocol):
     """The ``click.Group`` that is the command ``taskito``; its decorators work too."""
 
@@ -125,6 +134,15 @@ def taskito_register_commands(cli: CommandGroup) -> None:
     Must not block: ``taskito --help`` pays for it. Import click in this function, and the rest in the
     command: the module of the hooks is imported by workers and clients too. Raising, and a name that is
     taken, is said with the plugin's name on standard error, and the other commands work.
+    """
+
+
+@hookspec
+def taskito_examine(storage: Storage) -> Sequence[Finding] | None:
+    """Return what is amiss with this storage, the worst first; None if it is not yours.
+
+    Called in the process of ``taskito doctor``, once, if the schema is current. May block for seconds, and
+    must change nothing. Raise StorageError if the store does not answer.
     """
 
 

@@ -6,7 +6,7 @@ Texts with ``{names}`` are templates: Python fills them with ``format``, and SQL
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from string import Formatter
 
 from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind
@@ -88,3 +88,13 @@ def as_sql(template: str, **expressions: str) -> str:
         if name is not None:
             parts.append(expressions[name])
     return " || ".join(parts)
+
+
+def clock_set_back(at: int, by: int) -> tuple[str, str, str]:
+    """What to say of a clock that was set back at a moment, by so many milliseconds: see ``Finding``."""
+    moment = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds")
+    return (
+        f"the store's clock was set back by {timedelta(milliseconds=by)} at {moment}",
+        "what it had made due too early has run; what it had put off was moved back with it",
+        "find out who sets that clock: it should be slewed (chronyd, ntpd) and not stepped",
+    )

@@ -40,6 +40,7 @@ COMMANDS = {
     "retention": "taskito.cli.prune:retention",
     "migrate": "taskito.cli.migrate:migrate",
     "backup": "taskito.cli.backup:backup",
+    "doctor": "taskito.cli.doctor:doctor",
     "plugin": "taskito.cli.plugin:plugin",
 }
 

@@ -18,6 +18,7 @@ from taskito_core.redact import mask_text
 
 if TYPE_CHECKING:
     from taskito.client.queue import Queue
+    from taskito_core.plugin_manager import Plugins
     from taskito_core.storage import Storage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Target(NamedTuple):
     storage: Storage
     location: str  #: as people may see it
+    plugins: Plugins
 
 
 def app_option(function: F) -> F:
@@ -90,7 +92,7 @@ def open_target(app: str | None) -> Iterator[Target]:
     wanted = dataclasses.replace(normalised(loaded, settings), auto_migrate=False)
     storage = loaded.open_storage(wanted)
     try:
-        yield Target(storage, loaded.describe(wanted))
+        yield Target(storage, loaded.describe(wanted), loaded)
     finally:
         storage.close()
 

@@ -64,6 +64,7 @@ OWN_STATEMENTS = {
         "read": "LIST_JOBS COUNT_FINISHED_EXACTLY SERVER",
         "limits": "ADD_BUCKETS TAKE_TOKENS ADD_BREAKERS SWAP_BREAKERS",  # compare and swap
         "metrics": "RECORD IS_AHEAD",
+        "doctor": "SERVER_STATE OLD_SNAPSHOTS",  # SQLite has no server
         "clock": "CLOCK LOCK_CLOCK LIVE_AHEAD",  # the server's; rows may be locked by others
     },
 }
