@@ -304,6 +304,12 @@ class ThreadWorker:
             raise ConfigError(
                 "this queue has no tasks: decorate a function with @queue.task before running a worker"
             )
+        if awaited := app.callbacks.resources.needs_loop():
+            raise ConfigError(
+                f"{', '.join(awaited)} must run in the event loop of the jobs, and each thread has its own: "
+                "make it a plain function, or run the jobs in child processes"
+            )
+        self._runner = Runner(app)
         names = tuple(queues) if queues else None
         options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
         self._selector = selectors.DefaultSelector()
@@ -328,8 +334,13 @@ class ThreadWorker:
         ``request_shutdown`` does. Raises ConfigError or StorageError if it cannot start, and
         StorageUnavailable if at the end the store did not take what was done.
         """
-        with self._selector:
-            self._run_loop()
+        # Of this process, not of each thread: a model is not loaded several times into one memory.
+        self._runner.open_resources()
+        try:
+            with self._selector:
+                self._run_loop()
+        finally:
+            self._runner.close_resources()
         if self._loop.failure is not None:
             raise self._loop.failure
 

@@ -119,6 +119,7 @@ class Child:
         self._set_up()
         try:
             self._app.plugins.hook.taskito_child_started()
+            self._runner.open_resources()
         except BaseException as exc:
             self._control.send(MessageType.FAILED, boot_failure(exc))
             at_once(EXIT_BOOT_FAILED)

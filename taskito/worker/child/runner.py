@@ -10,13 +10,13 @@ import contextvars
 import json
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
-from taskito.running_job.job_context import NO_CONTROLS, JobContext, enter
+from taskito.running_job.job_context import KEPT, NO_CONTROLS, JobContext, enter
 from taskito.serialization.serializers import Inputs, load_call
 from taskito.serialization.typed_json import UnfitValue
 from taskito.worker.child import inputs as child_inputs
@@ -246,6 +246,19 @@ class Runner:
     def finish(self, task_name: str) -> None:
         """End what that job left. It has ended by then: this is not its time any more."""
         self._local.coroutines.finish(task_name)
+
+    def open_resources(self) -> None:
+        """Make what the app has in each child. Raises what its functions raise."""
+        self._callbacks.resources.open(self._await_kept)
+
+    def close_resources(self) -> None:
+        """Give it back, as long as the event loop is there."""
+        self._callbacks.resources.close(self._await_kept)
+
+    def _await_kept(self, coroutine: Coroutine[Any, Any, object]) -> object:
+        context = contextvars.copy_context()
+        context.run(KEPT.set, True)  # What it starts is there for all jobs.
+        return self.coroutines.run(coroutine, context)
 
     def close(self) -> None:
         """Close this thread's event loop, if it has one."""
