@@ -235,7 +235,7 @@ class ConcurrentJobs:
             self._ended(run, attempt)
             return
         run.attempt = attempt
-        coroutine = self._runner.coroutine(attempt, run.job, self._child)
+        coroutine = self._runner.coroutine(attempt)
         run.active = active = self._coroutines.start(coroutine, attempt.isolated)
         if (deadline := attempt.context.soft_deadline) is not None:
             run.soft_at = deadline

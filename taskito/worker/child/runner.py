@@ -13,12 +13,13 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
-from taskito.running_job.job_context import KEPT, NO_CONTROLS, JobContext, enter
-from taskito.serialization.serializers import Inputs, load_call
-from taskito.serialization.typed_json import UnfitValue
+from taskito.running_job.job_context import KEPT, JobContext, NoControls, enter
+from taskito.serialization.serializers import Inputs, Serializer, load_call
+from taskito.serialization.unfit_value import UnfitValue
 from taskito.worker.child import inputs as child_inputs
 from taskito.worker.child import output, plugin_layers, unreadable
 from taskito.worker.child.failures import failure, rejection
@@ -47,6 +48,8 @@ NOT_ITS_PROCESS = "only the process that runs a job can speak for it, not one th
 
 #: The kind of a result, and its body.
 Ended = tuple[ResultKind, bytes]
+#: What a call gives that has run nothing of the function's body yet.
+_NOT_RUN = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 
 class Guard(Protocol):
@@ -81,6 +84,10 @@ class JobControls:
     def cancel_asked(self) -> bool:
         return self._host.cancel_asked(self._job.seq)
 
+    @property
+    def serializer(self) -> Serializer:
+        return self._task.serializer
+
     def note(self, note: job_log.Fields) -> None:
         self._host.note(self._job.seq, note)
 
@@ -96,6 +103,8 @@ class JobControls:
 class Attempt:
     """One run of a job: what there is to call, and with what."""
 
+    job: JobMessage
+    host: Host | None
     task: AppTask
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
@@ -114,6 +123,12 @@ class _WithoutInputs(BaseException):
         self.ended = ended
 
 
+class _ThreadState(threading.local):
+    #: Made at the first async task. The default is the class's own: to look in vain for an attribute of a
+    #: ``threading.local`` takes two microseconds.
+    coroutines: Coroutines | None = None
+
+
 class Runner:
     """Runs the jobs of one app. Safe to use from several threads; each has its own event loop."""
 
@@ -122,7 +137,7 @@ class Runner:
         self._tasks: Mapping[str, AppTask] = app.tasks
         self._callbacks = app.callbacks
         self._max_payload = app.settings.max_payload
-        self._local = threading.local()
+        self._local = _ThreadState()
         # The core's own implementation only calls; without a plugin around it, that is two microseconds
         # of pluggy for nothing.
         self._hook = app.plugins.hook.taskito_run_job if plugin_layers.prepare(app.plugins) else None
@@ -158,7 +173,13 @@ class Runner:
             return rejection(exc)
         controls = None if host is None else JobControls(self, host, task, job)
         context = JobContext(
-            job.id, job.task_name, job.queue, job.retry_count, job.token, metadata, controls or NO_CONTROLS
+            job.id,
+            job.task_name,
+            job.queue,
+            job.retry_count,
+            job.token,
+            metadata,
+            controls or NoControls(task.serializer),
         )
         if inputs is not None and wait:
             read = self._with_inputs(job, host, inputs, args)
@@ -171,7 +192,7 @@ class Runner:
         # Each job in its own copy of the context: what it sets must not be seen by the next.
         isolated = contextvars.copy_context()
         isolated.run(enter, context)
-        return Attempt(task, args, kwargs, inputs, context, controls, chain, isolated)
+        return Attempt(job, host, task, args, kwargs, inputs, context, controls, chain, isolated)
 
     def conclude(self, attempt: Attempt, call: Callable[[], object]) -> Ended:
         """Make the call, which returns what the task does; how the job ended."""
@@ -183,6 +204,8 @@ class Runner:
         except plugin_layers.UnfitReturnError as exc:
             return rejection(exc)
         except BaseException as exc:
+            if unfit := unreadable.unfit_call(task, exc, attempt.args, attempt.kwargs, attempt.inputs):
+                return self._unreadable(attempt.job, attempt.host, unfit)
             return failure(exc, task.is_retryable)
         kind = ResultKind.RETURNED
         try:
@@ -226,7 +249,7 @@ class Runner:
     @property
     def coroutines(self) -> Coroutines:
         """This thread's event loop."""
-        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        coroutines = self._local.coroutines
         if coroutines is None:
             from taskito.worker.child.coroutines import Coroutines  # asyncio: only for those who use it
 
@@ -235,17 +258,19 @@ class Runner:
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
-        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        coroutines = self._local.coroutines
         return coroutines is not None and coroutines.interrupt(exc, frame)
 
     def unfinished(self) -> bool:
         """Has the job that this thread ran last left coroutines behind? To be asked once after each."""
-        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        coroutines = self._local.coroutines
         return coroutines is not None and coroutines.unfinished()
 
     def finish(self, task_name: str) -> None:
         """End what that job left. It has ended by then: this is not its time any more."""
-        self._local.coroutines.finish(task_name)
+        coroutines = self._local.coroutines
+        assert coroutines is not None
+        coroutines.finish(task_name)
 
     def open_resources(self) -> None:
         """Make what the app has in each child. Raises what its functions raise."""
@@ -262,7 +287,7 @@ class Runner:
 
     def close(self) -> None:
         """Close this thread's event loop, if it has one."""
-        coroutines: Coroutines | None = self._local.__dict__.pop("coroutines", None)
+        coroutines, self._local.coroutines = self._local.coroutines, None
         if coroutines is not None:
             coroutines.close()
 
@@ -279,7 +304,7 @@ class Runner:
             function = partial(child_inputs.for_each, function)
         if attempt.chain.layers:
             function = partial(attempt.chain.around, context, function)
-        if task.capture_output and context.controls is not NO_CONTROLS:
+        if task.capture_output and not isinstance(context.controls, NoControls):
             function = partial(output.captured, context.controls.note, function)
         if self._hook is not None:
             function = partial(self._through_plugins, self._hook, context, function)
@@ -288,7 +313,7 @@ class Runner:
     def _run_coroutine(self, function: Callable[..., Any], *args: object, **kwargs: object) -> object:
         return self.coroutines.run(function(*args, **kwargs), contextvars.copy_context())
 
-    async def coroutine(self, attempt: Attempt, job: JobMessage, host: Host) -> object:
+    async def coroutine(self, attempt: Attempt) -> object:
         """The same for an ``async def`` task, to be awaited in the attempt's context, beside other jobs."""
         task, context, inputs = attempt.task, attempt.context, attempt.inputs
         args: Sequence[Any] = attempt.args
@@ -296,10 +321,10 @@ class Runner:
             # In a thread: the store may take its time, and the other jobs go on.
             from taskito.worker.child.coroutines import in_thread
 
-            read = await in_thread(self._with_inputs, job, host, inputs, args)
+            read = await in_thread(self._with_inputs, attempt.job, attempt.host, inputs, args)
             if isinstance(read, tuple):
                 raise _WithoutInputs(read)
-            args = read
+            attempt.args = args = read
         function: Callable[[], Awaitable[object]]
         if inputs is not None and inputs.each:
             function = partial(child_inputs.for_each_coroutine, task.function, *args)
@@ -322,6 +347,8 @@ class Runner:
     def encoded(self, task: AppTask, value: object) -> bytes:
         """The value as bytes. Raises SerializationError and PayloadTooLarge."""
         serializer = task.serializer
+        if type(value) in _NOT_RUN:
+            raise _not_run(value)
         try:
             body: object = serializer.dumps(value)
         except UnfitValue as unfit:
@@ -337,3 +364,17 @@ class Runner:
             size = f"{len(body)} bytes, max_payload is {self._max_payload}"
             raise PayloadTooLarge(f"the result of task {task.name} is {size}")
         return body
+
+
+def _not_run(value: object) -> SerializationError:
+    """The error of a task that returned such a thing: what its function is, and what to do."""
+    made = f"{getattr(value, '__qualname__', 'its function')!r}"
+    if isinstance(value, CoroutineType):
+        value.close()  # or Python warns that it was never awaited, wherever it is
+        return SerializationError(
+            f"the task returned a coroutine that nothing has run: {made} is async behind a wrapper that is "
+            "not; make the wrapper 'async def' too, and let it await what it calls"
+        )
+    return SerializationError(
+        f"the task returned a generator that nothing has run: {made} yields; return a list instead"
+    )
