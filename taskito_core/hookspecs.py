@@ -199,9 +199,9 @@ def taskito_child_stopping() -> None:
 def taskito_run_job(context: RunningJob, call: Callable[[], object]) -> Returned | None:
     """Wrap the run of one job. Plugins add wrappers (``hookimpl(wrapper=True)``) only.
 
-    Called in the child (or pool thread), once per attempt. ``call()`` runs the task function and is
-    called by the core's own implementation, the only one that is not a wrapper: another is refused
-    when plugins are loaded. The time spent here counts against the job's timeout. Raising fails
-    the attempt exactly as if the task had raised. Return what ``yield`` gave, or a ``Returned``; a wrapper
-    that returns nothing changes nothing and is named in the log.
+    Called in the child (or pool thread), once per attempt; for async tasks in the event loop of all.
+    ``call()`` runs the task function and is called by the core's own implementation, the only one that is
+    not a wrapper: another is refused when plugins are loaded. The time spent here counts against the timeout.
+    Raising fails the attempt as if the task had raised. Return what ``yield`` gave, or a ``Returned``; a
+    wrapper that returns nothing changes nothing and is named in the log.
     """

@@ -12,6 +12,7 @@ from taskito.cli import completion
 from taskito.cli.target import app_option
 from taskito.config.logging import FORMATS, LEVELS
 from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
+from taskito.worker.ipc.child_options import ASYNC_CONCURRENCY
 
 
 def _unread() -> list[str]:
@@ -43,7 +44,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--procs",
     type=click.IntRange(0, 1000),
     metavar="N",
-    help="Child processes, each running one job at a time. Default: the app's 'workers' setting, "
+    help="Child processes. Default: the app's 'workers' setting, "
     "and if that is 0, as many as this process may use CPUs.",
 )
 @click.option(
@@ -76,6 +77,23 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Replace a child after this many jobs, give or take a tenth.",
 )
 @click.option(
+    "--async-concurrency",
+    type=click.IntRange(1, 1000),
+    default=ASYNC_CONCURRENCY,
+    show_default=True,
+    metavar="N",
+    help="Jobs of 'async def' tasks that one child runs beside each other.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Jobs of other tasks that one child runs beside each other, each in a thread of its own. More than "
+    "one is for tasks that wait for others, and gives up some isolation.",
+)
+@click.option(
     "--start-method",
     type=click.Choice(["auto", "zygote", "spawn"]),
     default="auto",
@@ -92,6 +110,8 @@ def worker(
     graceful_timeout: float,
     boot_timeout: float,
     max_jobs_per_child: int | None,
+    async_concurrency: int,
+    threads: int,
     start_method: str,
     log_level: str,
     log_format: str,
@@ -133,6 +153,8 @@ def worker(
                 log_level=log_level,
                 log_format=log_format,
                 max_jobs=max_jobs_per_child,
+                async_concurrency=async_concurrency,
+                threads=threads,
             ),
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -110,7 +111,7 @@ class Task(Call[P, R_co]):
         self.template = self._template
         self.function = function
         self.is_async = is_async(function)
-        self.policy = self.template.policy
+        self.policy = dataclasses.replace(self.template.policy, is_async=self.is_async)
         self.serializer = self.template.serializer
         self.middleware = self.template.middleware
         self.producer = producer

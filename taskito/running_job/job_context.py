@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,6 +92,11 @@ _current: ContextVar[JobContext | None] = ContextVar("taskito_current_job", defa
 def current() -> JobContext | None:
     """The context of the job that runs here and now; None: none does."""
     return _current.get()
+
+
+def current_in(context: Context) -> JobContext | None:
+    """The same of code that runs in this context."""
+    return context.get(_current)
 
 
 def enter(context: JobContext) -> Token[JobContext | None]:

@@ -21,6 +21,7 @@ NAMES = [
     "BlockerKind",
     "BreakerRecord",
     "Call",
+    "ChildResource",
     "ConfigError",
     "DeadLetter",
     "DeadReason",

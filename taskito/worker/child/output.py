@@ -8,10 +8,11 @@ by here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
@@ -95,11 +96,25 @@ def captured(
     note: Callable[[job_log.Fields], None], function: Callable[..., object], *args: object, **kwargs: object
 ) -> object:
     """Call the function, and have ``note`` keep each line that it prints."""
+    with _kept(note):
+        return function(*args, **kwargs)
+
+
+async def captured_coroutine(
+    note: Callable[[job_log.Fields], None], function: Callable[[], Awaitable[object]]
+) -> object:
+    """The same for what is awaited, and for the coroutines that it starts."""
+    with _kept(note):
+        return await function()
+
+
+@contextlib.contextmanager
+def _kept(note: Callable[[job_log.Fields], None]) -> Iterator[None]:
     capture = Capture(note)
     token = _capture.set(capture)
     stand_in()
     try:
-        return function(*args, **kwargs)
+        yield
     finally:
         _stand_down()
         _capture.reset(token)

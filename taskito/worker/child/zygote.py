@@ -208,7 +208,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
         channel.sendall(pack(MessageType.FAILED, boot_failure(exc)))
         at_once(EXIT_BOOT_FAILED)
     bootstrap.write_lines()
-    slots = SlotTable(arguments.slots, arguments.slot_count)
+    slots = SlotTable(arguments.slots, arguments.slot_count, arguments.options.jobs_at_once)
     unshareable = _audit(known)
     native = native_threads.described(native_threads.unfit_for_fork())
     report = dataclasses.replace(report, native_threads=tuple(native))

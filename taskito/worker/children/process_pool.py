@@ -70,7 +70,7 @@ class ProcessPool:
         self._procs = procs  #: None: the app's setting; 0: as many as there are CPUs
         self._events = events
         self._boot_timeout = options.boot_timeout
-        self._slots = SlotTable.create(MAX_PROCS + 1)
+        self._slots = SlotTable.create(MAX_PROCS + 1, options.child.jobs_at_once)
         self._spawner = Spawner(
             options,
             selector,
@@ -99,11 +99,11 @@ class ProcessPool:
     def recall(self, executor_id: int) -> None:
         self._children[executor_id].control.write(pack(MessageType.RECALL))
 
-    def running(self, executor_id: int) -> tuple[int, float]:
-        record = self._slots.read(self._children[executor_id].slot)
-        return record.seq, record.started
+    def running(self, executor_id: int) -> dict[int, float]:
+        return self._slots.read(self._children[executor_id].slot).running
 
     def stop_overdue(self, executor_id: int, seq: int) -> None:
+        self.recall(executor_id)  # What ended beside it is written out before the process is stopped.
         self._hard_timeouts.begin(self._children[executor_id], seq, time.monotonic())
 
     def revoke(self, executor_ids: Iterable[int]) -> None:
@@ -113,14 +113,15 @@ class ProcessPool:
 
     def interrupt(self) -> None:
         for child in self._children.values():
-            if seq := self._slots.running_seq(child.slot):
-                self._slots.set_interrupt(child.slot, seq)
+            if running := self._slots.read(child.slot).running:
+                for seq in running:
+                    self._slots.set_interrupt(child.slot, seq)
                 child.signal(signal.SIGUSR2)
 
     def cancel(self, executor_id: int, seq: int, force: bool) -> None:
         child = self._children[executor_id]
         self._slots.set_cancel(child.slot, seq)
-        if force and self._slots.running_seq(child.slot) == seq:
+        if force and seq in self._slots.read(child.slot).running:
             self._forced_cancels.begin(child, seq, time.monotonic())
 
     def drain(self) -> None:
@@ -260,7 +261,7 @@ class ProcessPool:
     def _hand_out_failure_events(self) -> None:
         """To children that have no job now, or else to any: those who have one come to it later."""
         ready = [child for child in self._children.values() if child.runs_callbacks]
-        idle = [child for child in ready if not self._slots.running_seq(child.slot)]
+        idle = [child for child in ready if not self._slots.read(child.slot).running]
         self._failure_events.give_to([child.take_failure_event for child in idle or ready])
 
     def _child_failed(self, child: ChildHandle, body: bytes) -> None:

@@ -57,9 +57,7 @@ def cause_of(status: int) -> str:
 def exit_of(child: ChildHandle, status: int, record: SlotRecord) -> Exit:
     """How this child ended, by its wait status and its last record in the slot table."""
     error = _error(child, status)
-    return Exit(
-        error, record.seq, record.done, child.timed_out, child.killed, record.started, child.cancelled
-    )
+    return Exit(error, record.running, record.done, child.timed_out, child.killed, child.cancelled)
 
 
 def _error(child: ChildHandle, status: int) -> ErrorInfo:

@@ -218,15 +218,13 @@ class StoreClient:
         want = self._claiming.want(0 if alone else self._claiming.limit(now), now)
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
         endings = self._admission.endings_of(batch)
-        return requests.ExchangeJobs(
-            self.worker.id, outcomes, endings, want, self._dispatcher.executors.free()
-        )
+        return requests.ExchangeJobs(self.worker.id, outcomes, endings, want, self._dispatcher.free())
 
     def _stand_by(self, now: float) -> None:
         """Nothing is to be done: have the store thread claim by itself as soon as something arrives."""
         if self.registered and not self._leaving and (limit := self._claiming.standby_limit(now)) > 0:
             self._standing_by = True
-            want, free = self._claiming.want(limit, now), self._dispatcher.executors.free()
+            want, free = self._claiming.want(limit, now), self._dispatcher.free()
             self._thread.stand_by(requests.ExchangeJobs(self.worker.id, (), {}, want, free))
 
     # ---- replies ----

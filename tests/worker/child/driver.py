@@ -19,6 +19,7 @@ from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.slots import SlotTable, anonymous_file
 from taskito.worker.ipc.wire import (
+    Company,
     JobMessage,
     MessageParser,
     MessageType,
@@ -199,6 +200,7 @@ class Child:
             "default",
             fields.get("metadata"),
             payload,
+            fields.get("company", Company.ALONE),
         )
 
     def send(self, *jobs: JobMessage) -> list[int]:
