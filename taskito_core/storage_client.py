@@ -144,6 +144,11 @@ class StorageClient(Protocol):
         job that is due at once, has no parent to wait for and gets no slot is stored as cancelled
         (``messages.DROPPED``).
 
+        Calls with one ``call_key`` are spaced, over all processes. With a ``window``, a call within so many
+        seconds after the last that was stored gives that job's id. Without, it gives the job that was stored
+        last for the key if that is pending, which becomes what this call says, but for id, lane and parents,
+        and is due anew; else a new job is stored. Sent again, a call changes nothing.
+
         ``connection``: the caller's own (the driver's connection or cursor, or SQLAlchemy's). The jobs are
         then part of its transaction, which this call neither commits nor disturbs. Needs
         EXTERNAL_TRANSACTIONS, else ConfigError.

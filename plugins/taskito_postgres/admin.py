@@ -155,6 +155,7 @@ class AdminMixin(GatesMixin):
                 trip.commit_lazily()
                 jobs = trip.run(self._statements[sql.PRUNE], parameters)
                 lines = trip.run(self._statements[sql.FORGET_LOGS], parameters)
+                trip.run(self._statements[sql.FORGET_CALLS], parameters)
                 trip.run(self._statements[FORGET_WORKERS], parameters)
                 announced = trip.run(self._statements[sql.ANNOUNCE], {})
             pruned = _counts(jobs.fetchall(), lines.rowcount)

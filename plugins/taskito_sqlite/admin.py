@@ -93,6 +93,7 @@ class AdminMixin(WakeupsMixin):
             outlived = _outlived(connection, now, limit)
             delete(connection, list(outlived.jobs))
             connection.execute(sql.FORGET_LOGS, {"ids": json.dumps(outlived.logs)})
+            connection.execute(sql.FORGET_CALLS, {"now": now, "limit": limit})
             connection.execute(workers.FORGET_WORKERS, {"before": now - WORKERS_KEPT})
             [*announced] = connection.execute(sql.ANNOUNCE).fetchall()
             return outlived.counts()._replace(announce=Retention(*announced[0]) if announced else None)

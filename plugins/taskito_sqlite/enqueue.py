@@ -90,7 +90,10 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> 
         # Before the key: a parent that is not stored is refused also if another job stands for this one.
         parents = tuple(holders.get(parent, parent) for parent in job.parents)
         statuses = _parent_statuses(connection, job.id, parents) if parents else {}
-        if (holder := _key_holder(connection, job)) is not None:
+        holder = _key_holder(connection, job)
+        if holder is None and job.call_key is not None:
+            holder = _stands_for_call(connection, job, now, cascade)
+        if holder is not None:
             holders[job.id] = holder
             receipts.append(Receipt(holder, False))
             continue
@@ -116,6 +119,46 @@ def _key_holder(connection: sqlite3.Connection, job: NewJob) -> str | None:
     return None if found is None else str(found[0])
 
 
+def _stands_for_call(connection: sqlite3.Connection, job: NewJob, now: int, cascade: Cascade) -> str | None:
+    """The job that stands for this call because of its key; None: that is this one, which is noted."""
+    found = connection.execute(sql.LAST_CALL, {"key": job.call_key}).fetchone()
+    until = _due(job, now) if job.window is None else now + round(job.window * 1000)
+    standing = job.id
+    if found is not None:
+        stored, call_id, lasts = found
+        if call_id == job.id or (job.window is not None and now < lasts):
+            return str(stored)
+        if job.window is None and _put_off(connection, stored, job, now, cascade):
+            standing = stored
+    values = {"key": job.call_key, "job_id": standing, "call_id": job.id, "now": now, "until": until}
+    connection.execute(sql.PUT_CALL, values)
+    return None if standing == job.id else standing
+
+
+def _put_off(connection: sqlite3.Connection, standing: str, job: NewJob, now: int, cascade: Cascade) -> bool:
+    """Make a pending job what this call says, due when it says; False if it is pending no more."""
+    before = connection.execute(sql.KEY_OF, {"id": standing}).fetchone()
+    if before is None:
+        return False
+    _, scheduled_at, delayed_at, *plain = _plain_row(job, now)
+    expires_at, expires_from = _expiry(job, now)
+    values = dict(zip((column.name for column in columns.PLAIN), plain, strict=True))
+    values |= {
+        "id": standing,
+        "scheduled_at": scheduled_at,
+        "delayed_at": delayed_at,
+        "expires_at": expires_at,
+        "expires_from": expires_from,
+        "concurrency_key": job.concurrency_key,
+        "concurrency": job.concurrency,
+    }
+    [[queue]] = connection.execute(sql.PUT_OFF, values).fetchall()
+    cascade.queues.add(queue)
+    for key in {before[0], job.concurrency_key} - {None}:
+        cascade.check_key(key)
+    return True
+
+
 def _insert_gated(
     connection: sqlite3.Connection, job: NewJob, statuses: dict[str, str], now: int, cascade: Cascade
 ) -> None:
@@ -129,9 +172,7 @@ def _insert_gated(
         cascade.check_key(job.concurrency_key)
     elif not failed:
         cascade.queues.add(job.queue)
-    expires_at, expires_from = job.expires_at, None
-    if expires_at is None and job.expires is not None:
-        expires_at, expires_from = now + round(job.expires * 1000), now
+    expires_at, expires_from = _expiry(job, now)
     if gate == "later" or expires_at is not None:
         cascade.queues.add(job.queue)  # There is nothing to claim, but something to sweep, perhaps soon.
     row = (*_plain_row(job, now), gate, expires_at, expires_from, *_gated_values(job))
@@ -156,6 +197,13 @@ def _drop_if_at_key(connection: sqlite3.Connection, job: NewJob, now: int) -> No
     if connection.execute(sql.IS_AT_KEY, {"id": job.id}).fetchone()[0]:
         reason = messages.DROPPED.format(concurrency=job.concurrency, key=job.concurrency_key)
         cancel_pending(connection, [job.id], reason, now)
+
+
+def _expiry(job: NewJob, now: int) -> tuple[int | None, int | None]:
+    """When it is cancelled if it has not started, and from when that was counted."""
+    if job.expires_at is None and job.expires is not None:
+        return now + round(job.expires * 1000), now
+    return job.expires_at, None
 
 
 def _due(job: NewJob, now: int) -> int:

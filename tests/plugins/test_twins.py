@@ -36,7 +36,7 @@ OWN_MODULES = {
 #: Statements that only one plugin has.
 OWN_STATEMENTS = {
     "taskito_sqlite": {
-        "enqueue": "KEY_HOLDER STATUSES IS_AT_KEY TAKE_WRITE_LOCK",  # a row at a time, in one transaction
+        "enqueue": "KEY_HOLDER STATUSES IS_AT_KEY KEY_OF TAKE_WRITE_LOCK",  # a row at a time
         "claim": "NEXT_LANE FIRST_PRIORITY NEXT_PRIORITY DUE DUE_HEADS DUE_IN_ORDER",  # a probe each
         "settle": "ADD_ERROR ADD_LETTER CANCEL_REQUESTED ALREADY_FINISHED ALREADY_RETRIED",  # a step each
         "gates": "OUTSTANDING MARK_FOLLOWED FOLLOWED CLEAR_FOLLOWED WAITING_CHILDREN UNFINISHED_PARENT "
@@ -53,7 +53,7 @@ OWN_STATEMENTS = {
     },
     "taskito_postgres": {
         # sets of rows, against concurrent writers
-        "enqueue": "ENQUEUE_ONE COPY UNDO_FINISHED UNDO_FINISHED_ONE STANDS_FOR",
+        "enqueue": "ENQUEUE_ONE COPY UNDO_FINISHED UNDO_FINISHED_ONE STANDS_FOR ADD_CALLS",
         "claim": "CLAIM_CAPPED",
         "settle": "COMPLETE_EXTERNAL LOCK_ROWS ALREADY_RECORDED LOCKED_BY_OTHERS",
         "gates": "CANCEL_DEPENDANTS LOCK_PARENTS SET_LOCK_TIMEOUT UNRELEASED_CHILDREN LOCK_KEYS DROP_EXCESS "

@@ -219,6 +219,16 @@ DELETE FROM taskito.task_logs WHERE id = ANY (ARRAY(
      ORDER BY l.logged_at LIMIT %(limit)b FOR UPDATE SKIP LOCKED))
 """
 
+FORGET_CALLS = f"""
+-- Calls that no other can belong to any more: their time is over, and no pending job stands for them.
+DELETE FROM taskito.last_calls WHERE key = ANY (ARRAY(
+    SELECT l.key FROM taskito.last_calls l
+     WHERE l.until <= (SELECT {NOW}) AND (
+           SELECT true FROM taskito.jobs_live j
+            WHERE j.id = l.job_id AND j.token IS NULL LIMIT 1) IS NULL
+     ORDER BY l.until LIMIT %(limit)b FOR UPDATE SKIP LOCKED))
+"""
+
 RETENTION = """
 -- How long what is kept, in seconds; NULL: for ever.
 SELECT finished, dead, logs, metrics FROM taskito.retention
@@ -255,4 +265,4 @@ PAUSED = """
 SELECT queue, paused_at FROM taskito.paused_queues ORDER BY queue
 """
 
-HOT = (PRUNE, FORGET_LOGS)
+HOT = (PRUNE, FORGET_LOGS, FORGET_CALLS)

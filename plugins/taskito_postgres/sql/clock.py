@@ -130,6 +130,14 @@ UPDATE taskito.rate_limits SET refilled_at = %(now)b
                          WHERE r.refilled_at > %(now)b FOR UPDATE SKIP LOCKED))
 """
 
+SET_BACK_CALLS = """
+-- What is left of the time in which a job stands for other calls stays.
+UPDATE taskito.last_calls SET until = least(until - %(by)b, %(now)b + until - called_at),
+       called_at = least(called_at - %(by)b, %(now)b)
+ WHERE key = ANY (ARRAY(SELECT l.key FROM taskito.last_calls l
+                         WHERE l.called_at > %(now)b ORDER BY l.key FOR UPDATE SKIP LOCKED))
+"""
+
 SET_BACK_BREAKERS = f"""
 -- What is left of a cool-down stays. The probe is known by its moment; that of the failures is seen to when
 -- they are counted.
@@ -141,4 +149,4 @@ UPDATE taskito.circuit_breakers SET {_set_back("opened_at")}
 #: Of each at most ``limit`` rows at a time.
 MANY = (SET_BACK_FINISHED, SET_BACK_LETTERS)
 #: Tables of a few rows each, when all else is done.
-FEW = (SET_BACK_WORKERS, SET_BACK_PERIODIC, SET_BACK_BUCKETS, SET_BACK_BREAKERS)
+FEW = (SET_BACK_WORKERS, SET_BACK_PERIODIC, SET_BACK_BUCKETS, SET_BACK_CALLS, SET_BACK_BREAKERS)

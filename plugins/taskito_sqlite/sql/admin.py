@@ -176,6 +176,15 @@ FORGET_LOGS = """
 DELETE FROM task_logs WHERE id IN (SELECT value FROM json_each(:ids))
 """
 
+FORGET_CALLS = """
+-- Calls that no other can belong to any more: their time is over, and no pending job stands for them.
+DELETE FROM last_calls WHERE key IN (
+  SELECT key FROM last_calls INDEXED BY last_calls_until
+   WHERE until <= :now AND NOT EXISTS (
+         SELECT 1 FROM jobs WHERE jobs.id = last_calls.job_id AND jobs.status = 'pending')
+   ORDER BY until LIMIT :limit)
+"""
+
 RETENTION = """
 -- How long what is kept, in seconds; NULL: for ever.
 SELECT finished, dead, logs, metrics FROM retention
@@ -246,5 +255,5 @@ SELECT queue, paused_at FROM paused_queues ORDER BY queue
 HOT = (
     *(CANCEL, ASK_TO_CANCEL, ORIGINAL, LETTER, KEEP_PARENTS, RETARGET, CANCELLED_CHILDREN, NAME_OTHER_PARENT),
     *(REVIVE, FOLLOW_PARENTS, DELETABLE, NEEDED, PURGEABLE, PRUNABLE, OUTLIVED, *DELETE, PAUSED),
-    *(OUTLIVED_LOGS, FORGET_LOGS),
+    *(OUTLIVED_LOGS, FORGET_LOGS, FORGET_CALLS),
 )

@@ -102,6 +102,13 @@ SET_BACK_BUCKETS = """
 UPDATE rate_limits SET refilled_at = :now WHERE refilled_at > :now
 """
 
+SET_BACK_CALLS = """
+-- What is left of the time in which a job stands for other calls stays.
+UPDATE last_calls SET until = min(until - :by, :now + until - called_at),
+       called_at = min(called_at - :by, :now)
+ WHERE called_at > :now
+"""
+
 SET_BACK_BREAKERS = """
 -- What is left of a cool-down stays. The probe is known by its moment; that of the failures is seen to when
 -- they are counted.
@@ -111,4 +118,4 @@ UPDATE circuit_breakers SET opened_at = min(opened_at - :by, :now) WHERE opened_
 #: Of each at most :limit rows at a time.
 MANY = (SET_BACK_FINISHED, SET_BACK_LETTERS)
 #: Tables of a few rows each, when all else is done.
-FEW = (SET_BACK_WORKERS, SET_BACK_PERIODIC, SET_BACK_BUCKETS, SET_BACK_BREAKERS)
+FEW = (SET_BACK_WORKERS, SET_BACK_PERIODIC, SET_BACK_BUCKETS, SET_BACK_CALLS, SET_BACK_BREAKERS)

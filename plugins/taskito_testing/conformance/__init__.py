@@ -33,6 +33,7 @@ from taskito_testing.conformance.jobs.retention import Retaining
 from taskito_testing.conformance.jobs.reviving import Reviving
 from taskito_testing.conformance.jobs.roundtrip import RoundTrip
 from taskito_testing.conformance.jobs.schedules import Schedules
+from taskito_testing.conformance.jobs.spacing import Spacing
 from taskito_testing.conformance.jobs.transactions import Transactions
 from taskito_testing.conformance.jobs.unique import Unique
 from taskito_testing.conformance.limits.breaker import CircuitBreakerConformance
@@ -91,6 +92,7 @@ class StorageConformance(
     Deleting,
     Notes,
     Schedules,
+    Spacing,
     Knowing,
     Texts,
     Transactions,
