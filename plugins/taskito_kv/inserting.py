@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from taskito_core import Gate, Job, JobNotFoundError, JobStatus, NewJob, Receipt, StorageError, messages
+from taskito_core import (
+    Gate,
+    Job,
+    JobNotFoundError,
+    JobStatus,
+    NewJob,
+    QueueFull,
+    QueueLimits,
+    Receipt,
+    StorageError,
+    messages,
+)
 from taskito_kv import gates
 from taskito_kv.store import LastCall, Store, milliseconds
 
 
-def insert(store: Store, jobs: Sequence[NewJob], now: int) -> list[Receipt]:
-    """Store the jobs, and open those that need not wait."""
+def insert(store: Store, jobs: Sequence[NewJob], now: int, *, bounded: bool = False) -> list[Receipt]:
+    """Store the jobs, and open those that need not wait; ``bounded``: no more than their queues may hold."""
     for new in jobs:
         _refuse_unstorable(new)
     receipts: list[Receipt] = []
@@ -22,7 +34,9 @@ def insert(store: Store, jobs: Sequence[NewJob], now: int) -> list[Receipt]:
         for new in jobs:
             receipts.append(_insert_one(store, new, stand_ins, now))
             stand_ins[new.id] = receipts[-1].id
-    except JobNotFoundError:
+        if bounded:
+            _refuse_too_many(store, [new for new, one in zip(jobs, receipts, strict=True) if one.inserted])
+    except (JobNotFoundError, QueueFull):
         for receipt in receipts:
             if receipt.inserted:
                 store.delete(receipt.id)
@@ -35,6 +49,13 @@ def insert(store: Store, jobs: Sequence[NewJob], now: int) -> list[Receipt]:
         _drop_if_in_excess(store, new, now)
     store.wake({new.queue for new in inserted})
     return receipts
+
+
+def _refuse_too_many(store: Store, inserted: Sequence[NewJob]) -> None:
+    for queue, count in Counter(new.queue for new in inserted).items():
+        ceiling = store.limits.get(queue, QueueLimits()).max_pending
+        if ceiling is not None and sum(job.queue == queue for job in store.pending()) > ceiling:
+            raise QueueFull(messages.QUEUE_FULL.format(queue=queue, ceiling=ceiling, count=count))
 
 
 def _insert_one(store: Store, new: NewJob, stand_ins: dict[str, str], now: int) -> Receipt:

@@ -24,6 +24,7 @@ from taskito_core import (
     LogEntry,
     NewJob,
     PeriodicState,
+    QueueLimits,
     Retention,
     Tallies,
     WorkerInfo,
@@ -94,6 +95,8 @@ class Store:
         self.replays: list[Replayed] = []
         self.logs: dict[str, LogEntry] = {}  #: by their own ids
         self.paused: dict[str, int] = {}
+        self.limits: dict[str, QueueLimits] = {}  #: by queue
+        self.queue_buckets: dict[str, Bucket] = {}  #: of the rates of queues
         self.periodic: dict[str, PeriodicState] = {}
         self.workers: dict[str, WorkerInfo] = {}
         self.minutes: dict[int, Tallies] = {}  #: metrics by the start of their minute

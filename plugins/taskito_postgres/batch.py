@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from taskito_core import JobNotFoundError, NewJob, Receipt, columns, messages
+from taskito_core import JobNotFoundError, NewJob, QueueFull, Receipt, columns, messages
 from taskito_postgres.arrays import Array, Bigints, Blobs, Booleans, Doubles, Texts
 from taskito_postgres.connection import ATTEMPTS
-from taskito_postgres.gates import Cascade, Run, cancel_dependants, fill_slots, release_dependants
+from taskito_postgres.gates import Cascade, Run, cancel_dependants, fill_slots, lock_of, release_dependants
 from taskito_postgres.session import LOCK_TIMEOUT
 from taskito_postgres.sql import enqueue as sql
 from taskito_postgres.sql import gates
@@ -24,6 +25,8 @@ MAX_BYTES = 256 * 1024 * 1024
 #: How long a transaction waits for a parent's row: a settle takes milliseconds, a task's own transaction may
 #: take hours, and then the sweep sees to the child.
 PARENT_TIMEOUT = "1s"
+#: Before a queue's name: stands for its ceiling among the keys that have a lock.
+_CEILING = "\0ceiling "
 
 _ARRAYS: dict[columns.Kind, type[Array]] = {
     columns.Kind.TEXT: Texts,
@@ -65,11 +68,19 @@ class Batch:
     """Some jobs on their way into the store, all or none."""
 
     def __init__(
-        self, run: Run, schema: str, shift: int, *, external: bool = False, locks_parents: bool = True
+        self,
+        run: Run,
+        schema: str,
+        shift: int,
+        *,
+        external: bool = False,
+        locks_parents: bool = True,
+        bounded: bool = False,
     ) -> None:
         """``external``: the transaction is the caller's own and may take hours, so it must hold no lock that
         others need: a job with a concurrency key waits for the next sweep, which gives the slots away.
-        ``locks_parents``: it may wait for a transaction that holds a parent's row."""
+        ``locks_parents``: it may wait for a transaction that holds a parent's row.
+        ``bounded``: no more than their queues may hold."""
         self._run = run
         self._schema = schema
         self._shift = shift
@@ -80,15 +91,23 @@ class Batch:
         self._firsts: dict[str, NewJob] = {}  #: new jobs that stand for the calls of a key
         self._later_calls: dict[str, NewJob] = {}  #: id of a new job -> what a later call made of it
         self._keys: set[str] = set()  #: concurrency keys of jobs that were put off
+        self._ceilings: dict[str, int] = {}  #: of the queues of stored jobs, as far as they have one
+        self._bounded = bounded
         self.cascade = Cascade()
 
     def store(self, jobs: Sequence[NewJob]) -> list[Receipt]:
-        """Insert what is not there yet; JobNotFoundError for a parent that is not, before anything was."""
+        """Insert what is not there yet; JobNotFoundError for a parent that is not, before anything was.
+
+        QueueFull, after which the transaction must be rolled back, if ``bounded``.
+        """
         self._check_parents(jobs)
         stand_ins = self._stands_for_calls(jobs) if any(job.call_key is not None for job in jobs) else {}
         new = [self._later_calls.get(job.id, job) for job in jobs if job.id not in stand_ins]
         receipts = self._insert(new)
-        self._open([job for job, receipt in zip(new, receipts, strict=True) if receipt.inserted])
+        inserted = [job for job, receipt in zip(new, receipts, strict=True) if receipt.inserted]
+        self._open(inserted)
+        if self._ceilings and self._bounded:
+            self._refuse_too_many(Counter(job.queue for job in inserted))
         if not stand_ins:
             return receipts
         rest = iter(receipts)
@@ -198,7 +217,9 @@ class Batch:
 
     def _insert_portion(self, portion: Sequence[NewJob]) -> set[str]:
         arrays = self._arrays(portion)
-        stored = {row[0] for row in self._run(sql.ENQUEUE_FULL, arrays)}
+        rows = self._run(sql.ENQUEUE_FULL, arrays)
+        self._ceilings.update((queue, ceiling) for _, queue, ceiling in rows if ceiling is not None)
+        stored = {job_id for job_id, _, _ in rows}
         return stored - {row[0] for row in self._run(sql.UNDO_FINISHED, {"id": arrays["id"]})}
 
     def _stand_ins(self, waiting: Sequence[tuple[int, NewJob]]) -> dict[int, Receipt]:
@@ -225,6 +246,21 @@ class Batch:
             "expires": Doubles(job.expires for job in jobs),
             "gate": Texts("parents" if job.parents else gate for job in jobs),
         }
+
+    # ---- ceilings ----
+
+    def _refuse_too_many(self, inserted: Mapping[str, int]) -> None:
+        """One producer at a time counts what is pending on a queue, its own jobs among them."""
+        bounded = sorted(inserted.keys() & self._ceilings.keys())
+        if not self._external:
+            locks = sorted({lock_of(self._schema, f"{_CEILING}{queue}") for queue in bounded})
+            self._run(gates.LOCK_KEYS, {"locks": Bigints(locks)})
+        for queue in bounded:
+            ceiling = self._ceilings[queue]
+            [(pending,)] = self._run(sql.PENDING, {"queue": queue, "limit": ceiling + 1})
+            if pending > ceiling:
+                said = messages.QUEUE_FULL.format(queue=queue, ceiling=ceiling, count=inserted[queue])
+                raise QueueFull(said)
 
     # ---- gates ----
 

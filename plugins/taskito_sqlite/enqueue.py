@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from taskito_core import JobNotFoundError, NewJob, Receipt, columns, messages
+from taskito_core import JobNotFoundError, NewJob, QueueFull, Receipt, columns, messages
 from taskito_sqlite.commit_watch import ExpectedCommit
 from taskito_sqlite.gates import Cascade, cancel_pending
 from taskito_sqlite.sql import enqueue as sql
@@ -40,7 +41,10 @@ class EnqueueMixin(WakeupsMixin):
             insert: Callable[..., Stored], connection: sqlite3.Connection
         ) -> tuple[list[Receipt], set[str]]:
             stored = insert(connection, jobs, self.now())
-            return stored.receipts, self._waiting_workers(connection, stored.queues)
+            addresses, ceilings = self._workers_and_ceilings(connection, stored.queues)
+            if ceilings:
+                _refuse_too_many(connection, jobs, stored.receipts, ceilings)
+            return stored.receipts, addresses
 
         try:
             return self._write_and_notify(functools.partial(work, insert_new))
@@ -56,7 +60,7 @@ class EnqueueMixin(WakeupsMixin):
             return ExpectedCommit(inserted[0], False, frozenset(stored.queues))
 
         def work(found: sqlite3.Connection) -> Stored:
-            return insert(found, jobs, self.now())
+            return insert(found, jobs, self.now(), bounded=True)
 
         return self._within(connection, work, expected).receipts
 
@@ -75,10 +79,17 @@ def insert_new(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int)
     return Stored([Receipt(job.id, True) for job in jobs], {job.queue for job in jobs})
 
 
-def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> Stored:
-    """Insert those jobs whose ids are not stored, behind the gates that they belong behind."""
+def insert(
+    connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int, *, bounded: bool = False
+) -> Stored:
+    """Insert those jobs whose ids are not stored, behind the gates that they belong behind.
+
+    ``bounded``: no more than their queues may hold, else QueueFull.
+    """
     ids = json.dumps([job.id for job in jobs])
-    stored = {row[0] for row in connection.execute(sql.STORED, {"ids": ids})}
+    known = connection.execute(sql.STORED, {"ids": ids}).fetchall()
+    stored = {job_id for job_id, ceiling in known if ceiling is None}
+    ceilings = {queue: ceiling for queue, ceiling in known if ceiling is not None} if bounded else {}
     holders: dict[str, str] = {}  # ids of the batch -> the job that holds their unique key
     cascade = Cascade(connection, now)
     receipts = []
@@ -109,7 +120,26 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> 
     cascade.run()
     for job in droppable:
         _drop_if_at_key(connection, job, now)
-    return Stored(receipts, cascade.run().queues)
+    queues = cascade.run().queues
+    if ceilings:
+        _refuse_too_many(connection, jobs, receipts, ceilings)
+    return Stored(receipts, queues)
+
+
+def _refuse_too_many(
+    connection: sqlite3.Connection,
+    jobs: Sequence[NewJob],
+    receipts: Sequence[Receipt],
+    ceilings: Mapping[str, int],
+) -> None:
+    """QueueFull if these jobs are too many for a queue; the transaction is then rolled back."""
+    inserted = Counter(job.queue for job, one in zip(jobs, receipts, strict=True) if one.inserted)
+    for queue in sorted(ceilings.keys() & inserted.keys()):
+        values = {"queue": queue, "limit": ceilings[queue] + 1}
+        [pending] = connection.execute(sql.PENDING, values).fetchone()
+        if pending > ceilings[queue]:
+            said = messages.QUEUE_FULL.format(queue=queue, ceiling=ceilings[queue], count=inserted[queue])
+            raise QueueFull(said)
 
 
 def _key_holder(connection: sqlite3.Connection, job: NewJob) -> str | None:

@@ -46,6 +46,8 @@ NAMES = [
     "PickleSerializer",
     "Pruned",
     "Queue",
+    "QueueFull",
+    "QueueLimits",
     "ReplayRecord",
     "Retention",
     "SerializationError",

@@ -265,4 +265,28 @@ PAUSED = """
 SELECT queue, paused_at FROM taskito.paused_queues ORDER BY queue
 """
 
+LIMIT_QUEUE = f"""
+-- Limits of a queue. The bucket of a rate that it had keeps its tokens; that of a new one is full.
+INSERT INTO taskito.queue_limits AS q (queue, concurrency, rate, burst, max_pending, tokens, refilled_at)
+SELECT %(queue)b::text, %(concurrency)b::int8, %(rate)b::float8, %(burst)b::int8, %(max_pending)b::int8,
+       %(burst)b::int8, {NOW}
+    ON CONFLICT (queue) DO UPDATE SET
+       concurrency = excluded.concurrency, max_pending = excluded.max_pending,
+       tokens = CASE WHEN q.rate IS NULL OR excluded.rate IS NULL THEN excluded.tokens
+                     ELSE least(q.tokens, excluded.burst) END,
+       refilled_at = CASE WHEN q.rate IS NULL THEN excluded.refilled_at ELSE q.refilled_at END,
+       rate = excluded.rate, burst = excluded.burst
+RETURNING 1
+"""
+
+UNLIMIT_QUEUE = """
+-- A queue has no limits.
+DELETE FROM taskito.queue_limits WHERE queue = %(queue)b RETURNING 1
+"""
+
+QUEUE_LIMITS = """
+-- The queues that have limits.
+SELECT queue, concurrency, rate, burst, max_pending FROM taskito.queue_limits ORDER BY queue
+"""
+
 HOT = (PRUNE, FORGET_LOGS, FORGET_CALLS)

@@ -123,6 +123,13 @@ UPDATE taskito.periodic_tasks SET registered_at = %(now)b
                           WHERE p.registered_at > %(now)b FOR UPDATE SKIP LOCKED))
 """
 
+SET_BACK_QUEUES = """
+-- The buckets of queues, too.
+UPDATE taskito.queue_limits SET refilled_at = %(now)b
+ WHERE queue = ANY (ARRAY(SELECT q.queue FROM taskito.queue_limits q
+                           WHERE q.refilled_at > %(now)b FOR UPDATE SKIP LOCKED))
+"""
+
 SET_BACK_BUCKETS = """
 -- Token buckets fill again from now on.
 UPDATE taskito.rate_limits SET refilled_at = %(now)b
@@ -149,4 +156,11 @@ UPDATE taskito.circuit_breakers SET {_set_back("opened_at")}
 #: Of each at most ``limit`` rows at a time.
 MANY = (SET_BACK_FINISHED, SET_BACK_LETTERS)
 #: Tables of a few rows each, when all else is done.
-FEW = (SET_BACK_WORKERS, SET_BACK_PERIODIC, SET_BACK_BUCKETS, SET_BACK_CALLS, SET_BACK_BREAKERS)
+FEW = (
+    SET_BACK_WORKERS,
+    SET_BACK_PERIODIC,
+    SET_BACK_BUCKETS,
+    SET_BACK_QUEUES,
+    SET_BACK_CALLS,
+    SET_BACK_BREAKERS,
+)

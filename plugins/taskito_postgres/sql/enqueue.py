@@ -18,6 +18,12 @@ TYPES = {
 }
 
 
+#: Condition of a statement: none of these queues has a ceiling, for then what is pending is to be counted.
+def _unbounded(queues: str) -> str:
+    return f"""(SELECT true FROM taskito.queue_limits q
+         WHERE q.max_pending IS NOT NULL AND q.queue = ANY ({queues}) LIMIT 1) IS NULL"""
+
+
 def _names(some: Sequence[columns.Column], table: str = "") -> str:
     return columns.listed([column.name for column in some], table)
 
@@ -32,8 +38,9 @@ _ALL = (*columns.PLAIN, *columns.GATED)
 _CHANGED = tuple(column.name for column in columns.PLAIN if column.name not in ("id", "task_name", "queue"))
 
 ENQUEUE = f"""
--- Store new jobs without a gate. An id that is live already inserts nothing; one that has finished is
--- removed by UNDO_FINISHED. The caller sorts by id, so that two senders of one batch cannot deadlock.
+-- Store new jobs without a gate; none if one of their queues has a ceiling. An id that is live already
+-- inserts nothing; one that has finished is removed by UNDO_FINISHED. The caller sorts by id, so that two
+-- senders of one batch cannot deadlock.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 INSERT INTO taskito.jobs_live AS j
        ({_names(columns.PLAIN)},
@@ -46,6 +53,7 @@ SELECT {_names(columns.PLAIN, "n")},
        %(scheduled_at)b::int8[], %(delay)b::float8[])
        AS n({_names(columns.PLAIN)},
        scheduled_at, delay)
+ WHERE {_unbounded("%(queue)b::text[]")}
     ON CONFLICT (id) DO NOTHING
 RETURNING j.id
 """
@@ -60,8 +68,26 @@ SELECT {_parameters(columns.PLAIN)},
        c.now, coalesce(%(scheduled_at)b::int8, c.now + (%(delay)b::float8 * 1000)::bigint),
        CASE WHEN %(scheduled_at)b::int8 IS NULL AND %(delay)b::float8 > 0 THEN c.now END
   FROM clock c
+ WHERE {_unbounded("ARRAY[%(queue)b::text]")}
     ON CONFLICT (id) DO NOTHING
 RETURNING j.id
+"""
+
+COPY_CLOCK = f"""
+-- The clock, and whether a queue of a COPY has a ceiling.
+SELECT {NOW}, NOT ({_unbounded("%(queues)b::text[]")})
+"""
+
+PENDING = """
+-- How many jobs of a queue are pending; those without a gate and those with one are each counted up to the
+-- limit. In the order of the index that is meant; || '', as in the other index.
+SELECT count(*) FROM (
+       (SELECT 1 FROM taskito.jobs_live l
+         WHERE l.status = 'pending' AND l.gate IS NULL AND l.queue = %(queue)b
+         ORDER BY l.lane, l.priority DESC LIMIT %(limit)b)
+       UNION ALL
+       (SELECT 1 FROM taskito.jobs_live l
+         WHERE (l.gate || '') <> '' AND l.queue = %(queue)b LIMIT %(limit)b)) p
 """
 
 COPY = f"""
@@ -98,7 +124,7 @@ SELECT {_names(_ALL, "n")},
        AS n({_names(_ALL)},
        scheduled_at, delay, expires_at, expires, gate)
     ON CONFLICT DO NOTHING
-RETURNING j.id
+RETURNING j.id, j.queue, (SELECT q.max_pending FROM taskito.queue_limits q WHERE q.queue = j.queue)
 """
 
 UNDO_FINISHED = """
@@ -186,6 +212,8 @@ RETURNING j.id, b.concurrency_key
 """
 
 HOT = (
+    COPY_CLOCK,
+    PENDING,
     ADD_CALLS,
     LAST_CALL,
     PUT_CALL,

@@ -23,8 +23,10 @@ VALUES ({", ".join("?" * len(_FULL))}, 'pending')
 """
 
 STORED = """
--- Which of these ids are stored.
-SELECT jobs.id FROM json_each(:ids) AS wanted JOIN jobs ON jobs.id = wanted.value
+-- Which of these ids are stored; and (with a number) the ceilings of queues.
+SELECT jobs.id, NULL FROM json_each(:ids) AS wanted JOIN jobs ON jobs.id = wanted.value
+UNION ALL
+SELECT queue, max_pending FROM queue_limits WHERE max_pending IS NOT NULL
 """
 
 STATUSES = """
@@ -64,6 +66,15 @@ KEY_OF = """
 SELECT concurrency_key FROM jobs WHERE id = :id AND status = 'pending'
 """
 
+PENDING = """
+-- How many jobs of a queue are pending, counted no further than the limit.
+SELECT count(*) FROM (
+  SELECT 1 FROM jobs INDEXED BY jobs_claim WHERE status = 'pending' AND gate IS NULL AND queue = :queue
+  UNION ALL
+  SELECT 1 FROM jobs INDEXED BY jobs_gated WHERE gate IS NOT NULL AND queue = :queue
+  LIMIT :limit)
+"""
+
 IS_AT_KEY = """
 -- Whether a job waits for a slot of its key.
 SELECT gate = 'key' FROM jobs WHERE id = :id
@@ -74,4 +85,15 @@ TAKE_WRITE_LOCK = """
 UPDATE jobs SET status = status WHERE 0
 """
 
-HOT = (ENQUEUE, STORED, STATUSES, KEY_HOLDER, IS_AT_KEY, LAST_CALL, PUT_CALL, PUT_OFF, KEY_OF)
+HOT = (
+    ENQUEUE,
+    STORED,
+    PENDING,
+    STATUSES,
+    KEY_HOLDER,
+    IS_AT_KEY,
+    LAST_CALL,
+    PUT_CALL,
+    PUT_OFF,
+    KEY_OF,
+)

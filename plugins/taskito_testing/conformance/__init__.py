@@ -38,6 +38,7 @@ from taskito_testing.conformance.jobs.transactions import Transactions
 from taskito_testing.conformance.jobs.unique import Unique
 from taskito_testing.conformance.limits.breaker import CircuitBreakerConformance
 from taskito_testing.conformance.limits.limiter import RateLimiterConformance
+from taskito_testing.conformance.limits.queues import QueueLimiting
 from taskito_testing.conformance.metrics import MetricsConformance
 from taskito_testing.conformance.model import Model
 from taskito_testing.conformance.reading.await_any import AwaitAny
@@ -77,6 +78,7 @@ class StorageConformance(
     Listing,
     Counting,
     Pruning,
+    QueueLimiting,
     Retaining,
     ClockSetBack,
     Expiry,
