@@ -56,10 +56,9 @@ class JobFilter:
     finished_after: int | None = None  #: inclusive
     finished_before: int | None = None  #: exclusive
     error: str | None = None  #: substring of Job.error, case-sensitive
-    metadata: Mapping[str, str | int | float | bool | None] = field(
-        default_factory=dict
-    )  #: top-level values, equal
+    metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)  #: top-level, equal
     tag: str | None = None
+    failed: bool = False  #: of the pending ones only those that ``Counts.failed`` counts
 
 
 class Page(NamedTuple):
@@ -303,7 +302,7 @@ class StorageClient(Protocol):
         ...
 
     def replays(self, job_id: str) -> list[Replay]:
-        """What came of replaying this job, oldest first."""
+        """Every replay of this job, oldest first, and the one that it is of another, if it is one."""
         ...
 
     def logs(self, where: LogFilter, limit: int) -> list[LogEntry]:

@@ -86,6 +86,10 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
         with self._ready() as store:
             return claiming.peek(store, queues, lanes, self.now())
 
+    def lanes(self) -> list[tuple[str, str]]:
+        with self._ready() as store:
+            return list({(job.queue, store.lanes[job.id]): None for job in store.claimable()})
+
     # ---- consume ----
 
     def register(self, worker: WorkerInfo) -> None:

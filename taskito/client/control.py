@@ -187,7 +187,9 @@ class Control(QueueBase):
     def _again(self, job_id: str, act: Callable[[str, str], Any], refusal: str) -> JobResult[Any]:
         receipt = act(job_options.name("job_id", job_id), new_id())
         if receipt is None:
-            raise TaskitoError(f"job {job_id} is {self._existing(job_id).status}: {refusal}")
+            replays = [one.new_id for one in self.storage.replays(job_id) if one.job_id == job_id]
+            again = f"; it was run again, as job {replays[-1]}" if replays else ""
+            raise TaskitoError(f"job {job_id} is {self._existing(job_id).status}: {refusal}{again}")
         if not receipt.inserted:
             raise TaskitoError(
                 f"job {job_id} has a unique key that job {receipt.id} holds: wait for that one, or cancel it"

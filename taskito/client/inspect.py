@@ -91,7 +91,8 @@ class Inspect(QueueBase):
 
     def replay_history(self, job_id: str) -> list[ReplayRecord]:
         """Every replay of a job, oldest first, with what came of each."""
-        replays = self.storage.replays(job_options.name("job_id", job_id))
+        found = self.storage.replays(job_options.name("job_id", job_id))
+        replays = [one for one in found if one.job_id == job_id]
         known = {job.id: job for job in self.storage.get([one.new_id for one in replays])}
         return [self._record(one, known.get(one.new_id)) for one in replays]
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from taskito.client import aio
-from taskito.client.backends import ConfiguredBackends
+from taskito.client.backends import ConfiguredBackends, load_plugins
 from taskito.client.base import Backends
 from taskito.client.callbacks import CallbackDecorators, Callbacks
 from taskito.client.control import Control
@@ -30,7 +30,6 @@ from taskito.client.test_mode.mode import InTestMode
 from taskito.config.settings import UNSET, Unset, resolve
 from taskito.running_job.middleware import TaskMiddleware
 from taskito.serialization.serializers import DEFAULT, Serializer
-from taskito_core import plugin_manager
 from taskito_core.job import Job
 from taskito_core.storage import Storage, StorageConfig
 
@@ -106,7 +105,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
             }
         )
         self.serializer = DEFAULT if serializer is None else task_options.serializer("serializer", serializer)
-        self.plugins = plugin_manager.load(self.settings.plugins)
+        self.plugins = load_plugins(self.settings)
         self.callbacks = Callbacks(middleware)
         self.configured = ConfiguredBackends(self.plugins, self.settings)  #: what the settings name
         self._producer = Producer(self)

@@ -28,6 +28,7 @@ from taskito.worker.store.requests import Reply, Request
 from taskito.worker.store.retention import said_of
 from taskito.worker.store.thread import PRUNE_BATCH, StoreThread
 from taskito.worker.store.timers import AGAIN_AFTER, Upkeep, UpkeepTimers
+from taskito.worker.store.unserved_lanes import UnservedLanesWatch
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Complete
 from taskito_core.storage_worker import Beat, Note, Pruned, Swept, WorkerInfo
@@ -82,6 +83,7 @@ class StoreClient:
         self._outbox = Outbox(dispatcher)
         self._claiming = Claiming(worker, dispatcher)
         self._upkeep = UpkeepTimers()
+        self._unserved = UnservedLanesWatch()
         self._outage = Outage()
         self._clock: tuple[int, float] | None = None  #: the store's at the last heartbeat, and ours
         self._batch: list[InFlight] = []  #: outcomes inside the exchange under way
@@ -200,7 +202,7 @@ class StoreClient:
             return requests.RecordNotes(self._notes)
         # Before the exchange: under load one is always due.
         if not self._dispatcher.draining and (kind := self._upkeep.due(now)) is not None:
-            return requests.DoUpkeep(kind)
+            return requests.DoUpkeep(kind, self.worker)
         if self._outbox.waiting or self._claiming.limit(now) > 0:
             return self._exchange(now)
         return None
@@ -263,6 +265,8 @@ class StoreClient:
                 self._claiming.swept(reply)
             case requests.CronFired(pause):
                 self._upkeep.done(Upkeep.FIRE, now, pause)
+            case requests.UnservedLanesFound(unserved):
+                self._upkeep.done(Upkeep.CHECK, now, self._unserved.tell(unserved))
             case requests.Registered():
                 self._lease.enrolled()
             case requests.Listening():
@@ -291,6 +295,8 @@ class StoreClient:
         if exchange.sweep_at is not None:
             self._upkeep.sooner(Upkeep.SWEEP, now + seconds_until(exchange.sweep_at, exchange.now))
         for entry in others:
+            if entry.claim.task_name not in self.worker.tasks:
+                self._upkeep.sooner(Upkeep.CHECK, now)
             delay = self._claiming.handed_back(entry.outcome, now)
             if delay is not None and entry.policy.concurrency:
                 self._upkeep.sooner(Upkeep.SWEEP, now + delay)  # It waits behind a gate for its time.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from taskito.worker.store.timers import Upkeep
+from taskito.worker.store.unserved_lanes import UnservedLane
 from taskito_core.job import Outcome
 from taskito_core.storage_worker import Beat, Exchange, Note, Pruned, Swept, Want, WorkerInfo
 
@@ -68,6 +69,7 @@ class ExchangeJobs:
 @dataclass(frozen=True, slots=True)
 class DoUpkeep:
     kind: Upkeep
+    worker: WorkerInfo
 
     @property
     def name(self) -> str:
@@ -143,6 +145,10 @@ class CronFired(NamedTuple):
     pause: float  #: seconds until the next slot is due
 
 
+class UnservedLanesFound(NamedTuple):
+    unserved: list[UnservedLane]
+
+
 class Unregistered(NamedTuple):
     """The worker is gone, in good order."""
 
@@ -165,6 +171,7 @@ Reply = (
     | JobsPruned
     | JobsSwept
     | CronFired
+    | UnservedLanesFound
     | Unregistered
     | Failed
 )
