@@ -126,6 +126,8 @@ class NewJob:
     concurrency_key: str | None = None  #: jobs of one key share its slots
     concurrency: int | None = None  #: how many slots; given exactly if there is a key
     drop_excess: bool = False  #: cancelled at once if every slot is taken
+    call_key: str | None = None  #: calls that belong together: see ``enqueue``; then no unique_key
+    window: float | None = None  #: with a call_key: seconds for which one job is enough
 
 
 class Receipt(NamedTuple):

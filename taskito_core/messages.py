@@ -32,6 +32,11 @@ DROPPED = "dropped: all {concurrency} places of '{key}' are taken"
 
 # ---- what went wrong in an attempt: ``message`` of its error ----
 
+#: Its queue is full: what QueueFull says. ``count`` new jobs of the call are for this queue.
+QUEUE_FULL = (
+    "queue {queue!r} may hold {ceiling} pending jobs, and has no room for {count} more: nothing was stored; "
+    "enqueue later, or raise the ceiling ('taskito queues limit')"
+)
 #: Its worker is dead, stopped or unknown. The error's type is WORKER_LOST_TYPE.
 WORKER_LOST = "worker {worker} is gone; the job was taken back from it"
 WORKER_LOST_TYPE = "WorkerLost"

@@ -25,7 +25,7 @@ from taskito_core.job import NewJob, new_ids
 OnError = Literal["cancel", "collect"]
 Handle_co = TypeVar("Handle_co", covariant=True)
 #: Options that would make a step something else than one new job after its parents.
-_REFUSED = ("id", "unique_key", "connection")
+_REFUSED = ("id", "unique_key", "debounce", "throttle", "connection")
 
 
 class StepTask(Protocol):
@@ -88,6 +88,7 @@ class Plan:
         job = task.producer.job_of(task.name, step.args, step.kwargs, said, "apply()", self._ids, inputs)
         # A hook may have given it one: the steps after it would wait for a job that is not theirs.
         _refuse(["unique_key"] if job.unique_key is not None else [])
+        _refuse([] if job.call_key is None else [job.call_key.partition(":")[0]])
         return job
 
 

@@ -29,6 +29,7 @@ class BlockerKind(StrEnum):
     PARENTS = "parents"
     PAUSED = "queue paused"
     PLACES = "no place"
+    QUEUE_FULL = "queue at its limit"
     NO_WORKER = "no worker"
     UNKNOWN_TASK = "unknown task"
     UNREADABLE = "unreadable"
@@ -97,11 +98,13 @@ def explain(
     workers: Sequence[WorkerInfo],
     limits: Limits | None = None,
     unreadable: str | None = None,
+    full: int | None = None,
 ) -> JobExplanation:
     """Read the facts. A job that can be claimed may still lack a worker, or be held back by its limits.
 
     ``limits``: of the task that the facts' ``lane`` names; None: it has none, or they were not asked.
     ``unreadable``: what a worker said last of arguments that it cannot read; None: nothing.
+    ``full``: the concurrency of its queue, of which as many jobs run; None: there is room.
     """
     job = facts.job
     blockers = _in_the_store(facts)
@@ -111,6 +114,9 @@ def explain(
             said = unreadable or "a worker cannot read its arguments"
             blockers.append(Blocker(BlockerKind.UNREADABLE, f"{said}; it is left to newer workers"))
         blockers += _of_limits(facts, limits) if limits is not None else []
+        if full is not None:
+            text = f"{full} jobs of queue {job.queue} run, and no more may (a limit of the queue)"
+            blockers.append(Blocker(BlockerKind.QUEUE_FULL, text))
     lane = "" if is_unread(facts.lane) else facts.lane
     return JobExplanation(job.id, job.task_name, job.queue, job.status, tuple(blockers), facts.ahead, lane)
 

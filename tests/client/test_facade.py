@@ -47,6 +47,8 @@ NAMES = [
     "PickleSerializer",
     "Pruned",
     "Queue",
+    "QueueFull",
+    "QueueLimits",
     "ReplayRecord",
     "Retention",
     "SerializationError",

@@ -54,6 +54,10 @@ class JobOptions(TypedDict, total=False):
     unique_key: str  #: while a live job holds this key, enqueueing gives that job
     expires: Seconds | datetime  #: not started by then, or in so long: cancelled
     depends_on: Dependencies  #: jobs that must complete first; if one ends otherwise, this one is cancelled
+    debounce: Seconds | None  #: run once, so long after the last call; None: not so, whatever the task says
+    debounce_key: str  #: the calls that belong together; default: as the task says, or all of its calls
+    throttle: Seconds | None  #: at most one job in so long: the calls after the first give that job
+    throttle_key: str  #: as ``debounce_key``
     connection: object  #: enqueue in the transaction that is open on this connection
 
 
@@ -280,6 +284,7 @@ _FIELDS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
     "unique_key": ("unique_key", name),
     "expires": ("expires", seconds),
     "depends_on": ("parents", _parents),
+    **dict.fromkeys(("debounce", "debounce_key", "throttle", "throttle_key"), (None, _no_field)),
     "connection": (None, _no_field),
 }
 _UNSAID = {field.name: field.default for field in dataclasses.fields(NewJob)}
