@@ -227,7 +227,7 @@ class JobResult(Generic[R_co]):
     alogs = aio.twin(logs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The job as last read, in values that JSON can hold; times in epoch milliseconds.
+        """The job as last read, in values that JSON can hold; moments in ISO 8601, UTC.
 
         ``args``, ``kwargs`` and ``result`` are to be looked at: cut short, with ``***`` for what has a name
         like password or token. A text in place of them says why they cannot be read here.
