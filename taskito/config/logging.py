@@ -36,7 +36,7 @@ class JobFilter(logging.Filter):
         context = job_context.current()
         record.job_id = context.id if context else None
         record.task = context.task_name if context else None
-        record.attempt = context.retry_count + 1 if context else None
+        record.attempt = context.attempt if context else None
         return True
 
 

@@ -89,7 +89,7 @@ class JobResult(Generic[R_co]):
 
     @property
     def error(self) -> str | None:
-        """``Type: message`` of the last failed attempt, if there was one."""
+        """``Type: message`` of the last failed attempt, if there was one; None once the job is complete."""
         return self._latest().error
 
     @property

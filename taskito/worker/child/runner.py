@@ -122,6 +122,7 @@ class Runner:
         context = JobContext(
             job.id, job.task_name, job.queue, job.retry_count, job.token, metadata, controls or NO_CONTROLS
         )
+        context.uncharged = job.crashes + job.interruptions
         if inputs is not None:
             try:
                 args = child_inputs.arguments(self._app, job.id, inputs, args)

@@ -57,6 +57,7 @@ def failure_event_of(entry: InFlight, worker_id: str, now: int) -> FailureEvent 
             return None
     metadata = json.loads(claim.metadata) if claim.metadata else {}
     context = JobContext(claim.id, claim.task_name, claim.queue, claim.retry_count, claim.token, metadata)
+    context.uncharged = claim.crashes + claim.interruptions
     return FailureEvent(context, _attempt_error(entry, error, worker_id, now), retry_count)
 
 
