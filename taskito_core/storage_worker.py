@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from taskito_core.job import Claim, Complete, NewJob, Outcome
+from taskito_core.metrics import METRICS_KEPT
 
 NO_CAPS: Mapping[str, int] = MappingProxyType({})
 
@@ -113,6 +114,28 @@ class Swept(NamedTuple):
     next_at: int | None  #: earliest moment at which there will be something to do again, as far as is known
     now: int
     set_back: int = 0  #: milliseconds by which the store's clock was found to have been set back, told once
+
+
+class Retention(NamedTuple):
+    """For how many seconds a store keeps what has no time of its own; None: for ever."""
+
+    finished: float | None = 7 * 86_400.0  #: jobs that completed or were cancelled; counts from their end
+    dead: float | None = 30 * 86_400.0  #: dead jobs, with their letters
+    logs: float | None = 30 * 86_400.0  #: lines of job logs; with their job they go in any case
+    metrics: float | None = METRICS_KEPT  #: minutes of the metrics beside it
+
+
+class Pruned(NamedTuple):
+    """What one ``prune`` deleted, or would delete."""
+
+    finished: int  #: jobs that had completed or were cancelled
+    dead: int
+    logs: int  #: lines of jobs that stay
+    announce: Retention | None = None  #: what holds, given once in the life of a store: to be said to people
+
+    @property
+    def jobs(self) -> int:
+        return self.finished + self.dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,11 +297,13 @@ class StorageWorker(Protocol):
         """
         ...
 
-    def prune(self, limit: int) -> int:
-        """``delete`` up to ``limit`` finished jobs whose result_ttl has passed; how many.
+    def prune(self, limit: int, dry_run: bool = False) -> Pruned:
+        """``delete`` up to ``limit`` finished jobs whose time has passed, and as many lines of logs.
 
+        A job's time is its ``result_ttl``, however it ended; without one it is the store's ``retention``.
         Parents of live jobs stay until those have finished, and results that a job needs until it has
         completed: it may be dead or cancelled, and run again. Also deletes workers gone for a day.
+        ``dry_run`` counts, and changes and announces nothing.
         """
         ...
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskito.cli import completion
 from taskito.cli.names import full_name
 from taskito.cli.table import aligned
 from taskito.cli.target import app_option, json_option, open_queue
@@ -50,7 +51,7 @@ def list_(app: str | None, json: bool) -> None:
 
 @cron.command("next")
 @app_option
-@click.argument("name")
+@click.argument("name", shell_complete=completion.periodic)
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @json_option
 def next_(app: str | None, name: str, count: int, json: bool) -> None:
@@ -68,7 +69,7 @@ def next_(app: str | None, name: str, count: int, json: bool) -> None:
 
 @cron.command()
 @app_option
-@click.argument("name")
+@click.argument("name", shell_complete=completion.periodic)
 def run(app: str | None, name: str) -> None:
     """Enqueue a periodic task now, beside its schedule; prints the job's id."""
     with open_queue(app) as queue:
@@ -77,7 +78,7 @@ def run(app: str | None, name: str) -> None:
 
 @cron.command()
 @app_option
-@click.argument("name")
+@click.argument("name", shell_complete=completion.periodic)
 def pause(app: str | None, name: str) -> None:
     """Let a periodic task fire no more, until it is resumed. Survives restarts."""
     with open_queue(app) as queue:
@@ -87,7 +88,7 @@ def pause(app: str | None, name: str) -> None:
 
 @cron.command()
 @app_option
-@click.argument("name")
+@click.argument("name", shell_complete=completion.periodic)
 def resume(app: str | None, name: str) -> None:
     """Let a periodic task fire again, from its next slot on."""
     with open_queue(app) as queue:

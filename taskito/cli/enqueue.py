@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskito.cli import completion
 from taskito.cli.names import full_name, warn_of_queue
 from taskito.cli.selection import Duration
 from taskito.cli.target import app_option, json_option, open_queue
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @app_option
-@click.argument("task")
+@click.argument("task", shell_complete=completion.tasks)
 @click.argument("arguments", nargs=-1)
 @click.option("--kwargs", help="Keyword arguments, as one JSON object.")
-@click.option("--queue", "queue_name", help="On this queue instead of the task's own.")
+@click.option(
+    "--queue",
+    "queue_name",
+    shell_complete=completion.queues,
+    help="On this queue instead of the task's own.",
+)
 @click.option("--priority", type=int, help="Higher goes first.")
 @click.option("--delay", type=Duration(), help="Not before this long from now: 90, 15m, 2h, 7d.")
 @click.option("--unique-key", help="Change nothing if a live job holds this key.")

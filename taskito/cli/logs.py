@@ -7,6 +7,7 @@ from json import dumps, loads
 
 import click
 
+from taskito.cli import completion
 from taskito.cli.names import full_id
 from taskito.cli.selection import Duration
 from taskito.cli.target import app_option, json_option, open_queue
@@ -19,7 +20,7 @@ from taskito_core.storage_worker import LogEntry
 @click.command()
 @app_option
 @click.argument("job_id", required=False)
-@click.option("--task", help="Of every job of this task.")
+@click.option("--task", shell_complete=completion.tasks, help="Of every job of this task.")
 @click.option("--level", type=click.Choice(READABLE), help="Of this level only.")
 @click.option("--since", type=Duration(), help="Of the last so long: 90, 15m, 2h, 7d.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most.")

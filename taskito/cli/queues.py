@@ -6,6 +6,7 @@ from json import dumps
 
 import click
 
+from taskito.cli import completion
 from taskito.cli.names import warn_of_queue
 from taskito.cli.table import aligned
 from taskito.cli.target import app_option, json_option, open_queue
@@ -46,7 +47,7 @@ def list_(app: str | None, json: bool) -> None:
 
 @queues.command()
 @app_option
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=completion.queues)
 @json_option
 def pause(app: str | None, names: tuple[str, ...], json: bool) -> None:
     """Have no worker claim from these queues any more; running jobs go on. Survives restarts."""
@@ -59,7 +60,7 @@ def pause(app: str | None, names: tuple[str, ...], json: bool) -> None:
 
 @queues.command()
 @app_option
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=completion.queues)
 @json_option
 def resume(app: str | None, names: tuple[str, ...], json: bool) -> None:
     """Let workers claim from these queues again, at once."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from taskito.cli import completion
 from taskito_core.coerce import duration
 from taskito_core.errors import ConfigError
 from taskito_core.job import JobStatus
@@ -102,8 +103,8 @@ def filter_options(function: F) -> F:
         click.option("--since", type=Duration(), help="Enqueued in the last so long: 90, 15m, 2h, 7d."),
         click.option("--tag", help="With this tag."),
         click.option("--error", help="Whose last error contains this text."),
-        click.option("--task", help="Of this task."),
-        click.option("--queue", "queue_name", help="On this queue."),
+        click.option("--task", shell_complete=completion.tasks, help="Of this task."),
+        click.option("--queue", "queue_name", shell_complete=completion.queues, help="On this queue."),
         click.option(
             "--status",
             multiple=True,

@@ -12,7 +12,7 @@ from taskito.client.aio import EndListener, Wait
 from taskito.client.explain import explain
 from taskito.client.results.shown import read_metadata, show_job
 from taskito.running_job.job_log import PUBLISHED
-from taskito.serialization.serializers import DEFAULT, Serializer
+from taskito.serialization.serializers import DEFAULT, Serializer, json_of
 from taskito.serialization.shown import Parameters
 from taskito_core import messages
 from taskito_core.errors import (
@@ -215,7 +215,7 @@ class JobResult(Generic[R_co]):
             for entry in page:
                 seen = entry.id
                 if entry.level == PUBLISHED and entry.extra is not None:
-                    yield DEFAULT.loads(entry.extra.encode())
+                    yield json_of(self._reader.serializer_of(entry.task_name)).loads(entry.extra.encode())
             if page:
                 continue
             if ended:

@@ -17,7 +17,7 @@ from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.store import requests
 from taskito.worker.store.admission import AdmissionControl
 from taskito.worker.store.claiming import Claiming, seconds_until
-from taskito.worker.store.failures import failure_events_of, log_failures
+from taskito.worker.store.failures import failure_events_of, log_deaths, log_failures
 from taskito.worker.store.job_log import JobLogBuffer
 from taskito.worker.store.lease import Lease, OrphanClaims, PeerWatch
 from taskito.worker.store.liveness import PeerLifelines
@@ -25,12 +25,13 @@ from taskito.worker.store.outage import Outage
 from taskito.worker.store.outbox import Outbox
 from taskito.worker.store.request_timer import RequestTimer
 from taskito.worker.store.requests import Reply, Request
+from taskito.worker.store.retention import said_of
 from taskito.worker.store.thread import PRUNE_BATCH, StoreThread
 from taskito.worker.store.timers import AGAIN_AFTER, Upkeep, UpkeepTimers
 from taskito.worker.store.unserved_lanes import UnservedLanesWatch
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Complete
-from taskito_core.storage_worker import Beat, Note, Swept, WorkerInfo
+from taskito_core.storage_worker import Beat, Note, Pruned, Swept, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 
@@ -258,7 +259,7 @@ class StoreClient:
             case requests.JobsRescued(job_ids):
                 self._rescued(job_ids)
             case requests.JobsPruned(pruned):
-                self._upkeep.done(Upkeep.PRUNE, now, 0.1 if pruned >= PRUNE_BATCH else None)
+                self._pruned(pruned, now)
             case requests.JobsSwept(swept):
                 self._swept(swept, now)
                 self._claiming.swept(reply)
@@ -300,6 +301,12 @@ class StoreClient:
             if delay is not None and entry.policy.concurrency:
                 self._upkeep.sooner(Upkeep.SWEEP, now + delay)  # It waits behind a gate for its time.
 
+    def _pruned(self, pruned: Pruned, now: float) -> None:
+        most = max(pruned.jobs, pruned.logs)
+        self._upkeep.done(Upkeep.PRUNE, now, 0.1 if most >= PRUNE_BATCH else None)
+        if pruned.announce is not None:
+            log.info("%s", said_of(pruned.announce))
+
     def _swept(self, swept: Swept, now: float) -> None:
         pause = None if swept.next_at is None else seconds_until(swept.next_at, swept.now)
         self._upkeep.done(Upkeep.SWEEP, now, pause)
@@ -319,8 +326,7 @@ class StoreClient:
     def _rescued(self, job_ids: list[str]) -> None:
         for worker_id in self._suspects:
             self._peers.forget(worker_id)
-        jobs = f"rescued {len(job_ids)} jobs: {', '.join(job_ids[:20])}" if job_ids else "it ran no job"
-        log.warning("worker %s is dead; %s", ", ".join(self._suspects), jobs)
+        log_deaths(self._suspects, job_ids)
         self._suspects = {}
         if job_ids:
             self._claiming.woken()

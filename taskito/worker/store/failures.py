@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from taskito.running_job.job_context import JobContext
 from taskito.worker.dispatch.inflight import InFlight
@@ -37,6 +37,12 @@ def log_failures(recorded: Iterable[InFlight]) -> None:
         )
     if len(failed) > MOST_LINES:
         log.warning("and %d more jobs failed", len(failed) - MOST_LINES)
+
+
+def log_deaths(workers: Iterable[str], rescued: Sequence[str]) -> None:
+    """Log which workers were found dead, once, and which of their jobs were rescued here."""
+    jobs = f"rescued {len(rescued)} jobs: {', '.join(rescued[:20])}" if rescued else "it had none left"
+    log.warning("worker %s is dead; %s", ", ".join(workers), jobs)
 
 
 def failure_events_of(recorded: Iterable[InFlight], worker_id: str, now: int) -> list[FailureEvent]:

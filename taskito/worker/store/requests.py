@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 from taskito.worker.store.timers import Upkeep
 from taskito.worker.store.unserved_lanes import UnservedLane
 from taskito_core.job import Outcome
-from taskito_core.storage_worker import Beat, Exchange, Note, Swept, Want, WorkerInfo
+from taskito_core.storage_worker import Beat, Exchange, Note, Pruned, Swept, Want, WorkerInfo
 
 # ---- requests ----
 
@@ -134,7 +134,7 @@ class ExchangeResult(NamedTuple):
 
 
 class JobsPruned(NamedTuple):
-    pruned: int  #: how many jobs
+    pruned: Pruned
 
 
 class JobsSwept(NamedTuple):
