@@ -147,7 +147,7 @@ class Job:
     status: JobStatus
     payload: bytes
     result: bytes | None  #: the serialised return value, once complete
-    error: str | None  #: ``Type: message`` of the last failed attempt
+    error: str | None  #: ``Type: message`` of the last failed attempt; None once it is complete
     priority: int
     created_at: int
     scheduled_at: int

@@ -258,6 +258,10 @@ class StorageClient(Protocol):
         """The jobs with these ids that exist, in no particular order."""
         ...
 
+    def ids_beginning(self, prefix: str, limit: int) -> list[str]:
+        """The first ids of jobs, and of letters without a job, that begin with this; in order, and cheap."""
+        ...
+
     def await_finished(self, job_id: str, timeout: float) -> bool:
         """Block until the job has finished, or at most ``timeout`` seconds; True if it has.
 

@@ -182,6 +182,10 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
         with self._ready() as store:
             return [store.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in store.jobs]
 
+    def ids_beginning(self, prefix: str, limit: int) -> list[str]:
+        with self._ready() as store:
+            return sorted(one for one in {*store.jobs, *store.letters} if one.startswith(prefix))[:limit]
+
     def await_finished(self, job_id: str, timeout: float) -> bool:
         with self._ready() as store:
 

@@ -150,7 +150,7 @@ def _show_variables(command: click.Command) -> None:
     context_settings={
         "auto_envvar_prefix": "TASKITO",
         "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
+        "max_content_width": 80,
     },
 )
 @click.version_option(
@@ -167,8 +167,8 @@ def main() -> None:
     command line beats the variable, and the variable beats the file.
 
     \b
-    Exit codes: 0 done, 1 internal error or a check that failed, 2 wrong usage or setting,
-    3 the app could not be loaded, 4 the store could not be reached.
+    Exit codes: 0 done, 1 internal error or a check that failed, 2 wrong usage
+    or setting, 3 the app could not be loaded, 4 the store could not be reached.
     """
 
 

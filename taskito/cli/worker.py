@@ -123,9 +123,9 @@ def worker(
     Without a second signal the worker is out within 30 seconds by itself.
 
     \b
-    Exit codes: 0 drained, 1 internal error, 2 wrong usage, 3 the app could not be loaded,
-    4 the store did not answer in time, 75 drained but some jobs had to be interrupted,
-    130 or 143 forced by a third signal.
+    Exit codes: 0 drained, 1 internal error, 2 wrong usage, 3 the app could not
+    be loaded, 4 the store did not answer in time, 75 drained but some jobs had
+    to be interrupted, 130 or 143 forced by a third signal.
     """
     if app is None:
         raise click.UsageError(

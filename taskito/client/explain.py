@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from taskito.config.text import moment
 from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.coerce import did_you_mean
 from taskito_core.job import JobStatus
@@ -131,10 +131,10 @@ def _in_the_store(facts: Facts) -> list[Blocker]:
         return [Blocker(BlockerKind.RUNNING, f"it runs on worker {job.worker}{asked}")]
     found: list[Blocker] = []
     if job.expires_at is not None and job.expires_at <= facts.now:
-        found.append(Blocker(BlockerKind.EXPIRED, f"it was to begin by {_moment(job.expires_at)}"))
+        found.append(Blocker(BlockerKind.EXPIRED, f"it was to begin by {moment(job.expires_at)}"))
     if job.scheduled_at > facts.now:
         retry = " (a retry)" if job.retry_count or job.crashes else ""
-        found.append(Blocker(BlockerKind.NOT_DUE, f"it is due at {_moment(job.scheduled_at)}{retry}"))
+        found.append(Blocker(BlockerKind.NOT_DUE, f"it is due at {moment(job.scheduled_at)}{retry}"))
     if job.gate == Gate.PARENTS:
         waits = _named([f"{parent} ({status})" for parent, status in facts.parents])
         found.append(Blocker(BlockerKind.PARENTS, f"it waits for {waits or 'parents that have just ended'}"))
@@ -176,7 +176,7 @@ def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:
         found.append(Blocker(BlockerKind.UNREACHABLE, text))
     breaker = limits.breaker
     if breaker is not None and breaker.retry_after > 0:
-        until = _moment(facts.now + round(breaker.retry_after * 1000))
+        until = moment(facts.now + round(breaker.retry_after * 1000))
         text = f"the circuit breaker of task {facts.lane} is open until {until}"
         if breaker.state is BreakerState.HALF_OPEN:
             text = f"the circuit breaker of task {facts.lane} is half open: its probe decides, by {until}"
@@ -190,7 +190,3 @@ def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:
 def _named(names: list[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

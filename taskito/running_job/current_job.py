@@ -65,6 +65,11 @@ class CurrentJob:
         return self.context.retry_count
 
     @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1 on; also crashes and interruptions were attempts."""
+        return self.context.attempt
+
+    @property
     def token(self) -> int:
         """A fencing token: no other attempt has it."""
         return self.context.token

@@ -79,6 +79,12 @@ class JobContext:
     soft_deadline: float | None = None  #: ``time.monotonic()`` at which its soft limit passes; None: never
     #: what one hook of this attempt leaves for a later one
     state: dict[str, Any] = field(default_factory=dict)
+    uncharged: int = 0  #: attempts before this one that no retry was charged for: crashes and interruptions
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt it is, from 1 on: as the worker's log and the job's errors count."""
+        return self.retry_count + self.uncharged + 1
 
 
 JobContext.__module__ = "taskito"

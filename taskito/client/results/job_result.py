@@ -89,7 +89,7 @@ class JobResult(Generic[R_co]):
 
     @property
     def error(self) -> str | None:
-        """``Type: message`` of the last failed attempt, if there was one."""
+        """``Type: message`` of the last failed attempt, if there was one; None once the job is complete."""
         return self._latest().error
 
     @property
@@ -227,7 +227,7 @@ class JobResult(Generic[R_co]):
     alogs = aio.twin(logs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The job as last read, in values that JSON can hold; times in epoch milliseconds.
+        """The job as last read, in values that JSON can hold; moments in ISO 8601, UTC.
 
         ``args``, ``kwargs`` and ``result`` are to be looked at: cut short, with ``***`` for what has a name
         like password or token. A text in place of them says why they cannot be read here.

@@ -46,7 +46,7 @@ class Capture:
         with self._lock:
             if not self._open:
                 return False
-            *lines, rest = (self._pending[stream] + text).split("\n")
+            *lines, rest = map(_overwritten, (self._pending[stream] + text).split("\n"))
             if len(rest) >= LONGEST_LINE:
                 lines, rest = [*lines, rest], ""
             self._pending[stream] = rest
@@ -68,7 +68,16 @@ class Capture:
         self._left -= len(line) + 1
         if self._left < 0:
             line = f"(what it printed beyond {MOST_KEPT} characters was not kept)"
-        self._note(job_log.printed(stream, line))
+        self._note(job_log.printed(stream, line.removesuffix("\r")))
+
+
+def _overwritten(line: str) -> str:
+    """What a terminal would show of a line that is written again and again, as a progress bar is."""
+    if "\r" not in line:
+        return line
+    shown = line.rstrip("\r")
+    end = "\r" if shown != line else ""  # What comes next is written over it.
+    return shown.rpartition("\r")[2] + end
 
 
 class _StandIn:

@@ -181,6 +181,7 @@ class Runner:
             metadata,
             controls or NoControls(task.serializer),
         )
+        context.uncharged = job.crashes + job.interruptions
         if inputs is not None and wait:
             read = self._with_inputs(job, host, inputs, args)
             if isinstance(read, tuple):
