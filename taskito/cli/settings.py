@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -76,6 +75,8 @@ def unread(
 
     ``names``: of all commands, those of plugins too.
     """
+    from importlib.metadata import entry_points  # of what a worker needs only
+
     mine = [f"{ENV_PREFIX}{point.name.upper()}_" for point in entry_points(group="taskito")]
     found = []
     for variable in set_variables(environ):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from taskito.cli.exits import APP
-from taskito.config.settings import resolve
-from taskito_core.errors import ConfigError
+from taskito.config.settings import Settings, resolve
+from taskito_core.errors import ConfigError, StorageUnavailable
 from taskito_core.redact import mask_text
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def open_target(app: str | None) -> Iterator[Target]:
     wanted = dataclasses.replace(normalised(loaded, settings), auto_migrate=False)
     storage = loaded.open_storage(wanted)
     try:
-        yield Target(storage, loaded.describe(wanted), loaded)
+        with _said_where(settings):
+            yield Target(storage, loaded.describe(wanted), loaded)
     finally:
         storage.close()
 
@@ -110,6 +111,20 @@ def open_queue(app: str | None, *, may_create: bool = False) -> Iterator[Queue]:
     if not may_create:
         queue.configured.migrate_nothing()
     try:
-        yield queue
+        with _said_where(queue.settings):
+            yield queue
     finally:
         queue.close()
+
+
+@contextmanager
+def _said_where(settings: Settings) -> Iterator[None]:
+    """Have an error about the store itself say where its address comes from: there may be two such places."""
+    try:
+        yield
+    except (StorageUnavailable, ConfigError) as exc:
+        about_store = isinstance(exc, StorageUnavailable) or settings.storage.db_path in str(exc)
+        if about_store:
+            place = settings.place_of("db_path" if settings.db_url is None else "db_url")
+            exc.args = (f"{exc}{place}",)
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
+from taskito.config.distribution import warn_of_other
 from taskito.config.settings import Settings
 from taskito_core import plugin_manager
 from taskito_core.errors import ConfigError
@@ -20,6 +21,7 @@ _OF_STORAGE = ("backend", "db_url", "db_path", "schema", "pool_size", "durabilit
 
 def load_plugins(settings: Settings) -> Plugins:
     """The plugins that the settings allow. Raises ConfigError for one that is not installed or broken."""
+    warn_of_other()
     with settings.said_where("plugins"):
         return plugin_manager.load(settings.plugins)
 

@@ -156,11 +156,14 @@ class Settings:
             yield
         except ConfigError as exc:
             mentioned = [name for name in names if re.search(rf"\b{name}\b", str(exc))] or names
-            said = [name for name in mentioned if self.origins[name].source is not Source.DEFAULT]
-            if said:
-                # In place: the error is another plugin's, and its traceback leads there.
-                exc.args = (f"{exc} ({', '.join(f'{name} is from {self.origins[name]}' for name in said)})",)
+            # In place: the error is another plugin's, and its traceback leads there.
+            exc.args = (f"{exc}{self.place_of(*mentioned)}",)
             raise
+
+    def place_of(self, *names: str) -> str:
+        """Where these settings come from, in brackets; "" for those that nobody has said."""
+        said = [name for name in names if self.origins[name].source is not Source.DEFAULT]
+        return f" ({', '.join(f'{name} is from {self.origins[name]}' for name in said)})" if said else ""
 
     @property
     def storage(self) -> StorageConfig:

@@ -171,6 +171,22 @@ def test_every_error_about_a_setting_says_where_it_is_from(
         assert (f"({project}/myapp.py:4)" in line) is bool(app), "the user's own line, and not one of ours"
 
 
+def test_an_error_about_the_store_says_who_named_it(taskito: Run, project: Path) -> None:
+    url = "postgresql://u@127.0.0.1:1/d?connect_timeout=2"
+    file = project / "pyproject.toml"
+    file.write_text(f"[tool.taskito]\ndb_url = '{url}'\n")
+
+    for away in (("info",), ("jobs", "list", "--app", "myapp:queue")):
+        done = taskito(*away)
+        assert done.returncode == 4
+        assert f"(db_url is from [tool.taskito] in {file})" in done.stderr
+    file.write_text("[tool.taskito]\ndb_path = 'no/such/jobs.db'\n")
+    for missing in (("enqueue", "t"), ("jobs", "list")):
+        done = taskito(*missing)
+        assert done.returncode == 2
+        assert f"(db_path is from [tool.taskito] in {file})" in done.stderr
+
+
 def test_a_worker_names_what_nothing_reads_and_where_a_setting_is_wrong(
     project: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from taskito import Queue
-from tests.faults.harness import Worker, wait_until
+from tests.faults.harness import Worker, children_of, title, wait_until
 
 TASKS = """
 from taskito import Queue
@@ -122,6 +122,21 @@ def test_an_app_called_like_a_standard_module_is_told_so(start_worker, tmp_path)
     assert (
         f"{tmp_path}/secrets.py is not imported, because Python has a module of its name" in worker.output()
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_titles_of_processes_leave_their_environment_readable(start_app, backend_url, method):
+    text = TASKS + "\n@queue.task\ndef inherited():\n    import os\n    return os.environ.get('SPT_NOENV')\n"
+    worker = start_app(text, "--start-method", method, procs=2, env={"MARK": "mine"})
+
+    with Queue(db_url=backend_url) as queue:
+        assert queue.enqueue("bootapp.inherited").result(40) is None, "only the title is set so"
+    pids = [worker.pid, *children_of(worker.pid)]
+    assert len(pids) == (4 if method == "zygote" else 3)
+    for pid in pids:
+        assert title(pid).startswith("taskito: "), title(pid)
+        assert b"MARK=mine" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"), title(pid)
 
 
 def test_a_function_of_the_app_may_make_its_queue(start_worker, tmp_path, backend_url):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taskito import ConfigError, PickleSerializer, SerializationError
+from taskito import ConfigError, JsonSerializer, PickleSerializer, SerializationError
 from taskito.serialization.serializers import dump_call, load_call
 
 serializer = PickleSerializer(key="a secret")
@@ -62,3 +62,12 @@ def test_what_cannot_be_pickled_or_found_is_a_serialization_error() -> None:
     gone = b"cnowhere\nThing\n."
     with pytest.raises(SerializationError, match="cannot unpickle: ModuleNotFoundError"):
         serializer.loads(b"taskito-pickle-1\0" + serializer._sign(gone) + gone)
+
+
+def test_a_coroutine_is_to_be_awaited_before_it_is_passed_on() -> None:
+    async def fetch() -> None: ...
+
+    coroutine = fetch()
+    with pytest.raises(SerializationError, match="coroutine has no form in JSON; await it first"):
+        JsonSerializer().dumps([coroutine])
+    coroutine.close()

@@ -356,6 +356,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     platform.die_with_parent()
     if os.getppid() != arguments.supervisor:
         at_once(EXIT_SUPERVISOR_GONE)
+    platform.keep_environment_readable()
     control = socket.socket(fileno=arguments.control)
     control.setblocking(True)
     control.sendall(pack_hello(os.getpid()))

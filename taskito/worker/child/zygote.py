@@ -197,6 +197,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     platform.die_with_parent()
     if os.getppid() != parent:
         at_once(EXIT_SUPERVISOR_GONE)
+    platform.keep_environment_readable()
     setproctitle(f"taskito: zygote {arguments.app}")
     channel = socket.socket(fileno=arguments.channel)
     channel.setblocking(True)

@@ -10,8 +10,11 @@ import os
 import signal
 import sys
 
+import setproctitle
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_KEEP_ENVIRONMENT = "SPT_NOENV"
 
 
 def die_with_parent(signum: signal.Signals = signal.SIGKILL) -> bool:
@@ -26,6 +29,22 @@ def die_with_parent(signum: signal.Signals = signal.SIGKILL) -> bool:
 def become_subreaper() -> bool:
     """Have orphaned descendants re-parented to this process instead of to PID 1; False if not to be had."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def keep_environment_readable() -> None:
+    """Let titles of this process, and of those it forks, take the place of its command line alone.
+
+    Else they also take that of its environment, which is then gone for those who read it from outside, as in
+    ``/proc/PID/environ``. To be called before anything reads or sets a title.
+    """
+    before = os.environ.get(_KEEP_ENVIRONMENT)
+    os.environ[_KEEP_ENVIRONMENT] = "1"
+    setproctitle.getproctitle()  # which reads the variable, once in a process
+    if before is None:
+        # What tasks start is not to inherit it.
+        del os.environ[_KEEP_ENVIRONMENT]
+    else:
+        os.environ[_KEEP_ENVIRONMENT] = before
 
 
 def can_use_zygote() -> bool:

@@ -17,7 +17,7 @@ import setproctitle
 
 from taskito.worker.children.launch import LaunchOptions
 from taskito.worker.children.process_pool import ProcessPool
-from taskito.worker.ipc import signals
+from taskito.worker.ipc import platform, signals
 from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.store.lease import new_worker_id
 from taskito.worker.store.liveness import open_lifeline
@@ -49,6 +49,7 @@ def run_worker(options: WorkerOptions) -> int:
     """Run one worker in this process until it ends; the exit code. Main thread only."""
     signals.block()
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    platform.keep_environment_readable()
     setproctitle.setproctitle(f"taskito: supervisor {options.app}")
     worker_id = new_worker_id()
     lifeline, rename = open_lifeline(worker_id)
