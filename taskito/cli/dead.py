@@ -20,7 +20,8 @@ def dead() -> None:
     """Look at jobs that were given up, run them again, or delete them.
 
     A job is given up when its retries are used up, or when an error rules out trying again. Its letter stays
-    until it is run again, deleted or purged.
+    until it is run again, deleted or purged,
+    or for 30 days: see taskito retention.
     """
 
 

@@ -13,6 +13,7 @@ import click
 
 from taskito.cli.table import aligned
 from taskito.cli.target import Target, app_option, json_option, open_target
+from taskito.worker.store.unserved_lanes import UnservedLane, unserved_lanes
 from taskito_core.errors import StorageUnavailable
 from taskito_core.storage_client import Counts
 
@@ -122,11 +123,17 @@ def snapshot(target: Target, exact: bool) -> dict[str, Any]:
         return found
     report = storage.counts(exact)
     now = storage.now()
+    workers = storage.workers()
     return found | {
         "queues": {queue: dataclasses.asdict(counts) for queue, counts in sorted(report.by_queue.items())},
         "capped": report.capped,
-        "workers": [_worker(worker, now) for worker in storage.workers()],
+        "unserved": [_unserved(lane) for lane in unserved_lanes(storage.lanes(), workers)],
+        "workers": [_worker(worker, now) for worker in workers],
     }
+
+
+def _unserved(lane: UnservedLane) -> dict[str, Any]:
+    return {"queue": lane.queue, "task": lane.task_name or None, "text": str(lane)}
 
 
 def _worker(worker: WorkerInfo, now: int) -> dict[str, Any]:
@@ -156,12 +163,17 @@ def _print(found: dict[str, Any], json: bool, *, indent: int | None) -> None:
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     store = found["store"]
     yield f"store    {store['backend']} at {store['location']} ({store['server']})"
+    if store["schema_version"] == 0:
+        yield "         no database here: nothing of taskito is there yet"
+        yield "         first use, or `taskito migrate`, makes it; look where the workers' is"
+        return
     yield f"schema   version {store['schema_version']} of {store['newest_version']}"
     if "queues" not in found:
         yield "         not current: first use, or `taskito migrate`, brings it up to date"
         return
     yield ""
     yield from _queue_lines(found["queues"], found["capped"])
+    yield from (f"jobs wait in vain: {lane['text']}" for lane in found["unserved"])
     yield ""
     yield from _worker_lines(found["workers"])
 

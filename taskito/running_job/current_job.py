@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskito.running_job import job_context, job_log
 from taskito.running_job.job_context import JobContext
-from taskito.serialization.serializers import DEFAULT
+from taskito.serialization.serializers import json_of
 from taskito_core import messages
 from taskito_core.coerce import duration
 from taskito_core.errors import ConfigError, JobCancelled, SoftTimeoutError
@@ -106,7 +106,8 @@ class CurrentJob:
 
     def publish(self, data: Any) -> None:
         """Send a partial result to those who iterate over ``job.stream()``; any value a result may be."""
-        self.context.controls.note(job_log.published(DEFAULT.dumps(data)))
+        controls = self.context.controls
+        controls.note(job_log.published(json_of(controls.serializer).dumps(data)))
 
     def check_cancelled(self) -> None:
         """Raise JobCancelled if the job was asked to cancel; to be let through."""

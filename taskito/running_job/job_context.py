@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from taskito.serialization.serializers import Serializer
 
 
 class Controls(Protocol):
@@ -18,6 +21,11 @@ class Controls(Protocol):
 
     def cancel_asked(self) -> bool:
         """Was this job asked to cancel?"""
+        ...
+
+    @property
+    def serializer(self) -> Serializer:
+        """Of the job's task."""
         ...
 
     def note(self, note: list[Any]) -> None:
@@ -31,6 +39,18 @@ class Controls(Protocol):
 
 class NoControls:
     """For a job that runs without a worker: nothing is asked of it, and its notes are dropped."""
+
+    def __init__(self, serializer: Serializer | None = None) -> None:
+        self._serializer = serializer
+
+    @property
+    def serializer(self) -> Serializer:
+        if self._serializer is None:
+            # Not at import: a supervisor makes contexts, and serializes nothing.
+            from taskito.serialization.serializers import DEFAULT
+
+            return DEFAULT
+        return self._serializer
 
     def cancel_asked(self) -> bool:
         return False

@@ -8,10 +8,13 @@ can write a list of plain values will do.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, overload, runtime_checkable
 
-from taskito.serialization.typed_json import UnfitValue, is_plain, tagged, untagged
+from taskito.serialization.custom_types import CustomType, CustomTypes
+from taskito.serialization.typed_json import has_form, is_plain, tagged, untagged
+from taskito.serialization.unfit_value import UnfitValue
 from taskito_core.errors import ConfigError, SerializationError, TaskitoError
 
 
@@ -33,7 +36,8 @@ _encode = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
 ).encode
 _read_plain = json.JSONDecoder().raw_decode
-_read_tagged = json.JSONDecoder(object_hook=untagged).raw_decode
+
+T = TypeVar("T")
 
 
 class JsonSerializer:
@@ -41,12 +45,70 @@ class JsonSerializer:
 
     Takes None, bool, int, float, str, list, dict (any keys), tuple, set, frozenset, bytes, datetime, date,
     time, timedelta, Decimal, UUID, FailedMember, and members of enums and instances of dataclasses that
-    live in a module. Subclasses of these and everything else are refused with the path of the value.
+    live in a module, and what was registered. Subclasses of these and everything else are refused with the
+    path of the value.
 
     An attacker who can write to the database can make it give any of these values, also of your own enums
-    and dataclasses with any field values (``__init__`` and ``__post_init__`` do not run again), but cannot
-    make it call anything.
+    and dataclasses with any field values (``__init__`` and ``__post_init__`` do not run again), and can have
+    a registered decoder called with any of them, but cannot make it call anything else.
     """
+
+    def __init__(self) -> None:
+        self._types = CustomTypes()
+        self._read_tagged = json.JSONDecoder(object_hook=partial(untagged, types=self._types)).raw_decode
+
+    @overload
+    def register(
+        self,
+        kind: type[T],
+        encode: Callable[[T], object],
+        decode: Callable[[Any], T],
+        *,
+        name: str | None = None,
+        subclasses: Literal[False] = False,
+    ) -> None: ...
+    @overload
+    def register(
+        self,
+        kind: type[T],
+        encode: Callable[[T], object],
+        decode: Callable[[type[T], Any], T],
+        *,
+        name: str | None = None,
+        subclasses: Literal[True],
+    ) -> None: ...
+    def register(
+        self,
+        kind: type[T],
+        encode: Callable[[T], object],
+        decode: Callable[..., T],
+        *,
+        name: str | None = None,
+        subclasses: bool = False,
+    ) -> None:
+        """Take values of the class ``kind``, too; say so wherever such values are written or read.
+
+        ``encode(value)`` gives any value that this serializer takes, ``decode(that)`` makes an equal value
+        of the same class again. With ``subclasses``, values of classes below ``kind`` are taken as well, and
+        the decoder is called as ``decode(cls, that)``; a class that is registered by itself goes before.
+        ``name`` is what is written, by default the name of the class: a class that moves or is renamed keeps
+        it. The decoder runs on whatever the database says: let it make a value and do nothing else.
+
+        Raises ConfigError for a class that has a form already, or a name that is taken.
+        """
+        if self is DEFAULT:
+            raise ConfigError(
+                "this serializer belongs to every queue that has none of its own; "
+                "make one: serializer = JsonSerializer(), then Queue(serializer=serializer)"
+            )
+        if not isinstance(kind, type):
+            raise ConfigError(f"register takes a class, got {kind!r}")
+        if has_form(kind):
+            raise ConfigError(f"type {kind.__qualname__} has a form already, which cannot be changed")
+        for what, function in (("encode", encode), ("decode", decode)):
+            if not callable(function):
+                raise ConfigError(f"{what} of type {kind.__qualname__} must be a function, got {function!r}")
+        self._types.add(CustomType(name or kind.__qualname__, kind, encode, decode, subclasses))
 
     def dumps(self, value: object, /) -> bytes:
         if value is None:  # What most tasks return, and json makes an encoder for each value.
@@ -57,7 +119,7 @@ class JsonSerializer:
                     return _encode(value).encode()
                 except ValueError:  # nan, inf, lone surrogates, integers of thousands of digits
                     pass
-            return _encode(tagged(value)).encode()
+            return _encode(tagged(value, self._types)).encode()
         except RecursionError:
             raise SerializationError("cannot serialise a value that contains itself or is too deep") from None
 
@@ -65,7 +127,7 @@ class JsonSerializer:
         try:
             text = data.decode()
             # Inside a string the quote would be escaped, so this is in the text if and only if a tag may be.
-            value, end = (_read_tagged if '{"$' in text else _read_plain)(text)
+            value, end = (self._read_tagged if '{"$' in text else _read_plain)(text)
         except SerializationError:
             raise
         except Exception as exc:
@@ -199,3 +261,8 @@ def load_call(serializer: Serializer, payload: bytes) -> CallPayload:
 
 
 DEFAULT = JsonSerializer()
+
+
+def json_of(serializer: Serializer) -> JsonSerializer:
+    """What writes values as text where ``serializer`` writes arguments: itself, if it writes JSON."""
+    return serializer if isinstance(serializer, JsonSerializer) else DEFAULT

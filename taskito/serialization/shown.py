@@ -13,8 +13,9 @@ from datetime import timedelta
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 
+from taskito.serialization.custom_types import CustomTypes
 from taskito.serialization.serializers import JsonSerializer, Serializer, load_call
-from taskito.serialization.typed_json import tagged
+from taskito.serialization.typed_json import CUSTOM, tagged
 from taskito_core.redact import MASK, mask_text
 
 #: Bytes that are read to be shown, at most.
@@ -200,7 +201,7 @@ class _View:
     def _object(self, value: object) -> Any:
         """What another serializer made, as the usual one would write it, or else as text."""
         try:
-            plain = tagged(value)
+            plain = tagged(value, CustomTypes())
         except Exception:
             return self._text(repr(value))
         self._is_tagged = True
@@ -242,6 +243,7 @@ _PLAIN: dict[str, Callable[[Any], Any]] = {
     "$timedelta": lambda body: str(timedelta(*body)),
     "$decimal": str,
     "$uuid": str,
+    CUSTOM: lambda body: body[1],
     "$enum": lambda body: f"{body[0].rpartition(':')[2]}.{body[1]}",
 }
 

@@ -2,7 +2,8 @@
 key, the tag: ``{"$tuple": [1, 2]}``.
 
 Reading calls nothing that the text names: an enum member is looked up, a dataclass is filled
-field by field without its ``__init__``, everything else has a fixed meaning.
+field by field without its ``__init__``, a registered type has its decoder called, everything else has a
+fixed meaning.
 """
 
 from __future__ import annotations
@@ -11,36 +12,25 @@ import binascii
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import date, datetime, time, timedelta
 from enum import Enum, Flag
 from functools import cached_property
+from types import CoroutineType
 from typing import Any
 
+from taskito.serialization import moments
+from taskito.serialization.custom_types import CustomType, CustomTypes
 from taskito.serialization.failed_member import FailedMember
 from taskito.serialization.import_path import class_path, find_class
+from taskito.serialization.unfit_value import UnfitValue, type_name
 from taskito_core.errors import SerializationError
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
 _STR = frozenset({str})
+#: The tag of registered types.
+CUSTOM = "$custom"
 #: Longer integers are written in hexadecimal: Python limits how many decimal digits it reads.
 _DECIMAL_BITS = 2000
-
-
-class UnfitValue(SerializationError):
-    """A value that has no form in JSON; ``path`` leads to it, ``problem`` says why and what to do."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.steps: list[str] = []  #: innermost first
-
-    @property
-    def path(self) -> str:
-        """Such as ``[1].owner``, relative to the value that was to be written."""
-        return "".join(reversed(self.steps))
-
-    def __str__(self) -> str:
-        return f"cannot serialise value{self.path}: {self.problem}"
 
 
 def is_plain(value: object) -> bool:
@@ -75,26 +65,32 @@ def is_plain(value: object) -> bool:
     return True
 
 
-def tagged(value: object) -> object:
+def tagged(value: object, types: CustomTypes) -> object:
     """``value`` in terms of plain JSON. Raises UnfitValue for what has no form."""
     kind = type(value)
-    if (write := _WRITERS.get(kind)) is not None:
-        return write(value)
-    late = _LATE.get((kind.__module__, kind.__qualname__))
-    if late is not None and getattr(sys.modules[kind.__module__], kind.__qualname__, None) is kind:
-        return late(value)
+    if (write := _writer(kind)) is not None:
+        return write(value, types)
+    if (custom := types.of(kind)) is not None:
+        return {CUSTOM: _custom(value, custom, types)}
     if isinstance(value, Enum):
         return {"$enum": _enum(value)}
     if dataclasses.is_dataclass(kind):
-        return {"$dataclass": _dataclass(value)}
-    raise UnfitValue(f"type {_type_name(kind)} has no form in JSON; {_advice(kind)}")
+        return {"$dataclass": _dataclass(value, types)}
+    raise UnfitValue(f"type {type_name(kind)} has no form in JSON; {_advice(kind, types)}")
 
 
-def untagged(read: dict[str, Any]) -> object:
+def has_form(kind: type) -> bool:
+    """Is there a form for this class that an app cannot change?"""
+    return _writer(kind) is not None
+
+
+def untagged(read: dict[str, Any], types: CustomTypes) -> object:
     """What one JSON object stands for: the ``object_hook`` of the decoder."""
     if len(read) == 1:
         [(tag, body)] = read.items()
         if tag[:1] == "$":
+            if tag == CUSTOM:
+                return types.read(body)
             try:
                 reader = _READERS[tag]
             except KeyError:
@@ -105,30 +101,33 @@ def untagged(read: dict[str, Any]) -> object:
     return read
 
 
-def _type_name(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _advice(kind: type) -> str:
-    for base in (bool, int, float, str, bytes, bytearray, tuple, list, dict, set):
-        if issubclass(kind, base):
-            plain = bytes if base is bytearray else base
-            return f"pass {plain.__name__}(value), or a dataclass, or use a PickleSerializer"
-    return "pass an id, a dict or a dataclass of plain values, or use a PickleSerializer"
+def _advice(kind: type, types: CustomTypes) -> str:
+    if (base := types.base_of(kind)) is not None:
+        return (
+            f"its base {base.name} is registered without its subclasses; "
+            f"register {kind.__qualname__}, or {base.name} with subclasses=True"
+        )
+    for plain_base in (bool, int, float, str, bytes, bytearray, tuple, list, dict, set):
+        if issubclass(kind, plain_base):
+            plain = bytes if plain_base is bytearray else plain_base
+            return f"pass {plain.__name__}(value) or a dataclass, or register the type with a JsonSerializer"
+    if issubclass(kind, CoroutineType):
+        return "await it first and pass the value"
+    return "pass an id, a dict or a dataclass of plain values, or register the type with a JsonSerializer"
 
 
 # ---- writing ----
 
 
-def _int(value: int) -> object:
+def _int(value: int, types: CustomTypes) -> object:
     return value if value.bit_length() <= _DECIMAL_BITS else {"$int": hex(value)}
 
 
-def _float(value: float) -> object:
+def _float(value: float, types: CustomTypes) -> object:
     return value if value - value == 0 else {"$float": repr(value)}
 
 
-def _str(value: str) -> object:
+def _str(value: str, types: CustomTypes) -> object:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -136,69 +135,56 @@ def _str(value: str) -> object:
     return value
 
 
-def _elements(values: Iterable[object]) -> list[object]:
+def _elements(values: Iterable[object], types: CustomTypes) -> list[object]:
     written: list[object] = []
     for index, value in enumerate(values):
         try:
-            written.append(tagged(value))
+            written.append(tagged(value, types))
         except UnfitValue as unfit:
             unfit.steps.append(f"[{index}]")
             raise
     return written
 
 
-def _members(values: Iterable[object]) -> list[object]:
+def _members(values: Iterable[object], types: CustomTypes) -> list[object]:
     """As _elements, for what has no index."""
     written: list[object] = []
     for value in values:
         try:
-            written.append(tagged(value))
+            written.append(tagged(value, types))
         except UnfitValue as unfit:
             unfit.steps.append(f"{{{value!r:.50}}}")
             raise
     return written
 
 
-def _dict(value: dict[object, object]) -> object:
+def _dict(value: dict[object, object], types: CustomTypes) -> object:
     written: dict[object, object] = {}
     simple = _STR.issuperset(map(type, value)) and not (len(value) == 1 and str(next(iter(value)))[:1] == "$")
     for key, element in value.items():
         try:
-            if simple and isinstance(_str(str(key)), dict):
+            if simple and isinstance(_str(str(key), types), dict):
                 simple = False
-            written[key] = tagged(element)
+            written[key] = tagged(element, types)
         except UnfitValue as unfit:
             unfit.steps.append(f"[{key!r:.50}]")
             raise
     if simple:
         return written
-    return {"$dict": [list(pair) for pair in zip(_members(value), written.values(), strict=True)]}
+    return {"$dict": [list(pair) for pair in zip(_members(value, types), written.values(), strict=True)]}
 
 
-def _datetime(value: datetime) -> object:
-    zone = _zone_key(value.tzinfo)
-    if zone is None and not value.fold:
-        return {"$datetime": value.isoformat()}
-    return {"$datetime": [(value.replace(tzinfo=None) if zone else value).isoformat(), value.fold, zone]}
+def _datetime(value: datetime, types: CustomTypes) -> object:
+    return {"$datetime": _moment(value, types)}
 
 
-def _time(value: time) -> object:
-    zone = _zone_key(value.tzinfo)
-    if zone is None and not value.fold:
-        return {"$time": value.isoformat()}
-    return {"$time": [(value.replace(tzinfo=None) if zone else value).isoformat(), value.fold, zone]}
+def _time(value: time, types: CustomTypes) -> object:
+    return {"$time": _moment(value, types)}
 
 
-def _zone_key(zone: tzinfo | None) -> str | None:
-    """The name of a zoneinfo zone; None for what isoformat writes by itself."""
-    if zone is None or type(zone) is timezone:
-        return None
-    zoneinfo = sys.modules.get("zoneinfo")
-    if zoneinfo is not None and type(zone) is zoneinfo.ZoneInfo and (key := getattr(zone, "key", None)):
-        return str(key)
-    raise UnfitValue(
-        f"its time zone is of type {_type_name(type(zone))}; use zoneinfo.ZoneInfo(name) or datetime.timezone"
-    )
+def _moment(value: datetime | time, types: CustomTypes) -> object:
+    written = moments.written(value)
+    return written if isinstance(written, str) else _elements(written, types)
 
 
 def _enum(value: Enum) -> list[object]:
@@ -210,19 +196,27 @@ def _enum(value: Enum) -> list[object]:
     return [path, value.value if isinstance(value, Flag) else value.name]
 
 
-def _dataclass(value: Any) -> list[object]:
+def _custom(value: object, custom: CustomType, types: CustomTypes) -> list[object]:
+    try:
+        body, rest = custom.write(value)
+    except SerializationError as exc:
+        raise UnfitValue(str(exc)) from exc
+    return [custom.name, tagged(body, types), *rest]
+
+
+def _dataclass(value: Any, types: CustomTypes) -> list[object]:
     kind = type(value)
     names, derived = _fields_of(kind)
     if extra := vars(value).keys() - names - derived if hasattr(value, "__dict__") else None:
         raise UnfitValue(
-            f"{_type_name(kind)} has attributes that are not fields, and would lose them: "
+            f"{type_name(kind)} has attributes that are not fields, and would lose them: "
             f"{', '.join(sorted(extra))}; make them fields, or pass plain values"
         )
     written: dict[str, object] = {}
     for name in names:
         try:
             if (element := getattr(value, name, dataclasses.MISSING)) is not dataclasses.MISSING:
-                written[name] = tagged(element)
+                written[name] = tagged(element, types)
         except UnfitValue as unfit:
             unfit.steps.append(f".{name}")
             raise
@@ -240,10 +234,10 @@ def _fields_of(kind: type) -> tuple[dict[str, None], frozenset[str]]:
         class_path(kind)
         object.__new__(kind)
     except LookupError as exc:
-        raise UnfitValue(f"{_type_name(kind)}: {exc}; move it to a module") from None
+        raise UnfitValue(f"{type_name(kind)}: {exc}; move it to a module") from None
     except TypeError:
         raise UnfitValue(
-            f"{_type_name(kind)} is a dataclass on top of another type with a state of its own; "
+            f"{type_name(kind)} is a dataclass on top of another type with a state of its own; "
             "pass a dict or a dataclass of plain values"
         ) from None
     derived = {
@@ -257,11 +251,12 @@ def _fields_of(kind: type) -> tuple[dict[str, None], frozenset[str]]:
     return known
 
 
-def _same(value: object) -> object:
+def _same(value: object, types: CustomTypes) -> object:
     return value
 
 
-_WRITERS: dict[type, Callable[[Any], object]] = {
+_Writer = Callable[[Any, CustomTypes], object]
+_WRITERS: dict[type, _Writer] = {
     type(None): _same,
     bool: _same,
     int: _int,
@@ -269,39 +264,33 @@ _WRITERS: dict[type, Callable[[Any], object]] = {
     str: _str,
     list: _elements,
     dict: _dict,
-    tuple: lambda value: {"$tuple": _elements(value)},
-    set: lambda value: {"$set": _members(value)},
-    frozenset: lambda value: {"$frozenset": _members(value)},
-    bytes: lambda value: {"$bytes": binascii.b2a_base64(value, newline=False).decode()},
+    tuple: lambda value, types: {"$tuple": _elements(value, types)},
+    set: lambda value, types: {"$set": _members(value, types)},
+    frozenset: lambda value, types: {"$frozenset": _members(value, types)},
+    bytes: lambda value, types: {"$bytes": binascii.b2a_base64(value, newline=False).decode()},
     datetime: _datetime,
-    date: lambda value: {"$date": value.isoformat()},
+    date: lambda value, types: {"$date": value.isoformat()},
     time: _time,
-    timedelta: lambda value: {"$timedelta": [value.days, value.seconds, value.microseconds]},
-    FailedMember: lambda value: {"$failed_member": _elements(value)},
+    timedelta: lambda value, types: {"$timedelta": [value.days, value.seconds, value.microseconds]},
+    FailedMember: lambda value, types: {"$failed_member": _elements(value, types)},
 }
 #: Types of modules that are not imported for their sake: importing taskito shall be quick.
-_LATE: dict[tuple[str, str], Callable[[Any], object]] = {
-    ("decimal", "Decimal"): lambda value: {"$decimal": str(value)},
-    ("uuid", "UUID"): lambda value: {"$uuid": value.hex},
+_LATE: dict[tuple[str, str], _Writer] = {
+    ("decimal", "Decimal"): lambda value, types: {"$decimal": str(value)},
+    ("uuid", "UUID"): lambda value, types: {"$uuid": value.hex},
 }
+
+
+def _writer(kind: type) -> _Writer | None:
+    if (write := _WRITERS.get(kind)) is not None:
+        return write
+    late = _LATE.get((kind.__module__, kind.__qualname__))
+    if late is not None and getattr(sys.modules[kind.__module__], kind.__qualname__, None) is kind:
+        return late
+    return None
 
 
 # ---- reading ----
-
-
-def _read_moment(kind: type[datetime] | type[time]) -> Callable[[Any], object]:
-    def read(body: Any) -> object:
-        if isinstance(body, str):
-            return kind.fromisoformat(body)
-        text, fold, zone = body
-        moment = kind.fromisoformat(text).replace(fold=fold)
-        if zone is None:
-            return moment
-        from zoneinfo import ZoneInfo
-
-        return moment.replace(tzinfo=ZoneInfo(zone))
-
-    return read
 
 
 def _read_decimal(body: Any) -> object:
@@ -365,9 +354,9 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "$set": set,
     "$frozenset": frozenset,
     "$bytes": lambda body: binascii.a2b_base64(body, strict_mode=True),
-    "$datetime": _read_moment(datetime),
+    "$datetime": moments.reader(datetime),
     "$date": date.fromisoformat,
-    "$time": _read_moment(time),
+    "$time": moments.reader(time),
     "$timedelta": lambda body: timedelta(*body),
     "$failed_member": lambda body: FailedMember(*body),
     "$decimal": _read_decimal,

@@ -62,9 +62,24 @@ def test_looking_at_a_store_that_is_not_there_yet_creates_no_table(backend_url: 
     done = taskito("info", TASKITO_DB_URL=backend_url)
 
     assert done.returncode == 0, done.stderr
-    assert "version 0 of" in done.stdout
+    assert "no database here" in done.stdout
     assert "taskito migrate" in done.stdout
     assert taskito("migrate", "--check", TASKITO_DB_URL=backend_url).returncode == 1
+
+
+def test_in_another_directory_there_is_no_database_and_the_path_is_said(taskito: Run, project: Path) -> None:
+    assert taskito("enqueue", "t").returncode == 0
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+
+    done = taskito("info", cwd=elsewhere)
+
+    first, second, *_ = done.stdout.splitlines()
+    assert first.startswith(f"store    sqlite at {elsewhere}/.taskito/taskito.db ")
+    assert second.strip() == "no database here: nothing of taskito is there yet"
+    refused = taskito("jobs", "list", cwd=elsewhere)
+    assert f"there is no database at {elsewhere}/.taskito/taskito.db" in refused.stderr
+    assert list(elsewhere.iterdir()) == [], "looking makes nothing"
 
 
 def test_the_password_of_the_store_is_masked(postgres_url: str, taskito: Run) -> None:

@@ -173,3 +173,10 @@ def test_what_cannot_be_read_here_says_why() -> None:
     assert "cannot be read here" in show_call(JSON, payload).args
     assert "signature does not match" in show_call(stranger, payload).kwargs
     assert "cannot be read here" in show_result(JSON, b"{")
+
+
+def test_a_type_that_the_app_registered_is_shown_as_it_was_written() -> None:
+    serializer = JsonSerializer()
+    serializer.register(Unwritable, lambda value: {"size": 3, "password": "abc"}, lambda body: Unwritable())
+
+    assert shown([Unwritable()], serializer) == [{"size": 3, "password": MASK}]

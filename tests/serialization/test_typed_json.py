@@ -124,7 +124,16 @@ def same(one: Any, other: Any) -> bool:
 
 
 zones = st.sampled_from(
-    [None, UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("UTC"), timezone(timedelta(hours=-3, seconds=7))]
+    [
+        None,
+        UTC,
+        ZoneInfo("Europe/Berlin"),
+        ZoneInfo("UTC"),
+        timezone(timedelta(hours=-3, seconds=7)),
+        timezone(timedelta(hours=1), "CET"),
+        timezone(timedelta(0), "\ud83dUT"),
+        timezone(timedelta(0), ""),
+    ]
 )
 
 
@@ -221,6 +230,15 @@ def test_the_repeated_hour_of_a_clock_change_keeps_its_fold() -> None:
     assert (read.fold, read.tzinfo.key) == (1, "Europe/Berlin")
 
 
+def test_an_offset_keeps_its_name() -> None:
+    summer = timezone(timedelta(hours=2), "CEST")
+
+    assert back(datetime(2026, 7, 1, tzinfo=summer)).tzname() == "CEST"
+    assert back(time(12, fold=1, tzinfo=summer)).tzname() == "CEST"
+    assert serializer.dumps(time(12, tzinfo=summer)) == b'{"$time":["12:00:00+02:00",0,null,"CEST"]}'
+    assert serializer.dumps(time(12, tzinfo=timezone(timedelta(hours=2)))) == b'{"$time":"12:00:00+02:00"}'
+
+
 def test_a_dataclass_comes_back_without_its_init_being_run() -> None:
     made = Derived(4)
     assert made.triple == 12  # a cached property is not a field, and can be derived again
@@ -262,6 +280,16 @@ def _with_extra() -> WithExtra:
     return made
 
 
+async def _nothing() -> None: ...
+
+
+def _started() -> object:
+    """A coroutine of which Python does not say that nobody awaited it: it was closed."""
+    coroutine = _nothing()
+    coroutine.close()
+    return coroutine
+
+
 cyclic: list[object] = []
 cyclic.append(cyclic)
 
@@ -281,6 +309,7 @@ cyclic.append(cyclic)
         (DictOnTop(), "on top of another type"),
         (cyclic, "contains itself"),
         ((i for i in "x"), "generator has no form in JSON"),
+        (_started(), "coroutine has no form in JSON; await it first and pass the value"),
     ],
 )
 def test_what_would_not_come_back_is_refused_with_advice(value: object, said: str) -> None:
@@ -331,6 +360,8 @@ HERE = __name__
         ('{"$set":[[1]]}', "unhashable"),
         ('{"$decimal":"x"}', "cannot read"),
         ('{"$datetime":["2026-01-01",0,"../../etc/passwd"]}', "cannot read"),
+        ('{"$datetime":["2026-01-01",0,null,"CET"]}', "the name of an offset and no offset"),
+        ('{"$datetime":["2026-01-01T00:00+01:00",0,null,7]}', "cannot read"),
         ("[1] 2", "goes on after its end"),
         ("[" * 100_000, "cannot read"),
         ("", "cannot read"),

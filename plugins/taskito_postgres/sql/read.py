@@ -28,6 +28,7 @@ _MATCHING = """
    AND (%(statuses)b::text[] IS NULL OR status = ANY (%(statuses)b::text[]))
    AND (%(queue)b::text IS NULL OR queue = %(queue)b::text)
    AND (%(task_name)b::text IS NULL OR task_name = %(task_name)b::text)
+   AND (NOT %(failed)b::boolean OR status <> 'pending' OR retry_count > 0)
    AND (%(created_after)b::bigint IS NULL OR created_at >= %(created_after)b::bigint)
    AND (%(created_before)b::bigint IS NULL OR created_at < %(created_before)b::bigint)
    AND (%(finished_after)b::bigint IS NULL OR completed_at >= %(finished_after)b::bigint)

@@ -17,6 +17,7 @@ SELECT {columns.JOB_LIST} FROM jobs WHERE id IN (SELECT value FROM json_each(:id
 _MATCHES = """
   (:queue IS NULL OR queue = :queue)
   AND (:task_name IS NULL OR task_name = :task_name)
+  AND (NOT :failed OR status <> 'pending' OR retry_count > 0)
   AND created_at >= :created_after AND created_at < :created_before
   AND (:finished_after IS NULL OR completed_at >= :finished_after)
   AND (:finished_before IS NULL OR completed_at < :finished_before)

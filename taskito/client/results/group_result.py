@@ -126,6 +126,10 @@ class GroupResult:
             known = {job.id: job for job in self._reader.storage.get(page)}
             yield {job_id: known.get(job_id) for job_id in page}
 
+    def __iter__(self) -> Iterator[JobResult[Any]]:
+        """The handles of all members, in order, as ``jobs``."""
+        return iter(self.jobs)
+
     def __len__(self) -> int:
         return len(self.ids)
 

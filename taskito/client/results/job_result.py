@@ -9,14 +9,16 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
+from taskito.client.explain import explain
 from taskito.client.results.shown import read_metadata, show_job
 from taskito.running_job.job_log import PUBLISHED
-from taskito.serialization.serializers import DEFAULT, Serializer
+from taskito.serialization.serializers import DEFAULT, Serializer, json_of
 from taskito.serialization.shown import Parameters
 from taskito_core import messages
 from taskito_core.errors import (
     JobNotFoundError,
     MaxRetriesExceededError,
+    StorageError,
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
@@ -213,7 +215,7 @@ class JobResult(Generic[R_co]):
             for entry in page:
                 seen = entry.id
                 if entry.level == PUBLISHED and entry.extra is not None:
-                    yield DEFAULT.loads(entry.extra.encode())
+                    yield json_of(self._reader.serializer_of(entry.task_name)).loads(entry.extra.encode())
             if page:
                 continue
             if ended:
@@ -292,9 +294,21 @@ def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) 
             failed = f"; its last attempt failed with {job.error}" if job.error else ""
             raise TimeoutError(
                 f"job {job.id} of task {job.task_name!r} is still {job.status} "
-                f"after {wait.timeout} seconds{failed}"
+                f"after {wait.timeout} seconds{failed}{_in_its_way(reader.storage, job)}"
             )
         reader.storage.await_finished(job_id, min(remaining, _CHECK_INTERVAL))
+
+
+def _in_its_way(storage: Storage, job: Job) -> str:
+    """Why the job that was waited for does not begin, as the end of a sentence; '' if that is not known."""
+    if job.status is not JobStatus.PENDING:
+        return ""
+    try:
+        facts = storage.facts(job.id)
+        found = explain(facts, storage.workers()).blockers if facts is not None else ()
+    except StorageError:
+        return ""  # That the time is up is the answer; this is a hint.
+    return "".join(f"; {one.text}" for one in found)
 
 
 def value_of(reader: JobReader, job: Job) -> Any:
