@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from taskito.cli.exits import APP
+from taskito.cli.import_watch import named_if_slow
 from taskito.config.settings import Settings, resolve
 from taskito_core.errors import ConfigError, StorageUnavailable
 from taskito_core.redact import mask_text
@@ -54,7 +55,8 @@ def import_app(app: str) -> Queue:
     from taskito.worker.child.failures import place_in_app
 
     try:
-        return load_app(app)
+        with named_if_slow(app):
+            return load_app(app)
     except AppLoadError:
         raise
     except ConfigError as exc:

@@ -68,7 +68,8 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     default=BOOT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a database that is still starting, and for a child to be ready.",
+    help="How long importing the app may take, to wait for a database that is still starting, and for a "
+    "child to be ready.",
 )
 @click.option(
     "--max-jobs-per-child",

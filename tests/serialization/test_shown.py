@@ -81,6 +81,13 @@ def test_every_value_has_a_form_in_plain_json(serializer: Serializer, value: Any
     assert shown(value, serializer) == form
 
 
+def test_a_type_of_the_app_is_shown_as_its_encoder_wrote_it() -> None:
+    serializer = JsonSerializer()
+    serializer.register(Unwritable, lambda value: {"password": "hunter2", "at": 7}, lambda body: Unwritable())
+
+    assert shown([Unwritable()], serializer) == [{"password": MASK, "at": 7}]
+
+
 def test_what_only_pickle_takes_is_shown_as_text() -> None:
     found = shown([Unwritable(), OrderedDict(a=Unwritable()), {"$tuple": [1]}], PICKLE)
 

@@ -351,6 +351,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
         os.set_inheritable(fd, False)
     # While the app is imported there is nothing to hand back: SIGTERM may simply end it.
     bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGHUP))
+    faulthandler.register(signal.SIGUSR1, arguments.trace, all_threads=True, chain=False)
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import gc
 import logging
 import os
@@ -137,6 +138,7 @@ class Zygote:
     def _become_child(self, slot: int, supervisor: int, descriptors: list[int]) -> NoReturn:
         """Signals are blocked; the zygote's handlers still stand."""
         self._channel.close()
+        os.close(self._arguments.trace)
         for fd in self._received:
             os.close(fd)
         _await_adoption(supervisor)
@@ -188,10 +190,12 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     """Boot with all signals blocked by the supervisor; import, report, serve."""
     parent = os.getppid()
     arguments = parse_zygote(argv)
-    known = (arguments.channel, arguments.slots, arguments.lifeline)
+    known = (arguments.channel, arguments.trace, arguments.slots, arguments.lifeline)
     for fd in known:
         os.set_inheritable(fd, False)
     bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    # From the first moment on: a signal that comes too early waits, and one that nobody caught would end us.
+    faulthandler.register(signal.SIGUSR1, arguments.trace, all_threads=True, chain=False)
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()

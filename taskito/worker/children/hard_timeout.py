@@ -36,7 +36,7 @@ class HardKill:
         self._cancelled = cancelled
         self._stopping = False
         self.at = now + DUMP_TIME  #: when ``advance`` has something to do at the latest
-        child.clear_trace()
+        child.stack.clear()
         child.signal(signal.SIGUSR1)
 
     def advance(self, now: float) -> bool:

@@ -17,6 +17,7 @@ from taskito.worker.children import reaper
 from taskito.worker.children.cancel import ForcedCancels
 from taskito.worker.children.child_handle import ChildHandle, ChildState
 from taskito.worker.children.hard_timeout import HardTimeouts
+from taskito.worker.children.import_watch import where
 from taskito.worker.children.launch import LaunchOptions, read_failure
 from taskito.worker.children.spawner import Spawner
 from taskito.worker.dispatch.inflight import InFlight
@@ -146,7 +147,7 @@ class ProcessPool:
 
     def dump_stacks(self) -> None:
         for child in self._children.values():
-            child.clear_trace()
+            child.stack.clear()
             child.signal(signal.SIGUSR1)
         self._stacks_at = time.monotonic() + DUMP_TIME
 
@@ -165,6 +166,7 @@ class ProcessPool:
         self._hard_timeouts.advance(now)
         for child, status in self._spawner.stillborn():
             self._child_died(child, status)
+        self._spawner.watch_imports(now)
         for child in self._spawner.overdue(now):
             self._give_up_booting(child, now)
         for child in self._children.values():
@@ -299,8 +301,10 @@ class ProcessPool:
         if not child.pid:
             self._spawner.unforked(child)
             return
-        child.fault = f"it was not ready within {self._boot_timeout:g} s"
+        what = "it was not ready" if self._spawner.app_known else "importing it did not end"
+        child.fault = f"{what} within {self._boot_timeout:g} s"
         child.doom(now + DUMP_TIME, child.fault)
+        child.stack.clear()
         child.signal(signal.SIGUSR1)  # Its stack is logged when it is dead.
 
     def _end_doomed(self, child: ChildHandle, now: float) -> None:
@@ -342,7 +346,9 @@ class ProcessPool:
         if child.opened:
             self._events.executors.lost(child.executor_id, exit_)
         if not self._spawner.app_known and not self._spawner.closed:
-            self._events.app_failed(f"the child that imports it died of {reaper.cause_of(status)}", None)
+            place, stack_shown = where(exit_.error.traceback)
+            died = f"the child that imports it died of {reaper.cause_of(status)}"
+            self._events.app_failed(f"{child.fault or died}{place}", stack_shown)
         elif not asked:
             delay = 0.0 if useful else self._spawner.backoff.failed(now)
             stack = f"\n{exit_.error.traceback}" if exit_.error.traceback and not child.opened else ""
@@ -351,5 +357,5 @@ class ProcessPool:
 
 
 def _log_stack(child: ChildHandle) -> None:
-    stack = child.trace_text() or "none: it has not booted yet"
+    stack = child.stack.text() or "none: it has not booted yet"
     log.warning("stack of child %d (slot %d):\n%s", child.pid, child.slot, stack)

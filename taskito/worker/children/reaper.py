@@ -61,7 +61,7 @@ def exit_of(child: ChildHandle, status: int, record: SlotRecord) -> Exit:
 
 
 def _error(child: ChildHandle, status: int) -> ErrorInfo:
-    cause, trace = cause_of(status), child.trace_text()
+    cause, trace = cause_of(status), child.stack.text()
     if child.fault is not None:
         return ErrorInfo(ErrorKind.CRASH, "ProtocolError", child.fault, trace)
     sentence = messages.KILLED if os.WIFSIGNALED(status) else messages.EXITED
