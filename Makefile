@@ -31,7 +31,7 @@ ifneq ($(POSTGRES),)
 export TASKITO_TEST_POSTGRES_VERSION := $(POSTGRES)
 endif
 
-.PHONY: help demo test lint types faults bench build clean install
+.PHONY: help demo test lint types faults bench build docs clean install
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -59,13 +59,18 @@ faults: $(STAMP)  ## the long fault runs: minutes of kills, outages and restarts
 bench: $(STAMP)  ## measure against the bare store; JSON on stdout; BACKEND=sqlite, ONLY=name,name
 	@$(RUN) -m benchmarks --backend $(BENCH_BACKEND) --only "$(ONLY)"
 
+docs: $(STAMP)  ## the documentation as a site, in site/
+	@$(RUN) -m tools.site build/pages
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo "site/index.html"
+
 build: $(STAMP)  ## wheels and source distributions of every distribution, in dist/
 	@for directory in $(DISTRIBUTIONS); do $(RUN) -m build --outdir dist "$$directory" || exit 1; done
 
 install: $(STAMP)  ## only create .venv and install into it
 
 clean:  ## remove every .venv and everything generated
-	rm -rf .venv .venv-3.* dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-3.* dist build site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)) tools/make_venv.sh
