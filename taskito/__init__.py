@@ -24,6 +24,8 @@ from taskito_core import (
     PayloadTooLarge,
     PeriodicEntry,
     PeriodicState,
+    Pruned,
+    Retention,
     SerializationError,
     SoftTimeoutError,
     StorageError,
@@ -31,7 +33,6 @@ from taskito_core import (
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
-    TaskMetrics,
     TaskTimeoutError,
     WorkerInfo,
     WorkerShutdown,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from taskito.client.canvas import Signature, chain, chord, chunks, group, starmap
     from taskito.client.explain import Blocker, BlockerKind, JobExplanation
     from taskito.client.inspect import ListPage, ReplayRecord, Stats
+    from taskito.client.metrics import TaskMetrics
     from taskito.client.options.job_options import JobOptions, JobSpec
     from taskito.client.options.task_options import TaskOptions
     from taskito.client.queue import Queue
@@ -78,6 +80,7 @@ else:
         "Signature": "taskito.client.canvas",
         "Stats": "taskito.client.inspect",
         "Task": "taskito.client.task",
+        "TaskMetrics": "taskito.client.metrics",
         "TaskMiddleware": "taskito.running_job.middleware",
         "TaskOptions": "taskito.client.options.task_options",
         "chain": "taskito.client.canvas",
@@ -128,8 +131,10 @@ __all__ = [
     "PeriodicEntry",
     "PeriodicState",
     "PickleSerializer",
+    "Pruned",
     "Queue",
     "ReplayRecord",
+    "Retention",
     "SerializationError",
     "Serializer",
     "Signature",

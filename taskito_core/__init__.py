@@ -28,6 +28,7 @@ from taskito_core.external import driver_connection
 from taskito_core.hookspecs import Offer, OfferKind, Returned, RunningJob, hookimpl
 from taskito_core.job import (
     FINISHED,
+    FOREVER,
     MOVES,
     AttemptError,
     Cancelled,
@@ -62,7 +63,7 @@ from taskito_core.limits import (
     RateLimiter,
     Wants,
 )
-from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally, TaskMetrics
+from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally
 from taskito_core.redact import mask_url
 from taskito_core.storage import Capability, Storage, StorageConfig, StorageInfo
 from taskito_core.storage_client import (
@@ -88,6 +89,8 @@ from taskito_core.storage_worker import (
     PeriodicEntry,
     PeriodicState,
     Progress,
+    Pruned,
+    Retention,
     StorageWorker,
     Swept,
     Wakeups,
@@ -103,6 +106,7 @@ __all__ = [
     "CLOCK_PATIENCE",
     "COUNT_CAP",
     "FINISHED",
+    "FOREVER",
     "METRICS_KEPT",
     "MOVES",
     "Admission",
@@ -156,11 +160,13 @@ __all__ = [
     "PeriodicEntry",
     "PeriodicState",
     "Progress",
+    "Pruned",
     "RateLimit",
     "RateLimiter",
     "Receipt",
     "Release",
     "Replay",
+    "Retention",
     "Retry",
     "Returned",
     "RunningJob",
@@ -180,7 +186,6 @@ __all__ = [
     "Tally",
     "TaskCancelledError",
     "TaskFailedError",
-    "TaskMetrics",
     "TaskTimeoutError",
     "TaskitoError",
     "Transition",

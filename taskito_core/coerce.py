@@ -15,13 +15,13 @@ from datetime import timedelta
 from typing import TypeVar
 
 from taskito_core.errors import ConfigError
+from taskito_core.job import FOREVER
 
 T = TypeVar("T")
 
 MOST = 2**31 - 1  #: whole numbers end here, because the stores' smallest integer column does
-_CENTURY = (
-    100 * 366 * 86400.0
-)  #: seconds; a longer duration overflows the stores' milliseconds sooner or later
+#: Seconds; a longer duration overflows the stores' milliseconds sooner or later.
+_CENTURY = 100 * 366 * 86400.0
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|m|h|d|)")
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -36,9 +36,11 @@ def checked(what: str, expected: str, read: Callable[[object], T], value: object
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str:
-    """``; did you mean 'x'?`` for a name that is close to a known one, else an empty text."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """``; did you mean 'x'?`` with the known names that end alike, after their last dot; '' if none does."""
+    end, ends = str(name).rpartition(".")[2], {one: one.rpartition(".")[2] for one in sorted(known)}
+    close = [end] if end in ends.values() else difflib.get_close_matches(end, set(ends.values()), 3, 0.7)
+    meant = [one for like in close for one in ends if ends[one] == like][:3]
+    return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
 
 
 def optional(convert: Callable[[object], T]) -> Callable[[object], T | None]:
@@ -101,14 +103,18 @@ def span(value: object) -> float:
     return seconds
 
 
+def lifetime(value: object) -> float:
+    """A duration; infinity and the text ``forever`` are FOREVER."""
+    never_ends = value == math.inf or (isinstance(value, str) and value.strip().lower() == "forever")
+    return FOREVER if never_ends else duration(value)
+
+
 def limit(value: object) -> float:
     """A duration that bounds something; 0 and None both say that nothing bounds it."""
     return optional(duration)(value) or 0.0
 
 
 def boolean(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
     if not isinstance(value, str | int):
         raise TypeError(type(value).__name__)
     word = str(value).strip().lower()
@@ -140,9 +146,7 @@ def name(value: object) -> str:
 def path(value: object) -> str:
     """A file's path as text."""
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if "\0" in anything(found):
-        raise ValueError(found)
-    if not anything(found).strip():
+    if "\0" in anything(found) or not anything(found).strip():
         raise ValueError(found)
     return anything(found)
 

@@ -1,8 +1,7 @@
 """Every exception taskito raises, and what each one means to its reader.
 
-All of them derive from TaskitoError, except the three that are raised *inside* a
-running task from outside of it: those are BaseExceptions, so that a task's
-``except Exception`` cannot swallow the end of its own time.
+All of them derive from TaskitoError, except the three that are raised *inside* a running task from outside of
+it: those are BaseExceptions, so that a task's ``except Exception`` cannot swallow the end of its own time.
 """
 
 from __future__ import annotations

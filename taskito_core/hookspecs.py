@@ -111,9 +111,8 @@ def taskito_open_breaker(url: str, config: StorageConfig) -> CircuitBreaker | No
 def taskito_open_metrics(url: str, config: StorageConfig) -> Metrics | None:
     """Return the metrics sink that ``url`` (a URL or an offered name) asks for, or None if not yours.
 
-    Called in the supervisor and in readers, once each; a backend's own sink is asked for by the
-    backend's name and is beside the storage of ``config``. Must not do I/O: a sink opens on first
-    use. Raise ConfigError for a URL that cannot be used.
+    Called in the supervisor and in readers, once each; for a backend's own sink with the backend's name. Must
+    not do I/O: it opens on first use. Raise ConfigError for a URL that cannot be used.
     """
 
 

@@ -15,6 +15,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
+#: Seconds: a ``result_ttl`` that never ends.
+FOREVER = 1e12
+
 
 class JobStatus(StrEnum):
     """Where a job is. The words are the user's words."""
@@ -111,7 +114,7 @@ class NewJob:
     delay: float = 0.0  #: seconds from the insert by the store's clock; only if scheduled_at is None
     max_retries: int | None = None  #: retries after the first attempt; None: as the task says
     timeout: float | None = None  #: hard limit in seconds, 0: none; None: as the task says
-    result_ttl: float | None = None  #: seconds a finished job is kept; None: for ever
+    result_ttl: float | None = None  #: seconds it is kept after its end; None: as the retention says
     metadata: str | None = None  #: a JSON object as text
     tags: tuple[str, ...] = ()
     lane: str = ""  #: the task's name if starting it must be allowed first (rate limit, breaker)

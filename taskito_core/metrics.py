@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf, log
 from typing import Protocol
 
-#: Seconds a sink keeps what was recorded.
+#: Seconds a sink keeps what was recorded, unless the ``Retention`` of its store says otherwise.
 METRICS_KEPT = 7 * 24 * 3600
 
 #: Each bucket of a sketch ends this much higher than it begins: its middle is within 1 % of all in it.
@@ -170,53 +170,6 @@ class Tallies:
         return bool(self._by_key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskMetrics:
-    """One task over a period: its attempts that returned or failed. Durations are seconds."""
-
-    task_name: str
-    count: int  #: succeeded + failed
-    succeeded: int
-    failed: int  #: raised, timed out, or died with their process; each retry counts anew
-    average: float  #: wall time of a run
-    minimum: float
-    maximum: float
-    p50: float  #: half of the runs took no longer; as p95 and p99 within 1 % of exact
-    p95: float
-    p99: float
-    average_wait: float  #: from the moment a job was due until it started
-    peak_memory: int  #: most bytes resident in a process during one of the runs; 0: unknown
-
-
-def summarise(tallies: Iterable[Tally]) -> list[TaskMetrics]:
-    """One record per task, by name, over all of its queues."""
-    by_task: dict[str, Tally] = {}
-    for tally in tallies:
-        by_task.setdefault(tally.task_name, Tally(tally.task_name, "")).merge(tally)
-    return [_metrics(by_task[name]) for name in sorted(by_task)]
-
-
-def _metrics(tally: Tally) -> TaskMetrics:
-    def quantile(q: float) -> float:
-        # Both ends are known exactly, and no run was outside of them.
-        return min(max(tally.runs.quantile(q), tally.shortest_run), tally.longest_run)
-
-    return TaskMetrics(
-        task_name=tally.task_name,
-        count=tally.count,
-        succeeded=tally.succeeded,
-        failed=tally.failed,
-        average=tally.total_run / tally.count,
-        minimum=tally.shortest_run,
-        maximum=tally.longest_run,
-        p50=quantile(0.50),
-        p95=quantile(0.95),
-        p99=quantile(0.99),
-        average_wait=tally.total_wait / tally.count,
-        peak_memory=tally.peak_memory,
-    )
-
-
 class Metrics(Protocol):
     """A sink for what attempts took. Constructing one does no I/O; the first call opens it.
 
@@ -233,7 +186,7 @@ class Metrics(Protocol):
 
         All or none. Writers of the same minute, in any process, add up: nothing is lost. No task and
         queue is named twice in a batch. The first call of an object, and one an hour after it, also
-        forgets minutes that began more than METRICS_KEPT seconds ago.
+        forgets minutes that began longer ago than they are to be kept.
 
         Called by a worker at most once a second, on a thread that nothing else waits for. If it raises,
         the same tallies are sent again, merged with newer ones: after an ambiguous commit they count twice.

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus, NewJob, Receipt
-from taskito_core.storage_worker import LogEntry, PeriodicState, WorkerInfo
+from taskito_core.storage_worker import LogEntry, PeriodicState, Retention, WorkerInfo
 
 #: ``counts(exact=False)`` stops counting finished jobs of one status here.
 COUNT_CAP = 50_000
@@ -55,10 +55,9 @@ class JobFilter:
     finished_after: int | None = None  #: inclusive
     finished_before: int | None = None  #: exclusive
     error: str | None = None  #: substring of Job.error, case-sensitive
-    metadata: Mapping[str, str | int | float | bool | None] = field(
-        default_factory=dict
-    )  #: top-level values, equal
+    metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)  #: top-level, equal
     tag: str | None = None
+    failed: bool = False  #: of the pending ones only those that ``Counts.failed`` counts
 
 
 class Page(NamedTuple):
@@ -200,6 +199,14 @@ class StorageClient(Protocol):
         """``prune`` for up to ``limit`` jobs that ended in this state before this moment; how many."""
         ...
 
+    def retention(self) -> Retention:
+        """What ``prune`` goes by. A store that held jobs before there was a retention keeps them for ever."""
+        ...
+
+    def retain(self, retention: Retention) -> None:
+        """Have it go by this from now on, also for what has ended already."""
+        ...
+
     # ---- queues and periodic tasks ----
 
     def pause(self, queue: str) -> bool:
@@ -272,7 +279,7 @@ class StorageClient(Protocol):
         ...
 
     def replays(self, job_id: str) -> list[Replay]:
-        """What came of replaying this job, oldest first."""
+        """Every replay of this job, oldest first, and the one that it is of another, if it is one."""
         ...
 
     def logs(self, where: LogFilter, limit: int) -> list[LogEntry]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from taskito_core.job import Claim, Complete, NewJob, Outcome
+from taskito_core.metrics import METRICS_KEPT
 
 NO_CAPS: Mapping[str, int] = MappingProxyType({})
 
@@ -115,6 +116,28 @@ class Swept(NamedTuple):
     set_back: int = 0  #: milliseconds by which the store's clock was found to have been set back, told once
 
 
+class Retention(NamedTuple):
+    """For how many seconds a store keeps what has no time of its own; None: for ever."""
+
+    finished: float | None = 7 * 86_400.0  #: jobs that completed or were cancelled; counts from their end
+    dead: float | None = 30 * 86_400.0  #: dead jobs, with their letters
+    logs: float | None = 30 * 86_400.0  #: lines of job logs; with their job they go in any case
+    metrics: float | None = METRICS_KEPT  #: minutes of the metrics beside it
+
+
+class Pruned(NamedTuple):
+    """What one ``prune`` deleted, or would delete."""
+
+    finished: int  #: jobs that had completed or were cancelled
+    dead: int
+    logs: int  #: lines of jobs that stay
+    announce: Retention | None = None  #: what holds, given once in the life of a store: to be said to people
+
+    @property
+    def jobs(self) -> int:
+        return self.finished + self.dead
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodicEntry:
     """One periodic task as its app declares it. Plain data."""
@@ -212,10 +235,13 @@ class StorageWorker(Protocol):
         ...
 
     def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
-        """Which of these lanes have claimable jobs in these queues, and when the earliest falls due.
+        """Which of these lanes have claimable jobs in these queues, unless paused, and when the earliest
+        falls due. Cheap, however many jobs there are."""
+        ...
 
-        Paused queues are left out. Cheap, however many jobs there are.
-        """
+    def lanes(self) -> list[tuple[str, str]]:
+        """Queue and lane of all pending jobs without a gate, due or not: each pair once, 1,000 at most, in no
+        order. Cheap, however many jobs there are."""
         ...
 
     def complete_in(self, connection: object, outcome: Complete) -> bool:
@@ -272,11 +298,13 @@ class StorageWorker(Protocol):
         """
         ...
 
-    def prune(self, limit: int) -> int:
-        """``delete`` up to ``limit`` finished jobs whose result_ttl has passed; how many.
+    def prune(self, limit: int, dry_run: bool = False) -> Pruned:
+        """``delete`` up to ``limit`` finished jobs whose time has passed, and as many lines of logs.
 
+        A job's time is its ``result_ttl``, however it ended; without one it is the store's ``retention``.
         Parents of live jobs stay until those have finished, and results that a job needs until it has
         completed: it may be dead or cancelled, and run again. Also deletes workers gone for a day.
+        ``dry_run`` counts, and changes and announces nothing.
         """
         ...
 

@@ -14,11 +14,13 @@ from taskito_core import (
     LogFilter,
     Note,
     Progress,
+    Pruned,
     Receipt,
     Replay,
+    Retention,
     Swept,
 )
-from taskito_kv import claiming, gates, reading, repeating, sweeping
+from taskito_kv import claiming, gates, pruning, reading, repeating, sweeping
 from taskito_kv.access import MemoryAccess
 
 
@@ -76,6 +78,18 @@ class MemoryAdmin(MemoryAccess):
                 and not store.is_needed(job)
             ][:limit]
             return sum(store.delete_finished(job_id) for job_id in old)
+
+    def prune(self, limit: int, dry_run: bool = False) -> Pruned:
+        with self._changing() as store:
+            return pruning.prune(store, limit, dry_run, self.now())
+
+    def retention(self) -> Retention:
+        with self._ready() as store:
+            return store.retention
+
+    def retain(self, retention: Retention) -> None:
+        with self._ready() as store:
+            store.retention = retention
 
     # ---- queues ----
 

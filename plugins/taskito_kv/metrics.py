@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from taskito_core import METRICS_KEPT, StorageConfig, StorageError, Tallies, Tally
+from taskito_core import StorageConfig, StorageError, Tallies, Tally
 from taskito_kv.store import milliseconds, store_named, wall_clock
 
 MINUTE = 60_000
@@ -31,8 +31,10 @@ class MemoryMetrics:
                 current.merge(self._store.minutes.pop(minute))
             if self._forgot_at is None or now - self._forgot_at >= 3_600_000:
                 self._forgot_at = now
-                for minute in [one for one in self._store.minutes if one < now - METRICS_KEPT * 1000]:
-                    del self._store.minutes[minute]
+                kept = self._store.retention.metrics
+                for minute in list(self._store.minutes):
+                    if kept is not None and minute < now - milliseconds(kept):
+                        del self._store.minutes[minute]
 
     def read(self, task_name: str | None, since: float) -> list[Tally]:
         first = self._now() - milliseconds(since) - MINUTE

@@ -50,6 +50,7 @@ def matches(job: Job, where: JobFilter) -> bool:
     """Whether every field of ``where`` that is set agrees with ``job``."""
     return (
         (not where.statuses or job.status in where.statuses)
+        and (not where.failed or job.status is not JobStatus.PENDING or job.retry_count > 0)
         and (where.queue is None or job.queue == where.queue)
         and (where.task_name is None or job.task_name == where.task_name)
         and _within(job.created_at, where.created_after, where.created_before)

@@ -104,8 +104,9 @@ def _was_cancelled_for_parent(job: Job) -> bool:
 
 
 def history(store: Store, job_id: str) -> list[Replay]:
-    """What came of replaying this job, oldest first."""
-    return [_as_replay(one, store.jobs.get(one.new_id)) for one in store.replays if one.job_id == job_id]
+    """The replays in which this job is the old one or the new one, oldest first."""
+    found = [one for one in store.replays if job_id in (one.job_id, one.new_id)]
+    return [_as_replay(one, store.jobs.get(one.new_id)) for one in found]
 
 
 def _as_replay(past: Replayed, job: Job | None) -> Replay:

@@ -43,7 +43,6 @@ from taskito_kv.store import MemoryWakeups, milliseconds
 
 #: Seconds between two checks whether one who waits for many jobs was told to return.
 _WOKEN_INTERVAL = 0.02
-_DAY = 24 * 60 * 60 * 1000
 
 
 class MemoryStorage(MemoryAdmin, MemorySchedules):
@@ -86,6 +85,10 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
     def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
         with self._ready() as store:
             return claiming.peek(store, queues, lanes, self.now())
+
+    def lanes(self) -> list[tuple[str, str]]:
+        with self._ready() as store:
+            return list({(job.queue, store.lanes[job.id]): None for job in store.claimable()})
 
     # ---- consume ----
 
@@ -168,22 +171,6 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
         with self._ready() as store:
             return MemoryWakeups(store, worker_id, frozenset(queues))
 
-    def prune(self, limit: int) -> int:
-        with self._changing() as store:
-            now = self.now()
-            outlived = [job for job in store.jobs.values() if _has_outlived(job, now)]
-            going = [job.id for job in outlived if not store.is_needed(job)][:limit]
-            for job_id in going:
-                store.delete(job_id)
-            gone = [
-                worker.id
-                for worker in store.workers.values()
-                if worker.status is not WorkerStatus.ALIVE and worker.last_seen <= now - _DAY
-            ]
-            for worker_id in gone:
-                del store.workers[worker_id]
-            return len(going)
-
     # ---- read ----
 
     def get(self, ids: Sequence[str]) -> list[Job]:
@@ -233,9 +220,3 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
     def workers(self) -> list[WorkerInfo]:
         with self._ready() as store:
             return reading.workers_in_order(store.workers.values())
-
-
-def _has_outlived(job: Job, now: int) -> bool:
-    if job.completed_at is None or job.result_ttl is None:
-        return False
-    return job.completed_at + milliseconds(job.result_ttl) <= now

@@ -24,6 +24,7 @@ from taskito_core import (
     LogEntry,
     NewJob,
     PeriodicState,
+    Retention,
     Tallies,
     WorkerInfo,
     WorkerStatus,
@@ -65,6 +66,8 @@ class Store:
         self.changed = threading.Condition(threading.RLock())
         self.migrated = False
         self.latest = 0  #: what the clock showed last, as far as a heartbeat has seen it
+        self.retention = Retention()
+        self.announced = False  #: somebody was told what the retention is
         self.jobs: dict[str, Job] = {}
         self.given: dict[str, NewJob] = {}  #: job id -> what ``enqueue`` was given
         self.lanes: dict[str, str] = {}  #: job id -> lane

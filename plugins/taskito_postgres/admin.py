@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import errors
 
-from taskito_core import JobStatus, LogEntry, Receipt, columns, messages, new_id
+from taskito_core import JobStatus, LogEntry, Pruned, Receipt, Retention, columns, messages, new_id
 from taskito_postgres.arrays import Bigints, Texts, storable, storable_texts
 from taskito_postgres.batch import Batch
 from taskito_postgres.gates import Cascade, GatesMixin, Run, lock_of
@@ -143,17 +143,35 @@ class AdminMixin(GatesMixin):
             )
         )
 
-    def prune(self, limit: int) -> int:
+    def prune(self, limit: int, dry_run: bool = False) -> Pruned:
         parameters = {"limit": limit, "shift": self.clock_shift}
+        if dry_run:
+            jobs = self._searched("find what is kept no longer", sql.OUTLIVED, parameters)
+            lines = self._searched("find what is kept no longer", sql.OUTLIVED_LOGS, parameters)
+            return _counts(jobs, len(lines))
 
-        def work(session: Session) -> int:
+        def work(session: Session) -> Pruned:
             with session.round_trip() as trip:
                 trip.commit_lazily()
-                pruned = trip.run(self._statements[sql.PRUNE], parameters)
+                jobs = trip.run(self._statements[sql.PRUNE], parameters)
+                lines = trip.run(self._statements[sql.FORGET_LOGS], parameters)
                 trip.run(self._statements[FORGET_WORKERS], parameters)
-            return len(pruned.fetchall())
+                announced = trip.run(self._statements[sql.ANNOUNCE], {})
+            pruned = _counts(jobs.fetchall(), lines.rowcount)
+            row = announced.fetchone()
+            return pruned._replace(announce=None if row is None else Retention(*row))
 
         return self._connections.on_worker("prune finished jobs", work)
+
+    def retention(self) -> Retention:
+        [row] = self._read("read the retention", sql.RETENTION, {})
+        return Retention(*row)
+
+    def retain(self, retention: Retention) -> None:
+        seconds = {
+            name: None if value is None else float(value) for name, value in retention._asdict().items()
+        }
+        self._written("set the retention", sql.RETAIN, seconds)
 
     # ---- queues ----
 
@@ -169,6 +187,11 @@ class AdminMixin(GatesMixin):
 
     def paused(self) -> Mapping[str, int]:
         return dict(self._read("list paused queues", sql.PAUSED, {}))
+
+
+def _counts(jobs: Sequence[tuple[str, str]], lines: int) -> Pruned:
+    dead = sum(status == JobStatus.DEAD for _, status in jobs)
+    return Pruned(len(jobs) - dead, dead, lines)
 
 
 #: Stands for all revivals among the keys that have a lock.

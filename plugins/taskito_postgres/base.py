@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from taskito_core import StorageConfig
+from taskito_core import StorageConfig, mask_url
 from taskito_postgres import location, migrate
 from taskito_postgres.connection import Connections
 from taskito_postgres.session import Session, Statements
 from taskito_postgres.sql.clock import CLOCK
+
+log = logging.getLogger("taskito.postgres")
 
 
 class Base:
@@ -26,7 +29,12 @@ class Base:
         self._statements = Statements(config.schema)
 
     def _first_use(self, session: Session) -> None:
-        migrate.require(session, self.config.schema, self.config.auto_migrate)
+        applied = migrate.require(session, self.config.schema, self.config.auto_migrate)
+        if migrate.migrations()[0].name in applied:
+            # Seen by all who read logs, and by those who have set up none.
+            level = logging.INFO if log.isEnabledFor(logging.INFO) else logging.WARNING
+            shown = mask_url(self.config.db_url or "")
+            log.log(level, "there was no schema %r at %s: made a new one", self.config.schema, shown)
 
     def now(self) -> int:
         [(now,)] = self._read("read the clock", CLOCK, {"shift": self.clock_shift})

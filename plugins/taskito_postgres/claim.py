@@ -49,6 +49,10 @@ class ClaimMixin(GatesMixin):
         )
         return dict(rows)
 
+    def lanes(self) -> list[tuple[str, str]]:
+        statement = self._statements[sql.LANES]
+        return self._connections.on_worker("read the lanes", lambda session: session.rows(statement, {}))
+
     def _exchange_unlocked(
         self, session: Session, worker_id: str, outcomes: Sequence[Outcome], want: Want | None
     ) -> Exchange:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from taskito_core import METRICS_KEPT, Sketch, StorageConfig, Tallies, Tally
+from taskito_core import Sketch, StorageConfig, Tallies, Tally
 from taskito_postgres.arrays import Bigints, Doubles, Texts
 from taskito_postgres.base import Base
 from taskito_postgres.session import Session
@@ -36,8 +36,7 @@ class PostgresMetrics(Base):
                 trip.run(self._statements[sql.RECORD], parameters)
                 ahead = trip.run(self._statements[sql.IS_AHEAD], parameters)
                 if forgets:
-                    kept = {"kept": METRICS_KEPT * 1000, "shift": self.clock_shift}
-                    trip.run(self._statements[sql.FORGET_TALLIES], kept)
+                    trip.run(self._statements[sql.FORGET_TALLIES], {"shift": self.clock_shift})
             if ahead.fetchone() == (True,):
                 self._record_anew(session)
 

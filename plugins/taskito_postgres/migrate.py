@@ -72,16 +72,20 @@ def migrate(session: Session, schema: str) -> list[str]:
     return _apply_missing(session, schema) if pending(session, schema) else []
 
 
-def require(session: Session, schema: str, auto_migrate: bool) -> None:
-    """First use: the schema becomes current, or ConfigError says why not."""
+def require(session: Session, schema: str, auto_migrate: bool) -> list[str]:
+    """First use: the schema becomes current, or ConfigError says why not; the names of what was applied."""
     missing = pending(session, schema)
+    if missing and not auto_migrate and missing[0] == migrations()[0].name:
+        raise ConfigError(
+            f"there is no schema {schema!r} with tables of taskito: look where the workers' is, "
+            "or make one with `taskito migrate`"
+        )
     if missing and not auto_migrate:
         raise ConfigError(
             f"schema {schema!r} lacks {len(missing)} migration(s), the next is {missing[0]}, and "
             "auto_migrate is off; run `taskito migrate`"
         )
-    if missing:
-        migrate(session, schema)
+    return migrate(session, schema) if missing else []
 
 
 def script(schema: str) -> str:

@@ -139,6 +139,7 @@ def _conditions(where: JobFilter) -> dict[str, Any]:
         "finished": not FINISHED.isdisjoint(statuses),
         "queue": where.queue,
         "task_name": where.task_name,
+        "failed": where.failed,
         "created_after": where.created_after,
         "created_before": where.created_before,
         "finished_after": where.finished_after,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from taskito_core import JobStatus, LogEntry, NewJob, Receipt, columns, messages, new_id
+from taskito_core import JobStatus, LogEntry, NewJob, Pruned, Receipt, Retention, columns, messages, new_id
 from taskito_sqlite.enqueue import Stored, insert
 from taskito_sqlite.gates import cancel_and_cascade
 from taskito_sqlite.sql import admin as sql
@@ -82,17 +83,29 @@ class AdminMixin(WakeupsMixin):
 
         return self._write(work)
 
-    def prune(self, limit: int) -> int:
+    def prune(self, limit: int, dry_run: bool = False) -> Pruned:
         """As ``Storage.prune``."""
+        if dry_run:
+            return self._read(lambda connection: _outlived(connection, self.now(), limit).counts())
 
-        def work(connection: sqlite3.Connection) -> int:
+        def work(connection: sqlite3.Connection) -> Pruned:
             now = self.now()
-            outlived = [row[0] for row in connection.execute(sql.PRUNABLE, {"now": now, "limit": limit})]
-            deleted = delete(connection, outlived)
+            outlived = _outlived(connection, now, limit)
+            delete(connection, list(outlived.jobs))
+            connection.execute(sql.FORGET_LOGS, {"ids": json.dumps(outlived.logs)})
             connection.execute(workers.FORGET_WORKERS, {"before": now - WORKERS_KEPT})
-            return len(deleted)
+            [*announced] = connection.execute(sql.ANNOUNCE).fetchall()
+            return outlived.counts()._replace(announce=Retention(*announced[0]) if announced else None)
 
         return self._write(work, durable=False)
+
+    def retention(self) -> Retention:
+        """As ``Storage.retention``."""
+        return self._read(_retention)
+
+    def retain(self, retention: Retention) -> None:
+        """As ``Storage.retain``."""
+        self._write(lambda connection: connection.execute(sql.RETAIN, retention._asdict()).rowcount)
 
     # ---- queues ----
 
@@ -113,6 +126,39 @@ class AdminMixin(WakeupsMixin):
     def paused(self) -> Mapping[str, int]:
         """As ``Storage.paused``."""
         return self._read(lambda connection: dict(connection.execute(sql.PAUSED).fetchall()))
+
+
+class _Outlived(NamedTuple):
+    """What is not kept any longer."""
+
+    jobs: dict[str, str]  #: id -> status
+    logs: list[str]  #: ids of lines
+
+    def counts(self) -> Pruned:
+        dead = sum(status == JobStatus.DEAD for status in self.jobs.values())
+        return Pruned(len(self.jobs) - dead, dead, len(self.logs))
+
+
+def _outlived(connection: sqlite3.Connection, now: int, limit: int) -> _Outlived:
+    """Up to ``limit`` jobs, and as many lines of logs."""
+    jobs = dict(connection.execute(sql.PRUNABLE, {"now": now, "limit": limit}).fetchall())
+    kept = _retention(connection)
+    for status, seconds in (
+        (JobStatus.COMPLETE, kept.finished),
+        (JobStatus.CANCELLED, kept.finished),
+        (JobStatus.DEAD, kept.dead),
+    ):
+        if seconds is not None and len(jobs) < limit:
+            values = {"status": status, "before": now - round(seconds * 1000), "limit": limit - len(jobs)}
+            jobs.update(connection.execute(sql.OUTLIVED, values).fetchall())
+    if kept.logs is None:
+        return _Outlived(jobs, [])
+    values = {"before": now - round(kept.logs * 1000), "limit": limit}
+    return _Outlived(jobs, [row[0] for row in connection.execute(sql.OUTLIVED_LOGS, values)])
+
+
+def _retention(connection: sqlite3.Connection) -> Retention:
+    return Retention(*connection.execute(sql.RETENTION).fetchone())
 
 
 def repeat_job(connection: sqlite3.Connection, job_id: str, new_id: str, now: int) -> Stored | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -13,6 +14,8 @@ from taskito_sqlite import location, migrate
 from taskito_sqlite.connection import Database
 
 T = TypeVar("T")
+
+log = logging.getLogger("taskito.sqlite")
 
 POOL_SIZE = 8
 
@@ -58,12 +61,17 @@ class Base:
             generation = self._database.generation
             missing = migrate.pending(self._version())
             if missing and not self._auto_migrate:
-                what = f"lacks {', '.join(one.name for one in missing)}"
                 if not self._database.exists():
-                    what = "does not exist yet"
-                raise ConfigError(f"the database {self.path} {what}: run 'taskito migrate'")
-            if missing:
-                self._migrate()
+                    raise ConfigError(
+                        f"there is no database at {self.path}: look where the workers' is, "
+                        "or make one with 'taskito migrate'"
+                    )
+                names = ", ".join(one.name for one in missing)
+                raise ConfigError(f"the database {self.path} lacks {names}: run 'taskito migrate'")
+            if missing and migrate.migrations()[0].name in self._migrate():
+                # Seen by all who read logs, and by those who have set up none.
+                level = logging.INFO if log.isEnabledFor(logging.INFO) else logging.WARNING
+                log.log(level, "there was no database at %r: made a new one", self.path)
             self._database.origin = self._database.read(migrate.origin)
             self._current = generation
 

@@ -65,6 +65,10 @@ class ClaimMixin(WakeupsMixin):
         """As ``Storage.peek``."""
         return self._read(lambda connection: peek(connection, queues, lanes, self.now()))
 
+    def lanes(self) -> list[tuple[str, str]]:
+        """As ``Storage.lanes``."""
+        return self._read(lambda connection: connection.execute(sql.LANES).fetchall())
+
 
 class Level(NamedTuple):
     """The jobs of one queue and priority, and the wanted lanes they are in."""

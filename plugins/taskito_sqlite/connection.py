@@ -84,6 +84,8 @@ class Database:
             identity.check_absence(self.path)
             return False
         except OSError as exc:
+            if not self._checked:
+                opening.check_path(self.path)
             raise translated(exc, self.path) from exc
         return True
 

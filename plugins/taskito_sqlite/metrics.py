@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from taskito_core import METRICS_KEPT, Sketch, StorageConfig, Tallies, Tally
+from taskito_core import Sketch, StorageConfig, Tallies, Tally
 from taskito_sqlite.base import Base
 from taskito_sqlite.sql import metrics as sql
 
@@ -41,7 +41,7 @@ class SqliteMetrics(Base):
                 merged.merge(tally)
                 connection.execute(sql.PUT_TALLY, {**key, **_values(merged)})
             if forgets:
-                connection.execute(sql.FORGET_TALLIES, {"before": now - METRICS_KEPT * 1000})
+                connection.execute(sql.FORGET_TALLIES, {"now": now})
 
         self._write(work, durable=False)
         if forgets:

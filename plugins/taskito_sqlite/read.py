@@ -147,6 +147,7 @@ def _filter_values(where: JobFilter) -> dict[str, object]:
     return {
         "queue": where.queue,
         "task_name": where.task_name,
+        "failed": where.failed,
         "created_after": -(2**62) if where.created_after is None else where.created_after,
         "created_before": 2**62 if where.created_before is None else where.created_before,
         "finished_after": where.finished_after,

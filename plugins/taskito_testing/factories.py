@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -149,7 +150,7 @@ def make_log(job_id: str, **overrides: Any) -> LogEntry:
         "job_id": job_id,
         "task_name": "job",
         "token": 1,
-        "logged_at": 1_700_000_000_000,
+        "logged_at": time.time_ns() // 1_000_000,
         "level": "info",
         "message": "said",
         "extra": None,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from json import dumps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskito.cli.exits import INTERNAL, Refusal
+from taskito.cli import completion
+from taskito.cli.names import full_name
 from taskito.cli.table import aligned, moment
 from taskito.cli.target import app_option, json_option, open_queue
 from taskito_core.storage_worker import PeriodicState
+
+if TYPE_CHECKING:
+    from taskito.client.queue import Queue
 
 
 @click.group()
@@ -18,7 +22,7 @@ def cron() -> None:
     """List periodic tasks, and pause, resume or run them.
 
     Periodic tasks are declared in the app; workers write them into the store when they start, and
-    whichever worker comes first enqueues the job of each slot.
+    whichever worker comes first enqueues the job of each slot. The last part of a name will do.
     """
 
 
@@ -46,7 +50,7 @@ def list_(app: str | None, json: bool) -> None:
 
 @cron.command("next")
 @app_option
-@click.argument("name")
+@click.argument("name", shell_complete=completion.periodic)
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @json_option
 def next_(app: str | None, name: str, count: int, json: bool) -> None:
@@ -54,11 +58,9 @@ def next_(app: str | None, name: str, count: int, json: bool) -> None:
     from taskito.cron.schedule import Schedule
 
     with open_queue(app) as queue:
-        states = {state.entry.name: state for state in queue.periodic_tasks()}
+        name = _full_name(queue, name)
+        [entry] = [state.entry for state in queue.periodic_tasks() if state.entry.name == name]
         now = queue.storage.now()
-    if name not in states:
-        raise _unknown(name, list(states))
-    entry = states[name].entry
     moments = Schedule(entry.cron, entry.timezone).describe_next(now, count)
     for line in [dumps(moments)] if json else moments:
         click.echo(line)
@@ -66,36 +68,36 @@ def next_(app: str | None, name: str, count: int, json: bool) -> None:
 
 @cron.command()
 @app_option
-@click.argument("name")
+@click.argument("name", shell_complete=completion.periodic)
 def run(app: str | None, name: str) -> None:
     """Enqueue a periodic task now, beside its schedule; prints the job's id."""
     with open_queue(app) as queue:
-        click.echo(queue.run_periodic(name).id)
+        click.echo(queue.run_periodic(_full_name(queue, name)).id)
 
 
 @cron.command()
 @app_option
-@click.argument("name")
+@click.argument("name", shell_complete=completion.periodic)
 def pause(app: str | None, name: str) -> None:
     """Let a periodic task fire no more, until it is resumed. Survives restarts."""
     with open_queue(app) as queue:
-        queue.pause_periodic(name)
+        queue.pause_periodic(name := _full_name(queue, name))
     click.echo(f"{name}: paused")
 
 
 @cron.command()
 @app_option
-@click.argument("name")
+@click.argument("name", shell_complete=completion.periodic)
 def resume(app: str | None, name: str) -> None:
     """Let a periodic task fire again, from its next slot on."""
     with open_queue(app) as queue:
-        queue.resume_periodic(name)
+        queue.resume_periodic(name := _full_name(queue, name))
     click.echo(f"{name}: resumed")
 
 
-def _unknown(name: str, known: list[str]) -> Refusal:
-    listed = f"there are {', '.join(known)}" if known else "no worker has registered any"
-    return Refusal(f"there is no periodic task {name!r}; {listed}", INTERNAL)
+def _full_name(queue: Queue, name: str) -> str:
+    """The periodic task that is meant, of those that workers have registered."""
+    return full_name("periodic task", name, [state.entry.name for state in queue.periodic_tasks()])
 
 
 def _plain(state: PeriodicState) -> dict[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from json import dumps
-from typing import Any
 
 import click
 
-from taskito.cli.exits import INTERNAL
+from taskito.cli.exits import INTERNAL, Refusal
+from taskito.cli.record import lines_of
 from taskito.cli.selection import Duration
 from taskito.cli.table import aligned, moment
 from taskito.cli.target import app_option, json_option, open_queue
+from taskito.client.results.shown import show_letter
 from taskito_core.errors import TaskitoError
-from taskito_core.job import DeadLetter
 
 
 @click.group()
@@ -20,7 +20,8 @@ def dead() -> None:
     """Look at jobs that were given up, run them again, or delete them.
 
     A job is given up when its retries are used up, or when an error rules out trying again. Its letter stays
-    until it is run again, deleted or purged.
+    until it is run again, deleted or purged,
+    or for 30 days: see taskito retention.
     """
 
 
@@ -33,8 +34,9 @@ def list_(app: str | None, limit: int, cursor: str | None, json: bool) -> None:
     """List dead letters, newest first, each with its reason."""
     with open_queue(app) as queue:
         page = queue.dead_letters(limit, cursor)
+        found = [show_letter(queue, letter) for letter in page] if json else []
     if json:
-        click.echo(dumps({"letters": [_plain(letter) for letter in page], "cursor": page.cursor}, indent=2))
+        click.echo(dumps({"letters": found, "cursor": page.cursor}, indent=2))
         return
     rows = [("job", "task", "queue", "failed", "reason", "error")]
     rows += [
@@ -45,6 +47,30 @@ def list_(app: str | None, limit: int, cursor: str | None, json: bool) -> None:
         click.echo(line)
     if page.cursor is not None:
         click.echo(f"more: --cursor {page.cursor}", err=True)
+
+
+@dead.command()
+@app_option
+@click.argument("job_id")
+@json_option
+def show(app: str | None, job_id: str, json: bool) -> None:
+    """Show one dead letter: why the job was given up, its arguments, and its attempts' errors.
+
+    Long values are cut short, and what has a name like password or token is masked.
+    """
+    with open_queue(app) as queue:
+        letters = queue.storage.letters([job_id])
+        replays = [record.new_id for record in queue.replay_history(job_id)]
+        if not letters:
+            again = f": it was run again, as job {replays[-1]}" if replays else ""
+            raise Refusal(f"job {job_id!r} is not in the dead letter{again}", INTERNAL)
+        errors = [error._asdict() for error in queue.job_errors(job_id)]
+        found = show_letter(queue, letters[0]) | {"replays": replays, "errors": errors}
+    if json:
+        click.echo(dumps(found, indent=2))
+        return
+    for line in lines_of(found):
+        click.echo(line)
 
 
 @dead.command()
@@ -102,8 +128,3 @@ def purge(app: str | None, older_than: float, yes: bool, json: bool) -> None:
             click.confirm(f"delete every dead job older than {older_than:g} s?", abort=True, err=True)
         count = queue.purge_dead(older_than)
     click.echo(dumps({"deleted": count}) if json else f"{count} dead jobs deleted")
-
-
-def _plain(letter: DeadLetter) -> dict[str, Any]:
-    names = [name for name in DeadLetter.__slots__ if name != "payload"]
-    return {name: getattr(letter, name) for name in names}

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json as json_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskito.cli import completion
+from taskito.cli.names import full_name, warn_of_queue
 from taskito.cli.selection import Duration
 from taskito.cli.target import app_option, json_option, open_queue
+from taskito_core.storage_worker import WorkerStatus
+
+if TYPE_CHECKING:
+    from taskito.client.queue import Queue
+    from taskito.client.results.job_result import JobResult
 
 
 @click.command()
 @app_option
-@click.argument("task")
+@click.argument("task", shell_complete=completion.tasks)
 @click.argument("arguments", nargs=-1)
 @click.option("--kwargs", help="Keyword arguments, as one JSON object.")
-@click.option("--queue", "queue_name", help="On this queue instead of the task's own.")
+@click.option(
+    "--queue",
+    "queue_name",
+    shell_complete=completion.queues,
+    help="On this queue instead of the task's own.",
+)
 @click.option("--priority", type=int, help="Higher goes first.")
 @click.option("--delay", type=Duration(), help="Not before this long from now: 90, 15m, 2h, 7d.")
 @click.option("--unique-key", help="Change nothing if a live job holds this key.")
+@click.option("--unknown", is_flag=True, help="Also a task that neither the app nor a live worker knows.")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it.")
 @click.option("--timeout", type=Duration(), default=30.0, show_default=True, help="Seconds --wait waits.")
 @json_option
@@ -32,14 +45,16 @@ def enqueue(
     priority: int | None,
     delay: float | None,
     unique_key: str | None,
+    unknown: bool,
     wait: bool,
     timeout: float,
     json: bool,
 ) -> None:
     """Enqueue one job and print its id.
 
-    Each ARGUMENT is JSON if it can be read as such, and text otherwise. TASK is the task's full name;
-    with --app its function's name will do.
+    Each ARGUMENT is JSON if it can be read as such, and text otherwise. TASK is the task's full name, or
+    its function's name if only one task has it. Names are those of the app, or without --app those that
+    live workers know; another name is refused unless --unknown is said, or nobody knows any.
 
     \b
     taskito enqueue --app myapp:queue add 2 3 --wait
@@ -52,9 +67,13 @@ def enqueue(
         "unique_key": unique_key,
     }
     with open_queue(app, may_create=True) as queue:
-        name = _full_name(task, list(queue.tasks))
+        alive = [worker for worker in queue.workers() if worker.status is WorkerStatus.ALIVE]
+        known = set(queue.tasks) or {known for worker in alive for known in worker.tasks}
+        name = task if unknown or not known else full_name("task", task, known, "--unknown enqueues it")
+        if queue_name is not None:
+            warn_of_queue(queue, queue_name)
         said = {key: value for key, value in options.items() if value is not None}
-        job = queue.enqueue(name, tuple(map(_value, arguments)), _keywords(kwargs), **said)
+        job = _enqueue(queue, name, tuple(map(_value, arguments)), _keywords(kwargs), said)
         result = repr(job.result(timeout=timeout)) if wait else None
     if json:
         click.echo(json_module.dumps({"id": job.id} | ({"result": result} if wait else {})))
@@ -62,13 +81,13 @@ def enqueue(
         click.echo(result if wait else job.id)
 
 
-def _full_name(task: str, known: list[str]) -> str:
-    if task in known:
-        return task
-    ends = [name for name in known if name.rpartition(".")[2] == task]
-    if len(ends) > 1:
-        raise click.UsageError(f"{task!r} may be {' or '.join(sorted(ends))}: say which")
-    return ends[0] if ends else task
+def _enqueue(
+    queue: Queue, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], said: dict[str, Any]
+) -> JobResult[Any]:
+    try:
+        return queue.enqueue(name, args, kwargs, **said)
+    except (TypeError, ValueError) as exc:  # Of arguments that the function does not take, above all.
+        raise click.UsageError(str(exc)) from exc
 
 
 def _value(text: str) -> Any:

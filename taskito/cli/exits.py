@@ -23,8 +23,8 @@ class Refusal(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance as well
 
 
-def exit_for(exc: TaskitoError) -> Refusal:
-    """The line and the exit code that an error of ours ends a command with."""
+def exit_for(exc: TaskitoError | TimeoutError) -> Refusal:
+    """The line and the exit code that an error which is meant for people ends a command with."""
     if isinstance(exc, StorageUnavailable):
         return Refusal(str(exc), STORE)
     if isinstance(exc, ConfigError):

@@ -13,9 +13,13 @@ import click
 
 from taskito.cli.table import aligned
 from taskito.cli.target import Target, app_option, json_option, open_target
+from taskito.worker.store.unserved_lanes import UnservedLane, unserved_lanes
 from taskito_core.errors import StorageUnavailable
+from taskito_core.storage_client import Counts
 
 if TYPE_CHECKING:
+    from taskito.client.results.progress import EndRate
+    from taskito.client.results.watched import EndCounter
     from taskito_core.storage_worker import WorkerInfo
 
 COLUMNS = ("pending", "running", "complete", "failed", "dead", "cancelled")
@@ -44,23 +48,69 @@ def info(app: str | None, watch: bool, interval: float, exact: bool, json: bool)
         if not watch:
             _print(snapshot(target, exact), json, indent=2)
             return
+        watch_jobs = _JobsWatch()
         try:
             while True:
-                _watch_once(target, exact, json)
+                _watch_once(target, exact, json, watch_jobs)
                 time.sleep(interval)
         except KeyboardInterrupt:
             return  # the expected end of watching, not an error
 
 
-def _watch_once(target: Target, exact: bool, json: bool) -> None:
+def _watch_once(target: Target, exact: bool, json: bool, watch: _JobsWatch) -> None:
     try:
         found = snapshot(target, exact)
     except StorageUnavailable as exc:
         click.echo(f"Error: {exc}", err=True)
         return
-    if sys.stdout.isatty() and not json:
+    watch.add(found)
+    if json:
+        _print(found | {"since_start": watch.to_dict()}, json, indent=None)
+        return
+    if sys.stdout.isatty():
         click.clear()
     _print(found, json, indent=None)
+    watch.show()
+
+
+class _JobsWatch:
+    """What has ended since the watch began, as far as it is counted."""
+
+    def __init__(self) -> None:
+        self._since: EndCounter | None = None
+        self._rate: EndRate | None = None
+
+    def add(self, found: dict[str, Any]) -> None:
+        from taskito.client.results.progress import EndRate
+        from taskito.client.results.watched import EndCounter
+
+        if found.get("capped", True):
+            self._since = self._rate = None  # Beyond the cap nobody knows what has ended.
+            return
+        totals = {name: sum(one[name] for one in found["queues"].values()) for name in COLUMNS}
+        counts = Counts(**totals)
+        if self._since is None or self._rate is None:
+            self._since, self._rate = EndCounter(counts), EndRate()
+        self._rate.add(self._since.add(counts), time.monotonic())
+
+    def to_dict(self) -> dict[str, Any] | None:
+        if self._rate is None:
+            return None
+        count, left = self._rate.count, self._rate.remaining
+        return {
+            "ended": count.ended,
+            "failed": count.failed,
+            "live": count.total - count.ended,
+            "rate": round(self._rate.rate, 3),
+            "seconds_left": None if left is None else left.total_seconds(),
+        }
+
+    def show(self) -> None:
+        from taskito.client.results.progress import print_bar
+
+        if self._rate is not None:
+            click.echo()
+            print_bar(self._rate, sys.stdout)
 
 
 def snapshot(target: Target, exact: bool) -> dict[str, Any]:
@@ -73,11 +123,17 @@ def snapshot(target: Target, exact: bool) -> dict[str, Any]:
         return found
     report = storage.counts(exact)
     now = storage.now()
+    workers = storage.workers()
     return found | {
         "queues": {queue: dataclasses.asdict(counts) for queue, counts in sorted(report.by_queue.items())},
         "capped": report.capped,
-        "workers": [_worker(worker, now) for worker in storage.workers()],
+        "unserved": [_unserved(lane) for lane in unserved_lanes(storage.lanes(), workers)],
+        "workers": [_worker(worker, now) for worker in workers],
     }
+
+
+def _unserved(lane: UnservedLane) -> dict[str, Any]:
+    return {"queue": lane.queue, "task": lane.task_name or None, "text": str(lane)}
 
 
 def _worker(worker: WorkerInfo, now: int) -> dict[str, Any]:
@@ -107,12 +163,17 @@ def _print(found: dict[str, Any], json: bool, *, indent: int | None) -> None:
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     store = found["store"]
     yield f"store    {store['backend']} at {store['location']} ({store['server']})"
+    if store["schema_version"] == 0:
+        yield "         no database here: nothing of taskito is there yet"
+        yield "         first use, or `taskito migrate`, makes it; look where the workers' is"
+        return
     yield f"schema   version {store['schema_version']} of {store['newest_version']}"
     if "queues" not in found:
         yield "         not current: first use, or `taskito migrate`, brings it up to date"
         return
     yield ""
     yield from _queue_lines(found["queues"], found["capped"])
+    yield from (f"jobs wait in vain: {lane['text']}" for lane in found["unserved"])
     yield ""
     yield from _worker_lines(found["workers"])
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from json import dumps
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskito.cli.action import Action, Cancel, Delete, Retry, do
 from taskito.cli.exits import INTERNAL, Refusal
+from taskito.cli.record import lines_of
 from taskito.cli.selection import Selection, act_options, filter_options
 from taskito.cli.table import aligned, moment
 from taskito.cli.target import app_option, json_option, open_queue
-from taskito_core.errors import TaskitoError
 from taskito_core.job import FINISHED, JobStatus
 
 if TYPE_CHECKING:
@@ -77,24 +78,24 @@ def list_(
 @click.argument("job_id")
 @json_option
 def show(app: str | None, job_id: str, json: bool) -> None:
-    """Show one job: its state, its attempts' errors, and what it waits for."""
+    """Show one job: its state, arguments and result, its attempts' errors, and what it waits for.
+
+    Long values are cut short, and what has a name like password or token is masked.
+    """
     with open_queue(app) as queue:
         job = _job(queue, job_id)
         found = job.to_dict() | {
             "dependencies": job.dependencies,
             "dependents": job.dependents,
+            "replay_of": job.replay_of,
+            "replays": job.replays,
             "errors": [error._asdict() for error in job.errors],
         }
     if json:
         click.echo(dumps(found, indent=2))
         return
-    for name, value in found.items():
-        if name == "errors":
-            for error in value:
-                click.echo(f"attempt {error['attempt']} ({moment(error['failed_at'])}): {error['kind']}")
-                click.echo(f"{error['traceback'] or error['type'] + ': ' + error['message']}".rstrip())
-        elif value not in (None, [], {}):
-            click.echo(f"{name:<16} {moment(value) if name.endswith('_at') else value}")
+    for line in lines_of(found):
+        click.echo(line)
 
 
 @jobs.command()
@@ -116,7 +117,7 @@ def cancel(
     """Cancel pending jobs, and ask running ones to stop."""
     with open_queue(app) as queue:
         selection = selection.within(JobStatus.PENDING, JobStatus.RUNNING)
-        _act("cancel", queue, job_ids, selection, lambda job: job.cancel(force=force), dry_run, yes, json)
+        _act(Cancel(queue, force), queue, job_ids, selection, dry_run, yes, json)
 
 
 @jobs.command()
@@ -128,19 +129,10 @@ def cancel(
 def retry(
     app: str | None, job_ids: tuple[str, ...], selection: Selection, dry_run: bool, yes: bool, json: bool
 ) -> None:
-    """Run dead jobs again, as new jobs; their dead letters go."""
+    """Run dead jobs again, as new jobs; prints the new ids. Their dead letters go."""
     with open_queue(app) as queue:
         selection = selection.within(JobStatus.DEAD)
-        _act(
-            "retry",
-            queue,
-            job_ids,
-            selection,
-            lambda job: queue.retry_dead(job.id),
-            dry_run,
-            yes,
-            json,
-        )
+        _act(Retry(queue), queue, job_ids, selection, dry_run, yes, json)
 
 
 @jobs.command()
@@ -155,24 +147,14 @@ def delete(
     """Delete finished jobs and all that belongs to them: results, errors, logs, dead letters."""
     with open_queue(app) as queue:
         selection = selection.within(*sorted(FINISHED))
-        _act(
-            "delete",
-            queue,
-            job_ids,
-            selection,
-            lambda job: bool(queue.storage.delete([job.id])),
-            dry_run,
-            yes,
-            json,
-        )
+        _act(Delete(queue), queue, job_ids, selection, dry_run, yes, json)
 
 
 def _act(
-    verb: str,
+    action: Action,
     queue: Queue,
     job_ids: Sequence[str],
     selection: Selection,
-    act: Callable[[JobResult[Any]], object],
     dry_run: bool,
     yes: bool,
     json: bool,
@@ -181,34 +163,10 @@ def _act(
     if job_ids and selection.given:
         raise click.UsageError("give ids or options that select jobs, not both")
     if not job_ids and not selection.given:
-        raise click.UsageError(f"say which jobs to {verb}: ids, or options such as --queue or --task")
-    chosen = [_job(queue, job_id) for job_id in job_ids] if job_ids else list(selection.jobs(queue))
-    if dry_run:
-        _report(f"would {verb}", chosen, [], json)
-        return
-    if not job_ids and not yes:
-        click.confirm(f"{verb} {len(chosen)} jobs?", abort=True, err=True)
-    done: list[JobResult[Any]] = []
-    refused: list[JobResult[Any]] = []
-    for job in chosen:
-        try:
-            (done if act(job) else refused).append(job)
-        except TaskitoError as exc:
-            click.echo(f"{job.id}: {exc}", err=True)
-            refused.append(job)
-    _report(verb, done, refused, json)
-    if refused and job_ids:
-        raise click.exceptions.Exit(INTERNAL)
-
-
-def _report(verb: str, done: Sequence[JobResult[Any]], refused: Sequence[JobResult[Any]], json: bool) -> None:
-    if json:
-        click.echo(dumps({"action": verb, "done": [j.id for j in done], "refused": [j.id for j in refused]}))
-        return
-    for job in done:
-        click.echo(job.id)
-    left = f", {len(refused)} could not be" if refused else ""
-    click.echo(f"{verb}: {len(done)} jobs{left}", err=True)
+        raise click.UsageError(f"say which jobs to {action.verb}: ids, or options such as --queue or --task")
+    named = [_job(queue, job_id) for job_id in dict.fromkeys(job_ids)]
+    selected = [] if named else list(selection.jobs(queue))
+    do(action, named, selected, ask=not named and not yes, dry_run=dry_run, json=json)
 
 
 def _job(queue: Queue, job_id: str) -> JobResult[Any]:

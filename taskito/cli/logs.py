@@ -7,17 +7,19 @@ from json import dumps, loads
 
 import click
 
+from taskito.cli import completion
 from taskito.cli.selection import Duration
 from taskito.cli.table import moment
 from taskito.cli.target import app_option, json_option, open_queue
 from taskito.running_job.job_log import READABLE
+from taskito_core.errors import not_found
 from taskito_core.storage_worker import LogEntry
 
 
 @click.command()
 @app_option
 @click.argument("job_id", required=False)
-@click.option("--task", help="Of every job of this task.")
+@click.option("--task", shell_complete=completion.tasks, help="Of every job of this task.")
 @click.option("--level", type=click.Choice(READABLE), help="Of this level only.")
 @click.option("--since", type=Duration(), help="Of the last so long: 90, 15m, 2h, 7d.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most.")
@@ -40,6 +42,8 @@ def logs(
     with open_queue(app) as queue:
         if job_id is not None:
             entries = queue.task_logs(job_id)
+            if not entries and queue.get_job(job_id) is None:
+                raise not_found(job_id)
         else:
             after = None if since is None else datetime.now(UTC) - timedelta(seconds=since)
             entries = queue.query_logs(task_name=task, level=level, since=after, limit=limit)

@@ -10,14 +10,18 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from taskito.cli import settings
+from taskito.cli.completion import join_split_words
 from taskito.cli.exits import exit_for
 from taskito.cli.plugin_commands import PluginCommands
 from taskito.config.settings import project_table
+from taskito_core.coerce import did_you_mean
 from taskito_core.errors import TaskitoError
 
 #: name -> where its click command is. The order is the order of ``taskito --help``.
@@ -25,16 +29,22 @@ COMMANDS = {
     "worker": "taskito.cli.worker:worker",
     "info": "taskito.cli.info:info",
     "enqueue": "taskito.cli.enqueue:enqueue",
+    "wait": "taskito.cli.wait:wait",
     "jobs": "taskito.cli.jobs:jobs",
     "dead": "taskito.cli.dead:dead",
     "explain": "taskito.cli.logs:explain",
     "logs": "taskito.cli.logs:logs",
     "cron": "taskito.cli.cron:cron",
     "queues": "taskito.cli.queues:queues",
+    "prune": "taskito.cli.prune:prune",
+    "retention": "taskito.cli.prune:retention",
     "migrate": "taskito.cli.migrate:migrate",
     "backup": "taskito.cli.backup:backup",
     "plugin": "taskito.cli.plugin:plugin",
 }
+
+#: Commands that a plugin brings -> the distribution to install.
+BROUGHT = {"dashboard": "taskito-dashboard"}
 
 
 class Commands(click.Group):
@@ -55,12 +65,36 @@ class Commands(click.Group):
             _show_variables(command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            hint = f"; a plugin brings it: pip install {BROUGHT[name]}" if name in BROUGHT else ""
+            hint = hint or did_you_mean(name, self.list_commands(ctx))
+            raise click.UsageError(f"there is no command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        join_split_words(os.environ)
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            ctx.default_map = defaults(project_table(os.getcwd())[0])
+            table, file = project_table(os.getcwd())
+            find = functools.partial(self.get_command, ctx)
+            settings.refuse_slips(os.environ, COMMANDS, find)
+            ctx.default_map = settings.defaults(settings.read_table(table, file, COMMANDS, find), COMMANDS)
             return super().invoke(ctx)
-        except TaskitoError as exc:
+        except (TaskitoError, TimeoutError) as exc:
             raise exit_for(exc) from exc
+        except click.NoSuchOption as exc:
+            if not exc.option_name[1:2].isdigit():
+                raise
+            hint = "an argument that begins with '-' comes after '--', as in: add -- -1 2"
+            raise click.UsageError(f"there is no option {exc.option_name!r}; {hint}", exc.ctx) from None
+        except click.BadParameter as exc:
+            raise _said_where(exc) from None
 
 
 def _own(name: str) -> click.Command | None:
@@ -86,27 +120,18 @@ def _warn(problems: Iterable[str]) -> None:
         click.echo(f"Warning: {problem}", err=True)
 
 
-def defaults(table: Mapping[str, Any]) -> dict[str, Any]:
-    """``[tool.taskito]`` as click wants it: what is said for all commands, then what is said for one.
-
-    ``graceful_timeout = 60`` and ``[tool.taskito.worker] graceful-timeout = 60`` both work.
-    """
-    common = {_option(key): value for key, value in table.items() if not isinstance(value, dict)}
-    found: dict[str, Any] = {}
-    for name in dict.fromkeys((*COMMANDS, *(key for key, value in table.items() if isinstance(value, dict)))):
-        own = table.get(name)
-        own = own if isinstance(own, dict) else {}
-        found[name] = common | {
-            _option(key): common | {_option(inner): v for inner, v in value.items()}
-            if isinstance(value, dict)
-            else value
-            for key, value in own.items()
-        }
-    return found
-
-
-def _option(key: str) -> str:
-    return key.replace("-", "_")
+def _said_where(exc: click.BadParameter) -> click.BadParameter:
+    """The same, saying so if the wrong value is from a variable or from the file."""
+    if exc.ctx is None or exc.param is None or exc.param.name is None:
+        return exc
+    match exc.ctx.get_parameter_source(exc.param.name):
+        case ParameterSource.DEFAULT_MAP:
+            place = f"[tool.taskito] in {project_table(os.getcwd())[1]}"
+        case ParameterSource.ENVIRONMENT:
+            place = f"the variable {exc.ctx.auto_envvar_prefix}_{exc.param.name.upper()}"
+        case _:
+            return exc
+    return click.BadParameter(f"{exc.message} (from {place})", exc.ctx, exc.param, exc.param_hint)
 
 
 def _show_variables(command: click.Command) -> None:

@@ -6,6 +6,8 @@ from json import dumps
 
 import click
 
+from taskito.cli import completion
+from taskito.cli.names import warn_of_queue
 from taskito.cli.table import aligned
 from taskito.cli.target import app_option, json_option, open_queue
 
@@ -45,18 +47,20 @@ def list_(app: str | None, json: bool) -> None:
 
 @queues.command()
 @app_option
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=completion.queues)
 @json_option
 def pause(app: str | None, names: tuple[str, ...], json: bool) -> None:
     """Have no worker claim from these queues any more; running jobs go on. Survives restarts."""
     with open_queue(app) as queue:
+        for name in names:
+            warn_of_queue(queue, name)
         changed = {name: queue.pause(name) for name in names}
     _tell(changed, "paused", "was paused already", json)
 
 
 @queues.command()
 @app_option
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=completion.queues)
 @json_option
 def resume(app: str | None, names: tuple[str, ...], json: bool) -> None:
     """Let workers claim from these queues again, at once."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from taskito.cli import completion
 from taskito_core.coerce import duration
 from taskito_core.errors import ConfigError
 from taskito_core.job import JobStatus
@@ -38,7 +39,7 @@ class Duration(click.ParamType[float]):
 class Selection:
     """What the options say; all of it must be true of a job."""
 
-    statuses: tuple[JobStatus, ...] = ()
+    statuses: tuple[str, ...] = ()  #: as ``list_jobs`` takes them
     queue: str | None = None
     task: str | None = None
     error: str | None = None
@@ -51,7 +52,8 @@ class Selection:
 
     def within(self, *statuses: JobStatus) -> Selection:
         """The same, of jobs in these states only. ConfigError if others were asked for."""
-        if strange := sorted(set(self.statuses) - set(statuses)):
+        pending = {"failed"} if JobStatus.PENDING in statuses else set()
+        if strange := sorted(set(self.statuses) - set(statuses) - pending):
             raise ConfigError(
                 f"this is for jobs that are {', '.join(statuses)}, not for {', '.join(strange)}"
             )
@@ -95,20 +97,19 @@ def filter_options(function: F) -> F:
         since: float | None,
         **kwargs: Any,
     ) -> Any:
-        statuses = tuple(map(JobStatus, status))
-        return function(*args, selection=Selection(statuses, queue_name, task, error, tag, since), **kwargs)
+        return function(*args, selection=Selection(status, queue_name, task, error, tag, since), **kwargs)
 
     for option in (
         click.option("--since", type=Duration(), help="Enqueued in the last so long: 90, 15m, 2h, 7d."),
         click.option("--tag", help="With this tag."),
         click.option("--error", help="Whose last error contains this text."),
-        click.option("--task", help="Of this task."),
-        click.option("--queue", "queue_name", help="On this queue."),
+        click.option("--task", shell_complete=completion.tasks, help="Of this task."),
+        click.option("--queue", "queue_name", shell_complete=completion.queues, help="On this queue."),
         click.option(
             "--status",
             multiple=True,
-            type=click.Choice([one.value for one in JobStatus]),
-            help="In this state.",
+            type=click.Choice([*map(str, JobStatus), "failed"]),
+            help="In this state; failed ones are pending, and wait for a retry.",
         ),
     ):
         command = option(command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,14 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from taskito.cli.exits import APP
-from taskito.config.settings import Settings, resolve
-from taskito_core import plugin_manager
+from taskito.config.settings import resolve
 from taskito_core.errors import ConfigError
 from taskito_core.redact import mask_text
 
 if TYPE_CHECKING:
     from taskito.client.queue import Queue
-    from taskito_core.plugin_manager import Plugins
     from taskito_core.storage import Storage
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,29 +49,19 @@ def import_app(app: str) -> Queue:
     Raises AppLoadError for a name that leads nowhere.
     """
     from taskito.client.load_app import AppLoadError, load_app
+    from taskito.worker.child.failures import place_in_app
 
     try:
         return load_app(app)
     except AppLoadError:
         raise
     except ConfigError as exc:
-        raise AppLoadError(f"cannot load {app!r}: {exc}{_place(exc)}") from exc
+        raise AppLoadError(f"cannot load {app!r}: {exc}{place_in_app(exc)}") from exc
     except (Exception, SystemExit) as exc:
         lines = traceback.format_exception(exc.with_traceback(_inside_app(exc)))
         click.echo(mask_text("".join(lines)), err=True, nl=False)
         click.echo(f"Error: cannot load {app!r}: importing it failed as shown above", err=True)
         raise click.exceptions.Exit(APP) from None
-
-
-def _place(exc: BaseException) -> str:
-    """Where in the app a setting or an option is wrong: the last line of the traceback that is not ours."""
-    found = ""
-    package = os.path.dirname(os.path.dirname(__file__)) + os.sep
-    for frame, line in traceback.walk_tb(exc.__traceback__):
-        name = frame.f_code.co_filename
-        if not name.startswith((package, "<")) and "importlib" not in name:
-            found = f" ({name}:{line})"
-    return found
 
 
 def _inside_app(exc: BaseException) -> Any:
@@ -92,8 +79,15 @@ def _inside_app(exc: BaseException) -> Any:
 @contextmanager
 def open_target(app: str | None) -> Iterator[Target]:
     """The store of an app, or without one of the environment and pyproject.toml. Never migrates by itself."""
-    settings, loaded = _settings(app)
-    wanted = loaded.normalise(dataclasses.replace(settings.storage, auto_migrate=False))
+    from taskito.client.backends import load_plugins, normalised
+
+    if app is not None:
+        queue = import_app(app)
+        settings, loaded = queue.settings, queue.plugins
+    else:
+        settings = resolve({})
+        loaded = load_plugins(settings)
+    wanted = dataclasses.replace(normalised(loaded, settings), auto_migrate=False)
     storage = loaded.open_storage(wanted)
     try:
         yield Target(storage, loaded.describe(wanted))
@@ -117,11 +111,3 @@ def open_queue(app: str | None, *, may_create: bool = False) -> Iterator[Queue]:
         yield queue
     finally:
         queue.close()
-
-
-def _settings(app: str | None) -> tuple[Settings, Plugins]:
-    if app is not None:
-        queue = import_app(app)
-        return queue.settings, queue.plugins
-    settings = resolve({})
-    return settings, plugin_manager.load(settings.plugins)

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import os
+
 import click
 
+from taskito.cli import completion
 from taskito.cli.target import app_option
 from taskito.config.logging import FORMATS, LEVELS
 from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
+
+
+def _unread() -> list[str]:
+    """What nothing reads of what is said in variables and pyproject.toml, a sentence each."""
+    from taskito.cli import settings
+    from taskito.config.settings import project_table
+
+    root = click.get_current_context().find_root()
+    commands = root.command
+    if not isinstance(commands, click.Group):  # run on its own, as in a test
+        return []
+    names = commands.list_commands(root)
+    table, file = project_table(os.getcwd())
+    return settings.unread(table, file, os.environ, names, functools.partial(commands.get_command, root))
 
 
 def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -30,6 +49,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--queues",
     callback=_queue_names,
+    shell_complete=completion.queues,
     metavar="A,B",
     help="Serve only these queues. Default: every queue the app's tasks name.",
 )
@@ -91,6 +111,7 @@ def worker(
         raise click.UsageError(
             "no app: say --app module:queue, such as --app myapp:queue, or set TASKITO_APP"
         )
+    from taskito.client.import_guard import warnings_of
     from taskito.config.logging import configure
     from taskito.config.output import LOOP_PATIENCE, protect
     from taskito.worker.ipc.child_options import ChildOptions
@@ -98,6 +119,8 @@ def worker(
 
     protect(LOOP_PATIENCE)
     configure(log_level, log_format)
+    for sentence in (*warnings_of(os.getcwd()), *_unread()):
+        logging.getLogger("taskito.worker").warning("%s", sentence)
     code = run_worker(
         WorkerOptions(
             app=app,

@@ -6,12 +6,28 @@ import dataclasses
 import os
 
 from taskito.config.settings import Settings
+from taskito_core import plugin_manager
 from taskito_core.errors import ConfigError
 from taskito_core.hookspecs import OfferKind
 from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.metrics import Metrics
 from taskito_core.plugin_manager import Plugins
-from taskito_core.storage import Storage
+from taskito_core.storage import Storage, StorageConfig
+
+#: The settings that a storage is opened by.
+_OF_STORAGE = ("backend", "db_url", "db_path", "schema", "pool_size", "durability")
+
+
+def load_plugins(settings: Settings) -> Plugins:
+    """The plugins that the settings allow. Raises ConfigError for one that is not installed or broken."""
+    with settings.said_where("plugins"):
+        return plugin_manager.load(settings.plugins)
+
+
+def normalised(plugins: Plugins, settings: Settings) -> StorageConfig:
+    """What to open the storage by. Raises ConfigError, saying which setting is wrong and where it is."""
+    with settings.said_where(*_OF_STORAGE):
+        return plugins.normalise(settings.storage)
 
 
 class ConfiguredBackends:
@@ -25,10 +41,11 @@ class ConfiguredBackends:
         self._plugins = plugins
         self._settings = settings
         #: with the backend's own name; a worker opens the storage by it
-        self.storage_config = plugins.normalise(settings.storage)
+        self.storage_config = normalised(plugins, settings)
         for kind in (OfferKind.LIMITER, OfferKind.BREAKER, OfferKind.METRICS):
             # Checked here, or a wrong name is found out in a worker.
-            plugins.chosen(kind, self.storage_config, getattr(settings, kind))
+            with settings.said_where(kind):
+                plugins.chosen(kind, self.storage_config, getattr(settings, kind))
         # By process id, so that a child never touches what its parent opened, and never drops the
         # last reference to it either: closing an inherited SQLite connection harms the parent's.
         self._storages: dict[int, Storage] = {}

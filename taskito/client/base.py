@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from taskito.client.aio import EndListener
 from taskito.client.results.job_result import JobResult
 from taskito.config.settings import Settings
 from taskito.serialization.serializers import Serializer
+from taskito.serialization.shown import Parameters, parameters_in
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito_core.job import Job
 from taskito_core.limits import CircuitBreaker, RateLimiter
@@ -37,6 +38,8 @@ class RegisteredTask(Protocol):
     def policy(self) -> TaskPolicy: ...
     @property
     def serializer(self) -> Serializer: ...
+    @property
+    def function(self) -> Callable[..., Any]: ...
 
 
 class QueueBase(ABC):
@@ -86,3 +89,8 @@ class QueueBase(ABC):
         """What reads the results of this task, which may be another app's."""
         task = self.tasks.get(task_name)
         return self.serializer if task is None else task.serializer
+
+    def parameters_of(self, task_name: str) -> Parameters:
+        """What the function of this task calls its positional arguments; nothing of one of another app."""
+        task = self.tasks.get(task_name)
+        return Parameters() if task is None else parameters_in(task.function)

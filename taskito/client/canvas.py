@@ -15,9 +15,9 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, Unpack,
 from taskito.client import aio
 from taskito.client.options.job_options import JobOptions, one_of, refuse_unknown
 from taskito.client.producer import Producer
-from taskito.client.results.group_result import GroupResult
+from taskito.client.results.group_result import GROUP_TAG, GroupResult
 from taskito.client.results.job_result import JobResult
-from taskito.running_job.group_shape import Shape
+from taskito.running_job.group_shape import Shape, leaves
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
 from taskito_core.job import NewJob, new_ids
@@ -74,6 +74,13 @@ class Plan:
         self.jobs.append(job)
         return Ends(job.id, [job.id])
 
+    def tag_group(self, shape: Shape) -> str:
+        """Give the members of this group a tag, by which they are found; the id that is in it."""
+        members, group_id = set(leaves(shape)), next(self._ids)
+        tag = GROUP_TAG.format(id=group_id)
+        self.jobs = [replace(job, tags=(*job.tags, tag)) if job.id in members else job for job in self.jobs]
+        return group_id
+
     def _job_of(self, step: Signature, said: JobOptions, results_of: Shape | None, collect: bool) -> NewJob:
         _refuse(name for name in _REFUSED if said.get(name) is not None)
         inputs = Inputs(results_of, step.each, collect) if results_of is not None or step.each else None
@@ -110,10 +117,11 @@ class Canvas(ABC, Generic[Handle_co]):
         ends = self.compile(plan, None)
         if producer is None:  # Groups without members: there is nothing to store, or to read.
             return cast(Handle_co, GroupResult(None, cast(list[Any], ends.shape)))
+        group_id = None if isinstance(ends.shape, str) else plan.tag_group(ends.shape)
         producer.submit(plan.jobs, connection)
         if isinstance(ends.shape, str):
             return cast(Handle_co, JobResult(producer.reader, ends.shape))
-        return cast(Handle_co, GroupResult(producer.reader, ends.shape))
+        return cast(Handle_co, GroupResult(producer.reader, ends.shape, group_id))
 
     def _producer(self) -> Producer | None:
         """What stores its jobs; None: it has no tasks, as an empty group."""

@@ -10,15 +10,16 @@ from typing import Any
 from taskito.client import aio
 from taskito.client.base import QueueBase
 from taskito.client.options import job_options
-from taskito.client.options.job_options import Seconds
+from taskito.client.options.job_options import Lifetime, Seconds
 from taskito.client.results.job_result import JobResult
+from taskito.config.settings import UNSET, Unset
 from taskito.running_job import job_log
 from taskito_core import messages
 from taskito_core.errors import TaskitoError, not_found
-from taskito_core.job import Job, JobStatus, new_id
-from taskito_core.storage_worker import Progress
+from taskito_core.job import FOREVER, Job, JobStatus, new_id
+from taskito_core.storage_worker import Progress, Pruned, Retention
 
-#: Jobs deleted by one transaction of ``purge_completed`` and ``purge_dead``.
+#: Jobs deleted by one transaction of ``purge_completed``, ``purge_dead`` and ``prune``.
 PURGE_BATCH = 500
 
 
@@ -89,6 +90,43 @@ class Control(QueueBase):
         """The same for dead jobs and their letters."""
         return self._purge(JobStatus.DEAD, older_than)
 
+    def prune(self, *, dry_run: bool = False) -> Pruned:
+        """Delete now what is kept no longer, as every worker does once a minute; how much that was.
+
+        What a job's ``result_ttl`` says, and for all others the store's retention. In short transactions.
+        ``dry_run``: only count. What is needed by other jobs, until those are gone, is not counted.
+        """
+        if dry_run:
+            return self.storage.prune(2**31 - 1, dry_run=True)
+        finished = dead = logs = 0
+        while any(pruned := self.storage.prune(PURGE_BATCH)[:3]):
+            finished, dead, logs = finished + pruned[0], dead + pruned[1], logs + pruned[2]
+        return Pruned(finished, dead, logs)
+
+    def set_retention(
+        self,
+        *,
+        finished: Lifetime | Unset | None = UNSET,
+        dead: Lifetime | Unset | None = UNSET,
+        logs: Lifetime | Unset | None = UNSET,
+        metrics: Lifetime | Unset | None = UNSET,
+    ) -> Retention:
+        """Say how long this store keeps what has no time of its own; what holds now.
+
+        It holds for every queue and worker of the store, and for what has ended already. What is left out
+        stays as it is; None or ``forever``: for ever.
+        """
+        said = {"finished": finished, "dead": dead, "logs": logs, "metrics": metrics}
+        read = {
+            name: job_options.lifetime(name, value)
+            for name, value in said.items()
+            if not isinstance(value, Unset)
+        }
+        kept = {name: None if value == FOREVER else value for name, value in read.items()}
+        retention = self.storage.retention()._replace(**kept)
+        self.storage.retain(retention)
+        return retention
+
     # ---- queues and limits ----
 
     def pause(self, queue: str = "default") -> bool:
@@ -118,7 +156,9 @@ class Control(QueueBase):
     def _again(self, job_id: str, act: Callable[[str, str], Any], refusal: str) -> JobResult[Any]:
         receipt = act(job_options.name("job_id", job_id), new_id())
         if receipt is None:
-            raise TaskitoError(f"job {job_id} is {self._existing(job_id).status}: {refusal}")
+            replays = [one.new_id for one in self.storage.replays(job_id) if one.job_id == job_id]
+            again = f"; it was run again, as job {replays[-1]}" if replays else ""
+            raise TaskitoError(f"job {job_id} is {self._existing(job_id).status}: {refusal}{again}")
         if not receipt.inserted:
             raise TaskitoError(
                 f"job {job_id} has a unique key that job {receipt.id} holds: wait for that one, or cancel it"
@@ -143,6 +183,8 @@ class Control(QueueBase):
     adelete_dead = aio.twin(delete_dead)
     apurge_completed = aio.twin(purge_completed)
     apurge_dead = aio.twin(purge_dead)
+    aprune = aio.twin(prune)
+    aset_retention = aio.twin(set_retention)
     apause = aio.twin(pause)
     aresume = aio.twin(resume)
     areset_circuit_breaker = aio.twin(reset_circuit_breaker)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from taskito.worker.dispatch.lanes import is_unread
+from taskito_core.coerce import did_you_mean
 from taskito_core.job import JobStatus
 from taskito_core.limits import BreakerRecord, BreakerState
 from taskito_core.storage_client import Facts, Gate
@@ -152,10 +153,12 @@ def _among_workers(facts: Facts, workers: Sequence[WorkerInfo]) -> list[Blocker]
     if not serving:
         others = _named([f"{worker.id} ({', '.join(worker.queues)})" for worker in alive])
         seen = f"; alive are {others}" if others else "; no worker is alive"
-        return [Blocker(BlockerKind.NO_WORKER, f"no live worker serves queue {job.queue}{seen}")]
+        hint = did_you_mean(job.queue, {name for worker in alive for name in worker.queues})
+        return [Blocker(BlockerKind.NO_WORKER, f"no live worker serves queue {job.queue}{seen}{hint}")]
     if not any(job.task_name in worker.tasks for worker in serving):
         names = _named([worker.id for worker in serving])
-        text = f"no live worker of queue {job.queue} knows task {job.task_name}; alive are {names}"
+        hint = did_you_mean(job.task_name, {name for worker in serving for name in worker.tasks})
+        text = f"no live worker of queue {job.queue} knows task {job.task_name}; alive are {names}{hint}"
         return [Blocker(BlockerKind.UNKNOWN_TASK, text)]
     return []
 

@@ -11,6 +11,7 @@ from taskito.client import aio
 from taskito.client.base import QueueBase
 from taskito.client.explain import JobExplanation, Limits, explain
 from taskito.client.job_query import MOST_PER_PAGE, JobQuery, page_size, read_query
+from taskito.client.metrics import TaskMetrics, summarise
 from taskito.client.options import job_options
 from taskito.client.results.job_result import JobResult
 from taskito.running_job import job_log
@@ -18,10 +19,9 @@ from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.errors import StorageUnavailable, not_found
 from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
 from taskito_core.limits import BreakerRecord
-from taskito_core.metrics import TaskMetrics, summarise
 from taskito_core.storage import Storage
 from taskito_core.storage_client import Counts, LogFilter, Replay
-from taskito_core.storage_worker import LogEntry, WorkerInfo
+from taskito_core.storage_worker import LogEntry, Retention, WorkerInfo
 
 T = TypeVar("T")
 
@@ -91,7 +91,8 @@ class Inspect(QueueBase):
 
     def replay_history(self, job_id: str) -> list[ReplayRecord]:
         """Every replay of a job, oldest first, with what came of each."""
-        replays = self.storage.replays(job_options.name("job_id", job_id))
+        found = self.storage.replays(job_options.name("job_id", job_id))
+        replays = [one for one in found if one.job_id == job_id]
         known = {job.id: job for job in self.storage.get([one.new_id for one in replays])}
         return [self._record(one, known.get(one.new_id)) for one in replays]
 
@@ -121,6 +122,10 @@ class Inspect(QueueBase):
     def paused_queues(self) -> list[str]:
         """The names of the paused queues, sorted."""
         return sorted(self.storage.paused())
+
+    def retention(self) -> Retention:
+        """How long this store keeps what has no time of its own, in seconds; None: for ever."""
+        return self.storage.retention()
 
     # ---- logs ----
 
@@ -221,6 +226,7 @@ class Inspect(QueueBase):
     aquery_logs = aio.twin(query_logs)
     areplay_history = aio.twin(replay_history)
     apaused_queues = aio.twin(paused_queues)
+    aretention = aio.twin(retention)
     acircuit_breakers = aio.twin(circuit_breakers)
     aexplain = aio.twin(explain)
     ametrics = aio.twin(metrics)

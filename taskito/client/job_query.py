@@ -11,6 +11,12 @@ from taskito_core.errors import ConfigError
 from taskito_core.job import JobStatus
 from taskito_core.storage_client import JobFilter
 
+#: The states by which jobs are counted, and can be listed; ``failed`` ones are pending, and wait for a retry.
+COUNTED = (*JobStatus, "failed")
+_STATUS_OF = {word: JobStatus(word) for word in JobStatus} | {
+    "completed": JobStatus.COMPLETE,
+    "failed": JobStatus.PENDING,
+}
 #: Entries of one page of any list.
 MOST_PER_PAGE = 1000
 
@@ -18,7 +24,7 @@ MOST_PER_PAGE = 1000
 class JobQuery(TypedDict, total=False):
     """Conditions on jobs; a job is listed if all of them hold."""
 
-    status: JobStatus | str | Iterable[JobStatus | str] | None
+    status: JobStatus | str | Iterable[JobStatus | str] | None  #: or ``failed``, as ``stats`` counts it
     queue: str | None
     task_name: str | None
     created_after: datetime | None  #: at that moment or later; datetimes must know their time zone
@@ -43,8 +49,10 @@ class PageRequest(NamedTuple):
 def read_query(query: JobQuery) -> PageRequest:
     """Raises TypeError for a condition that does not exist, ConfigError for one that makes no sense."""
     job_options.refuse_unknown("list_jobs()", query, JobQuery.__annotations__)
+    words = _words(query.get("status"))
     where = JobFilter(
-        statuses=_statuses(query.get("status")),
+        statuses=tuple(map(_STATUS_OF.__getitem__, words)),
+        failed="failed" in words and JobStatus.PENDING not in words,
         queue=query.get("queue"),
         task_name=query.get("task_name"),
         created_after=job_options.moment("created_after", query.get("created_after")),
@@ -65,14 +73,12 @@ def page_size(limit: object) -> int:
     return found
 
 
-def _statuses(given: JobStatus | str | Iterable[JobStatus | str] | None) -> tuple[JobStatus, ...]:
-    if given is None:
-        return ()
+def _words(given: JobStatus | str | Iterable[JobStatus | str] | None) -> list[JobStatus | str]:
+    words = [given] if isinstance(given, str) else given
     try:
-        return tuple(map(_status, [given] if isinstance(given, str) else given))
-    except (TypeError, ValueError):
-        raise ConfigError(f"status must be one or more of {', '.join(JobStatus)}, got {given!r}") from None
-
-
-def _status(word: JobStatus | str) -> JobStatus:
-    return JobStatus("complete" if word == "completed" else word)
+        found = [] if words is None else list(words)
+        if all(word in _STATUS_OF for word in found):
+            return found
+    except TypeError:
+        pass
+    raise ConfigError(f"status must be one or more of {', '.join(COUNTED)}, got {given!r}")

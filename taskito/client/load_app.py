@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
-import sys
 from types import ModuleType
 
+from taskito.client import import_guard
 from taskito.client.queue import Queue
 from taskito_core.errors import ConfigError
 
@@ -17,38 +18,40 @@ class AppLoadError(ConfigError):
 
 
 def load_app(name: str) -> Queue:
-    """The Queue that ``module:attribute`` names; the working directory is importable.
+    """The Queue that ``module:attribute`` names, or that ``module:function()`` makes.
 
-    Raises AppLoadError if there is no such module or attribute, or it is no Queue. Whatever importing
-    the module raises passes through untouched.
+    The working directory is importable. Raises AppLoadError if there is no such module or attribute, or
+    it is no Queue. Whatever importing the module or calling the function raises passes through untouched.
     """
     module_name, separator, attribute = name.partition(":")
-    if not separator or not module_name or not attribute:
+    if not separator or not module_name or not attribute or _is_path(module_name):
         raise AppLoadError(_misspelt(name))
     module = _import(module_name)
     found: object = module
-    for part in attribute.split("."):
+    path = attribute.removesuffix("()")
+    for part in path.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
             raise AppLoadError(
-                f"module {module_name!r} has no {attribute!r}{_suggestion(module, attribute)}"
+                f"module {module_name!r} has no {path!r}{_suggestion(module, path)}{_hidden_by(module)}"
             ) from None
+    if path != attribute:
+        found = _made_by(found, name)
     if not isinstance(found, Queue):
-        raise AppLoadError(
-            f"{name!r} is a {type(found).__qualname__}, not a Queue{_suggestion(module, attribute)}"
-        )
+        raise AppLoadError(f"{name!r} is {_described(found, name)}{_suggestion(module, path)}")
     return found
 
 
 def _import(module_name: str) -> ModuleType:
-    if (here := os.getcwd()) not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
+    here = os.getcwd()
+    import_guard.make_importable(here)
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
         # Only if it is the app that is missing: a module that the app misses is the app's own error.
         if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
+            import_guard.add_notes(exc, here)
             raise
         raise AppLoadError(
             f"there is no module {exc.name!r} in {here} or among the installed packages; "
@@ -58,12 +61,55 @@ def _import(module_name: str) -> ModuleType:
         if module_name.startswith(".") or ".." in module_name:
             raise AppLoadError(f"{module_name!r} is no name of a module: {exc}") from None
         raise
+    except Exception as exc:
+        import_guard.add_notes(exc, here)
+        raise
+
+
+def _hidden_by(module: ModuleType) -> str:
+    """What is to be said if the app's file is not found because Python has a module of its name."""
+    file = import_guard.named_alike(os.getcwd()).get(module.__name__)
+    if file is None or file == module.__file__:
+        return ""
+    return f"; {file} is not imported, because Python has a module of its name: rename the file"
+
+
+def _made_by(factory: object, name: str) -> object:
+    """What the function returns that ``module:function()`` names; its own errors pass through."""
+    if not callable(factory):
+        raise AppLoadError(f"{name!r} calls a {type(factory).__qualname__}; leave the parentheses out")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as exc:
+        raise AppLoadError(f"{name!r} is called without arguments: {exc}") from None
+    except ValueError:
+        pass  # without a signature that could be checked
+    return factory()
+
+
+def _is_path(module_name: str) -> bool:
+    return module_name.endswith(".py") or os.sep in module_name
 
 
 def _misspelt(name: str) -> str:
-    module = name.partition(":")[0].removesuffix(".py").replace("/", ".").strip(".")
-    example = f"{module or 'myapp'}:queue"
-    return f"an app is named module:attribute, such as {example!r}; got {name!r}"
+    path, _, attribute = name.partition(":")
+    folder, _, file = path.removesuffix(".py").rpartition(os.sep)
+    folder = os.path.normpath(folder) if folder else ""
+    example = f"{file.strip('.') or 'myapp'}:{attribute or 'queue'}"
+    if folder.startswith((os.sep, "..")):
+        example = f"{example}' in the directory '{folder}"
+    elif folder not in ("", "."):
+        example = f"{folder.replace(os.sep, '.')}.{example}"
+    return f"an app is named module:attribute, such as '{example}'; got {name!r}"
+
+
+def _described(found: object, name: str) -> str:
+    if inspect.iscoroutine(found):
+        found.close()
+        return "a coroutine, not a Queue: a function that makes a queue cannot be async"
+    if inspect.isfunction(found) and not name.endswith("()"):
+        return f"a function, not a Queue; if it makes the queue, say {name + '()'!r}"
+    return f"a {type(found).__qualname__}, not a Queue"
 
 
 def _suggestion(module: ModuleType, attribute: str) -> str:

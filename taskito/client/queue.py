@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from taskito.client import aio
-from taskito.client.backends import ConfiguredBackends
+from taskito.client.backends import ConfiguredBackends, load_plugins
 from taskito.client.base import Backends
 from taskito.client.callbacks import CallbackDecorators, Callbacks
 from taskito.client.control import Control
@@ -19,6 +19,7 @@ from taskito.client.enqueue import Enqueue
 from taskito.client.inspect import Inspect
 from taskito.client.manifest import DeclaredApp
 from taskito.client.options import job_options, task_options
+from taskito.client.options.job_options import Lifetime
 from taskito.client.options.task_options import TaskOptions
 from taskito.client.periodic import Periodic
 from taskito.client.producer import Producer
@@ -29,7 +30,6 @@ from taskito.client.test_mode.mode import InTestMode
 from taskito.config.settings import UNSET, Unset, resolve
 from taskito.running_job.middleware import TaskMiddleware
 from taskito.serialization.serializers import DEFAULT, Serializer
-from taskito_core import plugin_manager
 from taskito_core.job import Job
 from taskito_core.storage import Storage, StorageConfig
 
@@ -63,7 +63,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
         default_retry: int | Unset = UNSET,
         default_timeout: float | timedelta | Unset | None = UNSET,
         default_priority: int | Unset = UNSET,
-        result_ttl: float | timedelta | Unset | None = UNSET,
+        result_ttl: Lifetime | Unset | None = UNSET,
         serializer: Serializer | None = None,
         middleware: Sequence[TaskMiddleware] | None = None,
         backend: str | Unset = UNSET,
@@ -105,7 +105,7 @@ class Queue(Enqueue, Inspect, Control, Periodic, CallbackDecorators, RunWorker, 
             }
         )
         self.serializer = DEFAULT if serializer is None else task_options.serializer("serializer", serializer)
-        self.plugins = plugin_manager.load(self.settings.plugins)
+        self.plugins = load_plugins(self.settings)
         self.callbacks = Callbacks(middleware)
         self.configured = ConfiguredBackends(self.plugins, self.settings)  #: what the settings name
         self._producer = Producer(self)

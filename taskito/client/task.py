@@ -12,6 +12,7 @@ from taskito.client import aio, canvas
 from taskito.client.job_template import JobTemplate
 from taskito.client.options import job_options, task_options
 from taskito.client.options.job_options import JobOptions, JobSpec, call_arguments
+from taskito.client.options.task_function import default_name, described, is_async, refuse_unfit
 from taskito.client.producer import Producer
 from taskito.client.results.job_result import JobResult
 from taskito.serialization.import_path import module_name
@@ -108,7 +109,7 @@ class Task(Call[P, R_co]):
         super().__init__(JobTemplate(producer, function, name, given), {}, f"task {name!r}")
         self.template = self._template
         self.function = function
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = is_async(function)
         self.policy = self.template.policy
         self.serializer = self.template.serializer
         self.middleware = self.template.middleware
@@ -185,9 +186,11 @@ class TaskRegistry:
         A function that was defined again takes the place of the old one: its module was reloaded, its
         cell was run again, or its definer was called again and gave it nothing new to work with.
         """
-        _refuse_unfit(function)
+        if isinstance(function, Task):
+            raise ConfigError(f"{function!r} is a task already; decorate the function itself")
+        refuse_unfit(function)
         name = job_options.name(
-            "name", _default_name(function) if given.get("name") is None else given["name"]
+            "name", default_name(function) if given.get("name") is None else given["name"]
         )
         new = _registered(function)
         known = self._registered.get(name)
@@ -196,30 +199,11 @@ class TaskRegistry:
                 f"two functions want to be task {name!r}: {_described(known)} and {_described(new)}; "
                 f"give one of them another name, as in @queue.task(name=...){_hint(function)}"
             )
-        cls = AsyncTask if inspect.iscoroutinefunction(function) else Task
+        cls = AsyncTask if is_async(function) else Task
         task: Task[..., Any] = cls(self._producer, function, name, given)
         self._tasks[name] = task
         self._registered[name] = new
         return task
-
-
-def _default_name(function: Callable[..., Any]) -> str:
-    try:
-        return f"{module_name(function.__module__)}.{function.__qualname__}"
-    except AttributeError:
-        raise ConfigError(f"{function!r} has no name of its own; say @queue.task(name=...)") from None
-
-
-def _refuse_unfit(function: object) -> None:
-    """Raise ConfigError for anything but a function whose body runs when it is called."""
-    if isinstance(function, Task):
-        raise ConfigError(f"{function!r} is a task already; decorate the function itself")
-    if isinstance(function, type) or not callable(function):
-        raise ConfigError(f"a task must be a function, got {function!r}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigError(
-            f"{_place(function)} is a generator: calling it would run none of its body; return a list instead"
-        )
 
 
 def _registered(function: Function) -> _Registered:
@@ -354,22 +338,16 @@ def _described(made: _Registered) -> str:
         named["self"] = function.__self__
     held = "".join(f" {name}={_short(value)}" for name, value in sorted(named.items()))
     at = f" at {made.calls[-1].co_filename}:{made.line}" if made.names is not None else ""
-    return f"{_place(function)}{' with' if held else ''}{held}{at}"
+    return f"{described(function)}{' with' if held else ''}{held}{at}"
 
 
 def _short(value: object) -> str:
     """For a message that may be logged: numbers as they are, functions by their place, else the type."""
     if isinstance(value, int | float | None):
         return repr(value)
-    return _place(value) if _is_function(value) else f"<{type(value).__name__}>"
+    return described(value) if _is_function(value) else f"<{type(value).__name__}>"
 
 
 def _hint(function: Function) -> str:
     wrapped = any(map(_is_function, _held(function).values())) and not hasattr(function, "__wrapped__")
     return "; a decorator keeps the name of what it wraps with functools.wraps" if wrapped else ""
-
-
-def _place(function: object) -> str:
-    code = getattr(function, "__code__", None)
-    name = getattr(function, "__qualname__", repr(function))
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,6 +28,7 @@ from taskito_core.storage import StorageConfig
 __all__ = [
     "ENV_PREFIX",
     "UNSET",
+    "VARIABLES",
     "Origin",
     "Settings",
     "Source",
@@ -34,7 +37,9 @@ __all__ = [
     "mask_text",
     "mask_url",
     "project_table",
+    "refuse_slip",
     "resolve",
+    "set_variables",
 ]
 
 ENV_PREFIX = "TASKITO_"
@@ -103,9 +108,11 @@ class Settings:
     #: seconds; 0: no limit
     default_timeout: float = _setting(300.0, coerce.limit, "a number of seconds, or 0 or None for no limit")
     default_priority: int = _setting(0, coerce.whole(-coerce.MOST), "a whole number of 32 bits")
-    #: seconds a finished job is kept; None: for ever
+    #: seconds a finished job is kept; FOREVER: for ever; None: as the store's retention says
     result_ttl: float | None = _setting(
-        None, coerce.optional(coerce.duration), "a number of seconds, or None to keep results for ever"
+        None,
+        coerce.optional(coerce.lifetime),
+        "a number of seconds, 'forever', or None for what the store's retention says",
     )
     #: seconds for which a job whose arguments no worker can read is left to newer ones; 0: it is dead at once
     unreadable_ttl: float = _setting(3600.0, coerce.limit, "a number of seconds, or 0 or None not to wait")
@@ -138,6 +145,22 @@ class Settings:
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_shown(name, getattr(self, name))}" for name in RULES)
         return f"Settings({shown})"
+
+    @contextmanager
+    def said_where(self, *names: str) -> Iterator[None]:
+        """Have a ConfigError that is raised inside say where the settings that it is about come from.
+
+        ``names``: those it may be about; it is about those that it mentions, and if there are none about all.
+        """
+        try:
+            yield
+        except ConfigError as exc:
+            mentioned = [name for name in names if re.search(rf"\b{name}\b", str(exc))] or names
+            said = [name for name in mentioned if self.origins[name].source is not Source.DEFAULT]
+            if said:
+                # In place: the error is another plugin's, and its traceback leads there.
+                exc.args = (f"{exc} ({', '.join(f'{name} is from {self.origins[name]}' for name in said)})",)
+            raise
 
     @property
     def storage(self) -> StorageConfig:
@@ -176,6 +199,8 @@ def resolve(
     directory = os.path.abspath(directory or os.getcwd())
     project, project_file = project_table(directory)
     _refuse_unknown(explicit, project, project_file)
+    for variable in set_variables(environ):
+        refuse_slip(variable)
     found: dict[str, object] = {}
     origins: dict[str, Origin] = {}
     for name, rule in RULES.items():
@@ -259,6 +284,36 @@ def _refuse_unknown(explicit: Mapping[str, object], project: Mapping[str, Any], 
             raise ConfigError(
                 f"[tool.taskito] in {project_file} has no key {key!r}; did you mean {close[0]!r}?"
             )
+
+
+def set_variables(environ: Mapping[str, str]) -> list[str]:
+    """The variables ``TASKITO_*`` that say something, but for those that Kubernetes sets for a service."""
+    return [
+        variable
+        for variable, value in environ.items()
+        if variable.startswith(ENV_PREFIX) and value and not _OF_A_SERVICE.search(variable)
+    ]
+
+
+def refuse_slip(variable: str, known: Iterable[str] = ()) -> None:
+    """Raise ConfigError for a variable that is nearly, and not, one of a setting, or one of ``known``.
+
+    Other variables may be another program's: of an image, of a test, of a plugin.
+    """
+    names = VARIABLES.union(known)
+    if variable in names:
+        return
+    bare = {name.removeprefix(ENV_PREFIX): name for name in names}
+    if close := difflib.get_close_matches(variable.removeprefix(ENV_PREFIX), bare, n=1, cutoff=0.8):
+        raise ConfigError(f"nothing reads the variable {variable}; did you mean {bare[close[0]]}?")
+
+
+#: Those of the settings, and what is read elsewhere: by every command, and when plugins are loaded.
+VARIABLES = frozenset(
+    f"{ENV_PREFIX}{name.upper()}" for name in (*RULES, "app", "load_plugins", "trace_plugins")
+)
+#: In a pod beside a service that is called taskito, or taskito-worker.
+_OF_A_SERVICE = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
 
 
 def _let_url_choose(found: dict[str, object], origins: dict[str, Origin]) -> None:

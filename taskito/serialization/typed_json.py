@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from enum import Enum, Flag
 from functools import cached_property
+from types import CoroutineType
 from typing import Any
 
 from taskito.serialization import moments
@@ -110,6 +111,8 @@ def _advice(kind: type, types: CustomTypes) -> str:
         if issubclass(kind, plain_base):
             plain = bytes if plain_base is bytearray else plain_base
             return f"pass {plain.__name__}(value) or a dataclass, or register the type with a JsonSerializer"
+    if issubclass(kind, CoroutineType):
+        return "await it first and pass the value"
     return "pass an id, a dict or a dataclass of plain values, or register the type with a JsonSerializer"
 
 

@@ -28,7 +28,7 @@ def command(
     app: str, queues: tuple[str, ...] | None, procs: int | None, graceful_timeout: float, boot_timeout: float
 ) -> list[str]:
     """The command line; no secrets in it: the worker learns the settings by importing the app."""
-    words = [sys.executable, "-m", "taskito.cli.main", "worker", "--app", app]
+    words = [sys.executable, "-P", "-m", "taskito", "worker", "--app", app]
     words += ["--graceful-timeout", f"{graceful_timeout:g}", "--boot-timeout", f"{boot_timeout:g}"]
     if procs is not None:
         words += ["--procs", str(procs)]

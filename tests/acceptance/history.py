@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from taskito.client.options.limits import parse_breaker, parse_rate
 from taskito_core.job import Job, JobStatus
-from taskito_core.limits import BreakerOptions, RateLimit, parse_breaker, parse_rate
+from taskito_core.limits import BreakerOptions, RateLimit
 from tests.acceptance.inside import Inside
 from tests.acceptance.ledger import Kill, Ledger, Run
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskito import JobResult, JobStatus, Queue, TaskFailedError, chain
+from taskito import JobResult, JobStatus, Queue, TaskFailedError, chain, starmap
 from taskito_core.job import DeadReason
 from tests.faults.conftest import start_worker
 from tests.faults.harness import Worker, wait_until
@@ -62,6 +62,21 @@ def measured(value):
 
 
 @queue.task
+def fold(value):
+    return value
+
+
+@queue.task
+async def ship(value):
+    return value
+
+
+@queue.task
+def pack(value, width):
+    return value
+
+
+@queue.task
 def nap(seconds):
     time.sleep(seconds)
 """
@@ -71,6 +86,12 @@ NEW = (
     .replace("    number: int", "    number: int\n    note: str = ''")
     .replace("    return Colour.RED", "    return Colour.BLUE")
     .replace("@queue.task\ndef weigh", "@queue.task(serializer=PickleSerializer('key'))\ndef weigh")
+    .replace(
+        "def fold(value):\n    return value",
+        "def fold(value, *, twice=False):\n    return value * (1 + twice)",
+    )
+    .replace("def ship(value):\n    return value", "def ship(value, to='home'):\n    return value, to")
+    .replace("def pack(value, width):", "def pack(value):")
     + "\n\n@dataclass\nclass Parcel:\n    size: int\n"
 )
 Start = Callable[..., Worker]
@@ -135,6 +156,26 @@ SENT: dict[str, tuple[Callable[[ModuleType], JobResult[Any]], object, str]] = {
         lambda shop: shop.measured.delay(shop.Colour.BLUE),
         "<Colour.BLUE: 2>",
         "the enum shop:Colour has no member 'BLUE'",
+    ),
+    "a parameter": (
+        lambda shop: shop.fold.delay(3, twice=True),
+        6,
+        "task shop.fold takes (value) here: got an",
+    ),
+    "a parameter of a coroutine": (
+        lambda shop: shop.ship.delay("box", "office"),
+        ("box", "office"),
+        "task shop.ship takes (value) here: too many positional arguments",
+    ),
+    "a parameter less": (
+        lambda shop: shop.pack.delay("box"),
+        "box",
+        "task shop.pack takes (value, width) here: missing a required argument: 'width'",
+    ),
+    "a parameter of many calls": (
+        lambda shop: starmap(shop.ship, [("a", "b"), ("c", "d")]).apply(),
+        [("a", "b"), ("c", "d")],
+        "task shop.ship takes (value) here: too many positional arguments",
     ),
     "a serializer": (lambda shop: shop.weigh.delay("heavy"), 5, "cannot read b'taskito-pickle"),
 }

@@ -123,7 +123,7 @@ def test_a_dead_callback_is_run_again_although_the_time_of_its_members_is_over(
     flaky.mended = True
     queue.storage.clock_shift = 3_600_000
     # The sum is needed by the job that died; its own members are not needed any more.
-    assert (queue.storage.prune(100), queue.purge_completed(0)) == (2, 0)
+    assert (queue.storage.prune(100).jobs, queue.purge_completed(0)) == (2, 0)
 
     again = queue.retry_dead(last.id)
     queue.storage.prune(100)

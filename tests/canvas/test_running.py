@@ -41,6 +41,8 @@ def test_results_of_a_group_come_in_the_order_of_its_members(tasks: SimpleNamesp
 
     assert handle.results(0) == [0, 2, 4, 6, 8]
     assert [job.result(0) for job in handle.jobs] == [0, 2, 4, 6, 8]
+    assert [job.result(0) for job in handle] == [0, 2, 4, 6, 8]
+    assert list(handle) == handle.jobs
     assert handle.statuses() == {JobStatus.COMPLETE: 5}
 
 

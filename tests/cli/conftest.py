@@ -49,10 +49,10 @@ def project(tmp_path: Path) -> Path:
 def taskito(project: Path) -> Run:
     """``taskito("info", "--json", TASKITO_APP="myapp:queue")``: run it there, wait, and get all it said."""
 
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, cwd: Path = project, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command(*arguments),
-            cwd=project,
+            cwd=cwd,
             env=environment(**variables),
             capture_output=True,
             text=True,

@@ -62,9 +62,24 @@ def test_looking_at_a_store_that_is_not_there_yet_creates_no_table(backend_url: 
     done = taskito("info", TASKITO_DB_URL=backend_url)
 
     assert done.returncode == 0, done.stderr
-    assert "version 0 of" in done.stdout
+    assert "no database here" in done.stdout
     assert "taskito migrate" in done.stdout
     assert taskito("migrate", "--check", TASKITO_DB_URL=backend_url).returncode == 1
+
+
+def test_in_another_directory_there_is_no_database_and_the_path_is_said(taskito: Run, project: Path) -> None:
+    assert taskito("enqueue", "t").returncode == 0
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+
+    done = taskito("info", cwd=elsewhere)
+
+    first, second, *_ = done.stdout.splitlines()
+    assert first.startswith(f"store    sqlite at {elsewhere}/.taskito/taskito.db ")
+    assert second.strip() == "no database here: nothing of taskito is there yet"
+    refused = taskito("jobs", "list", cwd=elsewhere)
+    assert f"there is no database at {elsewhere}/.taskito/taskito.db" in refused.stderr
+    assert list(elsewhere.iterdir()) == [], "looking makes nothing"
 
 
 def test_the_password_of_the_store_is_masked(postgres_url: str, taskito: Run) -> None:
@@ -104,4 +119,34 @@ def test_watching_goes_on_until_ctrl_c_and_that_is_no_error(
         storage.close()
 
     assert (watch.returncode, errors) == (0, b"")
-    assert all(json.loads(line) for line in output.read_text().splitlines())
+    documents = [json.loads(line) for line in output.read_text().splitlines()]
+    assert documents[0]["since_start"] == {
+        "ended": 0,
+        "failed": 0,
+        "live": 1,
+        "rate": 0.0,
+        "seconds_left": None,
+    }
+
+
+def test_watching_shows_how_far_the_jobs_are(
+    sqlite_url: str, project: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    storage = open_storage(sqlite_url)
+    storage.enqueue([make_job(), make_job(id="gone")])
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        watch = subprocess.Popen(
+            command("info", "--watch", "--interval", "0.1"),
+            cwd=project,
+            env=environment(TASKITO_DB_URL=sqlite_url),
+            stdout=file,
+        )
+    try:
+        wait_until(lambda: "\n0 of 2 jobs, 0.0/s\n" in output.read_text())
+        storage.cancel(["gone"], "no")
+        wait_until(lambda: "\n1 of 2 jobs, 1 failed, " in output.read_text())
+    finally:
+        watch.kill()
+        watch.wait()
+        storage.close()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from taskito.cli.main import COMMANDS, defaults, main
-from tests.cli.conftest import Run
+from taskito.cli.main import COMMANDS, main
+from taskito.cli.settings import defaults
+from tests.cli.conftest import Run, environment
 
 UNREACHABLE = "postgresql://u:hunter2@127.0.0.1:1/d"
 
@@ -36,6 +39,24 @@ def test_help_of_a_command_names_the_variable_of_each_option(name: str, taskito:
 def test_the_version_is_printed_whatever_the_environment_says_about_versions(taskito: Run) -> None:
     assert taskito("--version").stdout.startswith("taskito 0.")
     assert taskito("plugin", "list", TASKITO_VERSION="1").stdout.startswith("plugin ")
+
+
+def test_python_runs_the_command_as_a_module_too(project: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "taskito", "enqueue", "--app", "myapp:queue", "add", "1", "2"],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, len(done.stdout.strip())) == (0, 32), done.stderr
+    wrong = subprocess.run(
+        [sys.executable, "-m", "taskito", "enqueue"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert wrong.stderr.startswith("Usage: python -m taskito enqueue")
 
 
 def test_an_unknown_command_is_a_usage_error(taskito: Run) -> None:
@@ -108,7 +129,8 @@ def test_the_app_can_be_named_by_option_variable_or_pyproject_in_this_order(
 def test_pyproject_speaks_to_all_commands_and_to_one() -> None:
     found = defaults(
         {"app": "a:q", "log-level": "debug", "worker": {"graceful-timeout": 3, "log-level": "error"}}
-        | {"plugin": {"list": {"json": True}}}
+        | {"plugin": {"list": {"json": True}}},
+        COMMANDS,
     )
 
     assert found["info"] == {"app": "a:q", "log_level": "debug"}

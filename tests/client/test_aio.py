@@ -21,6 +21,7 @@ Work = Callable[..., Any]
 def test_everything_that_touches_storage_has_a_twin_with_the_same_arguments() -> None:
     sync_only = {
         *("using", "spec", "is_retryable", "to_dict", "task", "request_shutdown", "serializer_of"),
+        "parameters_of",
         *("periodic", "s", "si"),  # only declare and describe
         "embedded_worker",  # beside an event loop: arun_worker, and cancel it
         *("before_task", "after_task", "on_success", "on_failure", "on_retry", "on_dead"),

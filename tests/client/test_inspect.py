@@ -41,6 +41,22 @@ def test_pages_cover_every_job_once_newest_first(queue: Queue) -> None:
     assert seen == sorted(ids, reverse=True)
 
 
+def test_failed_jobs_are_listed_as_they_are_counted(queue: Queue) -> None:
+    failed, waiting = queue.enqueue("t"), queue.enqueue("t", delay=60)
+    worker = make_worker()
+    queue.storage.register(worker)
+    [claimed] = claim(queue.storage, worker.id, tasks=("t",))
+    queue.storage.exchange(worker.id, [retry(claimed, 60.0)], None)
+
+    found = {status: {job.id for job in queue.list_jobs(status=status)} for status in ("failed", "pending")}
+
+    assert queue.stats()["failed"] == 1
+    assert found == {"failed": {failed.id}, "pending": {failed.id, waiting.id}}
+    assert {job.id for job in queue.list_jobs(status=["failed", "pending"])} == found["pending"]
+    with pytest.raises(ConfigError, match="cancelled, failed, got 'broken'"):
+        queue.list_jobs(status="broken")
+
+
 def test_a_list_can_be_narrowed_by_everything(queue: Queue, work: Work) -> None:
     queue.task(name="ok", queue="a")(lambda: 1)
     queue.task(name="bad", queue="b")(fail)
@@ -64,6 +80,7 @@ def test_a_list_can_be_narrowed_by_everything(queue: Queue, work: Work) -> None:
     assert ids(finished_after=before) == ids(finished_before=after) == {ok.id, bad.id}
     assert ids(created_after=after) == ids(created_before=before) == set()
     assert ids(status="pending", queue="b") == set()
+    assert ids(status="failed") == set()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ def send(to): ...
 
 @queue.task
 def add(a, b): ...
+
+def create(): return queue
+def wrong(): return 7
+def needy(config): ...
+async def later(): return queue
+def breaking(): return {}["nothing"]
 """
 
 
@@ -47,7 +53,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["shop_app:queue", "shop_app:holder.inner", "package_app.tasks:queue"])
+@pytest.mark.parametrize(
+    "name", ["shop_app:queue", "shop_app:holder.inner", "package_app.tasks:queue", "shop_app:create()"]
+)
 def test_an_app_in_the_working_directory_is_found(directory: Path, name: str) -> None:
     assert sorted(load_app(name).tasks) == ["shop_app.add", "shop_app.send"]
 
@@ -56,6 +64,16 @@ def test_an_app_in_the_working_directory_is_found(directory: Path, name: str) ->
     ("name", "said"),
     [
         ("shop_app", "module:attribute, such as 'shop_app:queue'; got 'shop_app'"),
+        ("shop_app.py:queue", "such as 'shop_app:queue'; got 'shop_app.py:queue'"),
+        ("./shop_app.py:create()", "such as 'shop_app:create()'"),
+        ("package_app/tasks.py:queue", "such as 'package_app.tasks:queue'"),
+        ("/srv/shop/app.py:queue", "such as 'app:queue' in the directory '/srv/shop'"),
+        ("../app.py:queue", "such as 'app:queue' in the directory '..'"),
+        ("shop_app:create", "a function, not a Queue; if it makes the queue, say 'shop_app:create()'"),
+        ("shop_app:wrong()", "'shop_app:wrong()' is a int, not a Queue"),
+        ("shop_app:needy()", "called without arguments: missing a required argument: 'config'"),
+        ("shop_app:later()", "a coroutine, not a Queue: a function that makes a queue cannot be async"),
+        ("shop_app:queue()", "calls a Queue; leave the parentheses out"),
         ("shop_app.py", "such as 'shop_app:queue'"),
         ("", "such as 'myapp:queue'"),
         ("shop_app:", "such as 'shop_app:queue'"),
@@ -81,6 +99,8 @@ def test_the_errors_of_the_app_itself_pass_untouched(directory: Path) -> None:
         load_app("broken_app:queue")
     with pytest.raises(ZeroDivisionError):
         load_app("raising_app:queue")
+    with pytest.raises(KeyError, match="nothing"):
+        load_app("shop_app:breaking()")
 
 
 def test_the_report_says_all_that_a_supervisor_needs(directory: Path) -> None:

@@ -250,7 +250,44 @@ def test_to_dict_has_every_column_that_a_person_can_read(queue: Queue) -> None:
         "token",
         "cancel_asked",
     }
-    assert shown.keys() == fields - {"gate"} | {"waits_behind"}
+    assert shown.keys() == fields - {"gate"} | {"waits_behind", "args", "kwargs", "result"}
+
+
+def test_to_dict_shows_arguments_and_the_result(queue: Queue, work: Work) -> None:
+    @queue.task
+    def login(user: str, password: str, *, at: set[int]) -> dict[str, object]:
+        return {"user": user, "token": "abc", "at": at}
+
+    job = login.using(metadata={"api_key": "abc", "from": "web"}).delay("ann", "hunter2", at={7})
+    before = job.to_dict()
+    work()
+    after = job.refresh().to_dict()
+
+    assert (before["args"], before["kwargs"]) == (["ann", "***"], {"at": [7]})
+    assert before["result"] is None
+    assert after["result"] == {"user": "ann", "token": "***", "at": [7]}
+    assert (after["metadata"], job.metadata["api_key"]) == ({"api_key": "***", "from": "web"}, "abc")
+
+
+def test_to_dict_says_of_what_another_app_pickled_that_it_cannot_be_read(queue: Queue) -> None:
+    job = queue.task(serializer=PickleSerializer(key="k"))(lambda: 1).delay()
+
+    with Queue(db_url=queue.settings.db_url) as stranger:
+        shown = stranger.get_job(job.id).to_dict()  # type: ignore[union-attr]
+
+    assert "cannot be read here" in shown["args"]
+    assert "cannot be read here" in shown["kwargs"]
+
+
+def test_a_replay_leads_back_to_the_job_that_it_repeats(queue: Queue, work: Work) -> None:
+    job = queue.task(lambda: 1).delay()
+    assert (job.replays, job.replay_of) == ([], None)
+    work()
+
+    first, second = job.replay(), job.replay()
+
+    assert job.replays == [first.id, second.id]
+    assert (job.replay_of, first.replay_of, first.replays) == (None, job.id, [])
 
 
 def test_a_finished_job_is_read_only_once(queue: Queue, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_the_command_line_names_the_app_and_no_secret() -> None:
     words = command("app:queue", ("a", "b"), 3, 12.5, 60)
 
     assert words[1:] == [
-        *("-m", "taskito.cli.main", "worker", "--app", "app:queue"),
+        *("-P", "-m", "taskito", "worker", "--app", "app:queue"),
         *("--graceful-timeout", "12.5", "--boot-timeout", "60", "--procs", "3", "--queues", "a,b"),
     ]
 

@@ -7,7 +7,7 @@ import functools
 import math
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,15 @@ def test_what_would_not_run_is_no_task(queue: Queue) -> None:
     async def async_generator() -> AsyncIterator[int]:
         yield 1
 
-    class Thing: ...
+    class Thing:
+        def __init__(self, *parts: object) -> None: ...
+        def method(self) -> None: ...
+        @classmethod
+        def of_class(cls) -> None: ...
+        @functools.wraps(method)
+        def wrapped(*args: object) -> None: ...
+        def __call__(self) -> Iterator[int]:
+            yield 1
 
     already = queue.task(lambda: 1)
     for function, said in [
@@ -176,10 +184,59 @@ def test_what_would_not_run_is_no_task(queue: Queue) -> None:
         (Thing, "must be a function"),
         (7, "must be a function"),
         (already, "is a task already"),
-        (functools.partial(print), "has no name"),
+        (functools.partial(print), r"has no name of its own; give it one: queue.task\(name="),
+        (Thing(), "generator"),
+        (functools.partial(generator), "generator"),
+        (Thing.method, r"Thing.method \(.*test_task.py:\d+\) is a method, .*queue.task\(thing.method\)"),
+        (Thing.wrapped, "is a method"),
+        (vars(Thing)["of_class"], r"is a class method; below its class say queue.task\(.*Thing.of_class\)"),
+        ("mail.send", r"to name it say @queue.task\(name='mail.send'\)"),
     ]:
         with pytest.raises(ConfigError, match=said):
             queue.task(function)  # type: ignore[call-overload]
+
+
+def test_what_a_job_can_call_by_a_name_is_a_task(queue: Queue) -> None:
+    class Shop:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def sell(self, what: str) -> str:
+            return f"{self.name}: {what}"
+
+        @classmethod
+        def open(cls, name: str) -> str:
+            return f"{cls.__name__} {name}"
+
+        @queue.task(name="above")
+        @staticmethod
+        def above(x: int) -> int:
+            return x
+
+        @staticmethod
+        @queue.task(name="below")
+        def below(x: int) -> int:
+            return x
+
+        async def __call__(self) -> str:
+            return self.name
+
+    def times(n: int) -> Callable[[int], int]:
+        return lambda x: n * x
+
+    made = {
+        "method": (queue.task(name="method")(Shop("a").sell), ("tea",), "a: tea"),
+        "class method": (queue.task(Shop.open), ("b",), "Shop b"),
+        "partial": (queue.task(name="partial")(functools.partial(pow, 2)), (3,), 8),
+        "factory": (queue.task(name="factory")(times(4)), (5,), 20),
+        "object": (queue.task(name="object")(Shop("c")), (), "c"),
+        "static above": (Shop.above, (1,), 1),
+        "static below": (Shop("d").below, (1,), 1),
+    }
+
+    with queue.test_mode():
+        for what, (task, arguments, result) in made.items():
+            assert task.delay(*arguments).result() == result, what
 
 
 def test_a_coroutine_function_is_called_as_one(queue: Queue) -> None:

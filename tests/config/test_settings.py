@@ -390,3 +390,13 @@ def test_a_storage_config_carries_what_a_backend_must_know() -> None:
 def test_settings_with_equal_values_are_equal_wherever_they_came_from() -> None:
     assert resolve({"workers": 2}, environ={}) == resolve({}, environ={"TASKITO_WORKERS": "2"})
     assert isinstance(resolve({}, environ={}), Settings)
+
+
+def test_a_misspelt_variable_is_refused_and_other_programs_are_not(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="nothing reads the variable TASKITO_DBURL; did you mean TASKITO_DB_URL"
+    ):
+        resolve({}, environ={"TASKITO_DBURL": "postgresql://h/d"}, directory=tmp_path)
+
+    others = ("TASKITO_TEST_POSTGRES_URL", "TASKITO_WORKER_PROCS", "TASKITO_SERVICE_PORT", "TASKITO_VERSION")
+    assert resolve({}, environ=dict.fromkeys(others, "x"), directory=tmp_path).db_url is None

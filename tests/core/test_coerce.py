@@ -59,3 +59,22 @@ def test_a_value_that_means_nothing_is_named(read: Callable[[object], Any], give
 def test_a_name_that_is_close_is_proposed() -> None:
     assert coerce.did_you_mean("thresold", ["threshold", "window"]) == "; did you mean 'threshold'?"
     assert coerce.did_you_mean(3, ["threshold"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("job.f", "'scripts.job.f'"),
+        ("mail.send", "'shop.mail.send'"),
+        ("shop.old.mail.send", "'shop.mail.send'"),
+        ("send", "'shop.mail.send'"),
+        ("shop.mail.sned", "'shop.mail.send'"),
+        ("shop.ship", "'shop.orders.ship' or 'shop.returns.ship'"),
+        ("refnud", "'shop.orders.refund'"),
+        ("shop.mail.archive", ""),
+    ],
+)
+def test_the_same_function_by_another_path_and_a_misspelt_name_are_guessed(name: str, meant: str) -> None:
+    known = ("scripts.job.f", "shop.mail.send", "shop.orders.ship", "shop.returns.ship", "shop.orders.refund")
+
+    assert coerce.did_you_mean(name, known) == (f"; did you mean {meant}?" if meant else "")

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskito_core.metrics import Sketch, Tallies, Tally, summarise
+from taskito.client.metrics import summarise
+from taskito_core.metrics import Sketch, Tallies, Tally
 
 DURATIONS = st.floats(0.0, 1e6)
 ATTEMPTS = st.lists(

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.faults.clock import SetClock
 from tests.faults.harness import HERE, Worker
 
 
@@ -38,6 +39,24 @@ def app(backend_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("TASKITO_DB_URL", backend_url)
     monkeypatch.setenv("JOURNAL", os.fspath(tmp_path / "journal"))
     with load(HERE / "faultapp.py") as module:
+        yield module
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> SetClock:
+    """Sets the store's clock of the workers that are started with ``clock.env``."""
+    return SetClock(tmp_path)
+
+
+@pytest.fixture
+def clock_app(
+    backend_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SetClock
+) -> Iterator[ModuleType]:
+    """The app of ``clock`` in this process, with the true time until its ``storage.clock_shift`` is set."""
+    monkeypatch.setenv("TASKITO_DB_URL", backend_url)
+    monkeypatch.setenv("JOURNAL", os.fspath(tmp_path / "journal"))
+    monkeypatch.syspath_prepend(os.fspath(HERE))
+    with load(HERE / "clockapp.py") as module:
         yield module
 
 

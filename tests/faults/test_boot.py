@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from taskito import Queue
 from tests.faults.harness import Worker, wait_until
 
 TASKS = """
@@ -34,9 +35,9 @@ def hello(queue) -> str:
 def start_app(start_worker, tmp_path):
     """Start a worker on an app given as text."""
 
-    def start(text: str, *arguments: str, procs: int = 2) -> Worker:
+    def start(text: str, *arguments: str, procs: int = 2, env: dict[str, str] | None = None) -> Worker:
         write_app(tmp_path, "bootapp", text)
-        return start_worker("--app", "bootapp:queue", *arguments, procs=procs)
+        return start_worker("--app", "bootapp:queue", *arguments, procs=procs, **(env or {}))
 
     return start
 
@@ -77,6 +78,61 @@ def test_an_app_without_tasks_is_told_what_was_imported(start_app, tmp_path):
     assert worker.wait(20) == 3
     assert "no tasks" in worker.output()
     assert "helpers" in worker.output()
+
+
+ALIKE = ("asyncio", "email", "json", "logging", "queue", "signal", "types")
+
+
+@pytest.mark.parametrize("method", ["zygote", "spawn"])
+def test_files_called_like_standard_modules_harm_no_worker_and_are_named(
+    start_app, tmp_path, backend_url, method
+):
+    for name in ALIKE:
+        write_app(tmp_path, name, "1 / 0")
+    text = TASKS + "\n@queue.task\nasync def later():\n    return 'later'\n"
+    worker = start_app(text, "--start-method", method, env={"PYTHONPATH": ""})
+
+    with Queue(db_url=backend_url) as queue:
+        assert hello(queue) == "hello"
+        assert queue.enqueue("bootapp.later").result(40) == "later"
+    for name in ALIKE:
+        said = f"{tmp_path}/{name}.py has the name of Python's own module '{name}'"
+        assert worker.output().count(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("email", "from email import send_mail"), ("json", "import json.codes"), ("pdb", "import pdb")],
+)
+def test_an_app_that_gets_the_wrong_one_of_two_modules_is_told_of_the_file(start_app, tmp_path, name, line):
+    write_app(tmp_path, name, "from bootapp import nothing")
+    worker = start_app(line + TASKS, procs=0, env={"PYTHONPATH": ""})
+
+    assert worker.wait(20) == 3
+    refused = worker.output().split("Traceback")[1]
+    assert f"{tmp_path}/{name}.py has the name of Python's own module '{name}'" in refused
+    assert "rename the file" in refused
+
+
+def test_an_app_called_like_a_standard_module_is_told_so(start_worker, tmp_path):
+    write_app(tmp_path, "secrets", TASKS)
+    worker = start_worker(app="secrets:queue", procs=0, PYTHONPATH="")
+
+    assert worker.wait(20) == 3
+    assert (
+        f"{tmp_path}/secrets.py is not imported, because Python has a module of its name" in worker.output()
+    )
+
+
+def test_a_function_of_the_app_may_make_its_queue(start_worker, tmp_path, backend_url):
+    made = TASKS.replace("\n", "\n    ")
+    write_app(tmp_path, "bootapp", f"def create():{made}\n    return queue\n")
+    worker = start_worker(app="bootapp:create()", procs=1)
+
+    with Queue(db_url=backend_url) as queue:
+        assert queue.enqueue("bootapp.create.<locals>.hello").result(40) == "hello"
+        assert [one.app for one in queue.workers()] == ["bootapp:create()"]
+    assert not worker.exited()
 
 
 HOOK = """

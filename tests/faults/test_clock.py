@@ -5,15 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
 from tests.faults.clock import SetClock
-from tests.faults.conftest import load
-from tests.faults.harness import HERE, Worker, finished, wait_until
+from tests.faults.harness import Worker, finished, wait_until
 
 HOUR, TEN_YEARS = 3_600_000, 315_576_000_000
 SAID = "the store's clock was set back by"
@@ -22,20 +20,8 @@ Start = Callable[..., Worker]
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> SetClock:
-    return SetClock(tmp_path)
-
-
-@pytest.fixture
-def app(
-    backend_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SetClock
-) -> Iterator[ModuleType]:
-    """The app in this process, with the true time until ``app.queue.storage.clock_shift`` is set."""
-    monkeypatch.setenv("TASKITO_DB_URL", backend_url)
-    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
-    monkeypatch.syspath_prepend(str(HERE))
-    with load(HERE / "clockapp.py") as module:
-        yield module
+def app(clock_app: ModuleType) -> ModuleType:
+    return clock_app
 
 
 @pytest.fixture

@@ -245,6 +245,27 @@ def test_s39_first_use_migrates(backend_url: str, new_queue: NewQueue) -> None:
     assert info.schema_version == info.newest_version >= 1
 
 
+def test_a_database_that_is_made_is_named_once_also_where_no_log_is_set_up(backend_url: str) -> None:
+    program = "import sys; from taskito import Queue; Queue(db_url=sys.argv[1]).stats()"
+
+    made, used = (
+        subprocess.run(
+            [sys.executable, "-c", program, backend_url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        for _ in range(2)
+    )
+
+    [line] = made.stderr.splitlines()
+    assert line.startswith("there was no ")
+    assert line.endswith(": made a new one")
+    assert backend_url.partition("@")[2].rpartition("/")[2] in line
+    assert used.stderr == ""
+
+
 def test_s39_a_queue_can_be_told_not_to_migrate(backend_url: str, new_queue: NewQueue) -> None:
     queue = new_queue(db_url=backend_url, auto_migrate=False)
 

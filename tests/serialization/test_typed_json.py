@@ -280,6 +280,16 @@ def _with_extra() -> WithExtra:
     return made
 
 
+async def _nothing() -> None: ...
+
+
+def _started() -> object:
+    """A coroutine of which Python does not say that nobody awaited it: it was closed."""
+    coroutine = _nothing()
+    coroutine.close()
+    return coroutine
+
+
 cyclic: list[object] = []
 cyclic.append(cyclic)
 
@@ -299,6 +309,7 @@ cyclic.append(cyclic)
         (DictOnTop(), "on top of another type"),
         (cyclic, "contains itself"),
         ((i for i in "x"), "generator has no form in JSON"),
+        (_started(), "coroutine has no form in JSON; await it first and pass the value"),
     ],
 )
 def test_what_would_not_come_back_is_refused_with_advice(value: object, said: str) -> None:

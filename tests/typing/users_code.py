@@ -180,6 +180,7 @@ def report(to: str) -> int:
 assert_type(add.s(1), Signature)
 assert_type(chain(add.s(1), add.s(2)).apply(), Any)
 assert_type(group(add.s(n) for n in range(3)).apply(priority=1), GroupResult)
+assert_type(list(group(add.s(n) for n in range(3)).apply()), list[JobResult[Any]])
 assert_type(chord([add.s(1), add.s(2)], add.s(3), on_error="collect").apply(), Any)
 assert_type(group([add.s(1)]).apply().results(timeout=5), list[Any])
 starmap(add, [(1, 2), (3, 4)]).apply()

@@ -150,17 +150,17 @@ _DELETED = """, errors AS (
 ), rows AS (
     DELETE FROM taskito.jobs_done WHERE id = ANY (ARRAY(SELECT id FROM over))
 )
-SELECT id FROM over
+SELECT id, status FROM over
 """
 
 DELETE = f"""
 -- Finished jobs that no live job depends on, and letters without a job.
 WITH over AS MATERIALIZED (
-    SELECT d.id FROM unnest(%(ids)b) AS n(id)
-     CROSS JOIN LATERAL (SELECT d.id FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1) d
+    SELECT d.id, d.status FROM unnest(%(ids)b) AS n(id)
+     CROSS JOIN LATERAL (SELECT d.id, d.status FROM taskito.jobs_done d WHERE d.id = n.id LIMIT 1) d
      WHERE {_NOT_AWAITED}
     UNION
-    SELECT m.job_id FROM taskito.dead_letter m
+    SELECT m.job_id, 'dead' FROM taskito.dead_letter m
      WHERE m.job_id = ANY (%(ids)b)
        AND (SELECT true FROM taskito.jobs j WHERE j.id = m.job_id LIMIT 1) IS NULL
 ){_DELETED}"""
@@ -168,18 +168,74 @@ WITH over AS MATERIALIZED (
 PURGE = f"""
 -- Jobs that ended in this state before this moment, oldest first, with what belongs to them.
 WITH over AS MATERIALIZED (
-    SELECT d.id FROM taskito.jobs_done d
+    SELECT d.id, d.status FROM taskito.jobs_done d
      WHERE d.status = %(status)b AND d.completed_at < %(before)b AND {_NOT_NEEDED}
      ORDER BY d.completed_at LIMIT %(limit)b FOR UPDATE SKIP LOCKED
 ){_DELETED}"""
 
+
+def _over(locking: str) -> str:
+    """For WITH: the finished jobs that are kept no longer, by a time of their own or the retention."""
+    return f"""clock AS MATERIALIZED (SELECT {NOW} AS now), over AS MATERIALIZED (
+    SELECT o.id, o.status FROM (
+           SELECT own.* FROM (
+                  SELECT d.id, d.status FROM taskito.jobs_done d
+                   WHERE d.prune_at <= (SELECT now FROM clock) AND {_NOT_NEEDED}
+                   ORDER BY d.prune_at LIMIT %(limit)b {locking}) own
+           UNION ALL
+           SELECT old.* FROM clock c CROSS JOIN taskito.retention r CROSS JOIN LATERAL (VALUES
+                  ('complete', r.finished), ('cancelled', r.finished), ('dead', r.dead)) AS k(status, kept)
+            CROSS JOIN LATERAL (
+                  SELECT d.id, d.status FROM taskito.jobs_done d
+                   WHERE d.completed_at <= c.now - (k.kept * 1000)::bigint AND d.status = k.status
+                     AND d.prune_at IS NULL AND {_NOT_NEEDED}
+                   ORDER BY d.completed_at LIMIT %(limit)b {locking}) old) o
+     LIMIT %(limit)b
+)"""
+
+
 PRUNE = f"""
--- Finished jobs that are not wanted any more, oldest first, with what belongs to them.
-WITH clock AS MATERIALIZED (SELECT {NOW} AS now), over AS MATERIALIZED (
-    SELECT d.id FROM taskito.jobs_done d
-     WHERE d.prune_at <= (SELECT now FROM clock) AND {_NOT_NEEDED}
-     ORDER BY d.prune_at LIMIT %(limit)b FOR UPDATE SKIP LOCKED
-){_DELETED}"""
+-- Finished jobs that are not kept any longer, each kind oldest first, with what belongs to them.
+WITH {_over("FOR UPDATE SKIP LOCKED")}{_DELETED}"""
+
+OUTLIVED = f"""
+-- What PRUNE would delete.
+WITH {_over("")}
+SELECT id, status FROM over
+"""
+
+OUTLIVED_LOGS = f"""
+-- Lines of job logs that are not kept any longer, oldest first.
+SELECT l.id FROM taskito.task_logs l
+ WHERE l.logged_at <= (SELECT {NOW} - (r.logs * 1000)::bigint FROM taskito.retention r)
+ ORDER BY l.logged_at LIMIT %(limit)b
+"""
+
+FORGET_LOGS = f"""
+-- Delete what OUTLIVED_LOGS finds.
+DELETE FROM taskito.task_logs WHERE id = ANY (ARRAY(
+    SELECT l.id FROM taskito.task_logs l
+     WHERE l.logged_at <= (SELECT {NOW} - (r.logs * 1000)::bigint FROM taskito.retention r)
+     ORDER BY l.logged_at LIMIT %(limit)b FOR UPDATE SKIP LOCKED))
+"""
+
+RETENTION = """
+-- How long what is kept, in seconds; NULL: for ever.
+SELECT finished, dead, logs, metrics FROM taskito.retention
+"""
+
+RETAIN = """
+-- Keep for so long from now on.
+UPDATE taskito.retention
+   SET finished = %(finished)b::float8, dead = %(dead)b::float8, logs = %(logs)b::float8,
+       metrics = %(metrics)b::float8
+RETURNING 1
+"""
+
+ANNOUNCE = """
+-- A row the first time only: what is to be said to people.
+UPDATE taskito.retention SET announced = true WHERE NOT announced RETURNING finished, dead, logs, metrics
+"""
 
 # ---- queues ----
 
@@ -199,4 +255,4 @@ PAUSED = """
 SELECT queue, paused_at FROM taskito.paused_queues ORDER BY queue
 """
 
-HOT = (PRUNE,)
+HOT = (PRUNE, FORGET_LOGS)

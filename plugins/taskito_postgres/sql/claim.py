@@ -213,10 +213,25 @@ SELECT p.lane, min(h.scheduled_at)
  GROUP BY p.lane
 """
 
+LANES = f"""
+-- Each queue with each lane that holds claimable jobs, in this order: one descent of the index for each.
+WITH RECURSIVE steps AS (
+    (SELECT j.queue, j.lane FROM taskito.jobs_live j
+      WHERE {OPEN} AND j.queue >= '' ORDER BY j.queue, j.lane LIMIT 1)
+    UNION ALL
+    SELECT n.queue, n.lane
+      FROM steps s CROSS JOIN LATERAL (
+           SELECT j.queue, j.lane FROM taskito.jobs_live j
+            WHERE {OPEN} AND (j.queue, j.lane) > (s.queue, s.lane)
+            ORDER BY j.queue, j.lane LIMIT 1) n
+)
+SELECT queue, lane FROM steps LIMIT 1000
+"""
+
 SET_WAITING = """
 -- Which queues this worker waits for (NULL: none). NOTIFY_WORKERS reads it.
 UPDATE taskito.workers SET waiting = %(waiting)b
  WHERE worker_id = %(worker)b AND status = 'alive' AND waiting IS DISTINCT FROM %(waiting)b
 """
 
-HOT = (CLAIM, CLAIM_CAPPED, CLAIM_IN_ORDER, WORKER_STATE, NEXT_DUE, PEEK, SET_WAITING)
+HOT = (CLAIM, CLAIM_CAPPED, CLAIM_IN_ORDER, WORKER_STATE, NEXT_DUE, PEEK, LANES, SET_WAITING)

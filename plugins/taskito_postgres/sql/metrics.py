@@ -53,7 +53,8 @@ SELECT EXISTS (SELECT 1 FROM taskito.task_metrics WHERE minute > (SELECT {NOW}))
 
 FORGET_TALLIES = f"""
 -- A subquery, as in TALLIES, because a clock read anew for every row could not be looked up in the index.
-DELETE FROM taskito.task_metrics WHERE minute < (SELECT {NOW} - %(kept)b)
+DELETE FROM taskito.task_metrics WHERE minute < (
+       SELECT {NOW} - (r.metrics * 1000)::bigint FROM taskito.retention r)
 """
 
 HOT = (RECORD, TAKE_AHEAD, IS_AHEAD, FORGET_TALLIES)

@@ -28,6 +28,7 @@ _MATCHING = """
    AND (%(statuses)b::text[] IS NULL OR status = ANY (%(statuses)b::text[]))
    AND (%(queue)b::text IS NULL OR queue = %(queue)b::text)
    AND (%(task_name)b::text IS NULL OR task_name = %(task_name)b::text)
+   AND (NOT %(failed)b::boolean OR status <> 'pending' OR retry_count > 0)
    AND (%(created_after)b::bigint IS NULL OR created_at >= %(created_after)b::bigint)
    AND (%(created_before)b::bigint IS NULL OR created_at < %(created_before)b::bigint)
    AND (%(finished_after)b::bigint IS NULL OR completed_at >= %(finished_after)b::bigint)
@@ -109,12 +110,13 @@ SELECT job_id, parent_id, replay_of FROM taskito.job_dependencies WHERE parent_i
 """
 
 REPLAYS = """
--- The replays of a job, oldest first, and what became of them (NULL: stored no more).
+-- The replays in which a job is the old one or the new one, oldest first, and what became of the new ones
+-- (NULL: stored no more).
 SELECT h.job_id, h.new_id, h.replayed_at, h.status_before, h.error_before, j.status, j.error, j.result
   FROM taskito.replay_history h
   LEFT JOIN LATERAL (SELECT j.status, j.error, j.result FROM taskito.jobs j WHERE j.id = h.new_id LIMIT 1) j
     ON true
- WHERE h.job_id = %(id)b ORDER BY h.replayed_at, h.new_id
+ WHERE h.job_id = %(id)b OR h.new_id = %(id)b ORDER BY h.replayed_at, h.new_id
 """
 
 FACTS = f"""

@@ -13,9 +13,12 @@ ENDED = """j.id, j.awaited, CASE WHEN j.slot IS NOT NULL THEN j.concurrency_key 
 #: ENDED of a job that may have got dependants which the statement cannot see.
 ENDED_UNSEEN = "j.id, j.awaited, CASE WHEN j.slot IS NOT NULL THEN j.concurrency_key END, true"
 
+#: When the time of its own is over of a job j that ends at c.now; NULL: it has none.
+PRUNE_AT = "c.now + (CASE WHEN j.result_ttl IS NOT NULL THEN least(j.result_ttl, 1e12) END * 1000)::bigint"
+
 #: How a job j is cancelled at c.now, but for its ``error``.
-CANCELLED = """finished = true, status = 'cancelled', gate = NULL, completed_at = c.now,
-       prune_at = c.now + (least(j.result_ttl, 1e12) * 1000)::bigint"""
+CANCELLED = f"""finished = true, status = 'cancelled', gate = NULL, completed_at = c.now,
+       prune_at = {PRUNE_AT}"""
 
 #: Tells the rest of the transaction that a cascade follows. A claim in it then takes nothing: the cascade
 #: may open a better job, and so the worker claims after it, in a second round trip.
@@ -39,7 +42,7 @@ WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs j
    SET finished = true, status = 'complete', result = o.result, completed_at = c.now,
        started_at = coalesce(o.started_at, j.started_at),
-       prune_at = c.now + (least(j.result_ttl, 1e12) * 1000)::bigint
+       prune_at = {PRUNE_AT}
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(results)b, %(started)b) AS o(id, token, result, started_at)
  CROSS JOIN {_FENCED}
  WHERE j.ctid = h.ctid AND NOT j.finished
@@ -112,7 +115,7 @@ BURY = f"""
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now), hit AS (
     UPDATE taskito.jobs j
        SET finished = true, status = 'dead', completed_at = c.now,
-           prune_at = c.now + (least(j.result_ttl, 1e12) * 1000)::bigint, {_CHARGED}
+           prune_at = {PRUNE_AT}, {_CHARGED}
       FROM clock c, unnest({_FAILURES}, %(reasons)b) AS o({_FAILURE}, reason)
      CROSS JOIN {_FENCED}
      WHERE j.ctid = h.ctid AND NOT j.finished

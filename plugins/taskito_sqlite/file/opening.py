@@ -44,6 +44,36 @@ def check_path(path: str) -> None:
     """Raise ConfigError if no database can be used there."""
     require_version()
     refuse_network(path)
+    refuse_unusable(path)
+
+
+def refuse_unusable(path: str) -> None:
+    """Raise ConfigError for a path at which this process cannot make a database, or write to one."""
+    folder = os.path.dirname(path)
+    if os.path.isdir(path):
+        raise ConfigError(f"{path} is a directory; the path of a database is that of a file in one")
+    # One folder is made together with the database, such as .taskito.
+    place = folder if os.path.lexists(folder) else os.path.dirname(folder)
+    if not os.path.exists(place):
+        raise ConfigError(f"no database can be at {path}: there is no directory {place}")
+    if not os.path.isdir(place):
+        raise ConfigError(f"no database can be at {path}: {place} is no directory")
+    if not _permitted(place, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"the database {path} cannot be used: {_user()} may not write to the directory {place}, "
+            "where SQLite keeps its log beside it"
+        )
+    for file in (path, f"{path}-wal", f"{path}-shm"):
+        if os.path.exists(file) and not _permitted(file, os.R_OK | os.W_OK):
+            raise ConfigError(f"the database {path} cannot be used: {_user()} may not write to {file}")
+
+
+def _permitted(path: str, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _user() -> str:
+    return f"user {os.geteuid()}"
 
 
 def open_file(path: str, deadline: float, *, power_safe: bool) -> tuple[sqlite3.Connection, FileIdentity]:

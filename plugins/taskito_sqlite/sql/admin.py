@@ -152,9 +152,43 @@ SELECT id FROM jobs AS finished INDEXED BY jobs_finished
 
 PRUNABLE = f"""
 -- Finished jobs whose result_ttl has passed and that no other job needs, longest first.
-SELECT id FROM jobs AS finished INDEXED BY jobs_prune
+SELECT id, status FROM jobs AS finished INDEXED BY jobs_prune
  WHERE prune_at IS NOT NULL AND prune_at <= :now AND {_NOT_NEEDED}
  ORDER BY prune_at LIMIT :limit
+"""
+
+OUTLIVED = f"""
+-- Jobs without a result_ttl that ended in this state before a moment and that no other job needs. They were
+-- made before it too, which is how the index finds them: oldest first.
+SELECT id, status FROM jobs AS finished INDEXED BY jobs_finished
+ WHERE completed_at IS NOT NULL AND status = :status AND created_at <= :before AND completed_at <= :before
+   AND prune_at IS NULL AND {_NOT_NEEDED}
+ ORDER BY created_at LIMIT :limit
+"""
+
+OUTLIVED_LOGS = """
+-- Lines of job logs that were written before a moment, oldest first.
+SELECT id FROM task_logs INDEXED BY task_logs_time WHERE logged_at <= :before ORDER BY logged_at LIMIT :limit
+"""
+
+FORGET_LOGS = """
+-- Delete these lines.
+DELETE FROM task_logs WHERE id IN (SELECT value FROM json_each(:ids))
+"""
+
+RETENTION = """
+-- How long what is kept, in seconds; NULL: for ever.
+SELECT finished, dead, logs, metrics FROM retention
+"""
+
+RETAIN = """
+-- Keep for so long from now on.
+UPDATE retention SET finished = :finished, dead = :dead, logs = :logs, metrics = :metrics
+"""
+
+ANNOUNCE = """
+-- A row the first time only: what is to be said to people.
+UPDATE retention SET announced = 1 WHERE NOT announced RETURNING finished, dead, logs, metrics
 """
 
 _DELETE_JOBS = """
@@ -211,5 +245,6 @@ SELECT queue, paused_at FROM paused_queues ORDER BY queue
 
 HOT = (
     *(CANCEL, ASK_TO_CANCEL, ORIGINAL, LETTER, KEEP_PARENTS, RETARGET, CANCELLED_CHILDREN, NAME_OTHER_PARENT),
-    *(REVIVE, FOLLOW_PARENTS, DELETABLE, NEEDED, PURGEABLE, PRUNABLE, *DELETE, PAUSED),
+    *(REVIVE, FOLLOW_PARENTS, DELETABLE, NEEDED, PURGEABLE, PRUNABLE, OUTLIVED, *DELETE, PAUSED),
+    *(OUTLIVED_LOGS, FORGET_LOGS),
 )

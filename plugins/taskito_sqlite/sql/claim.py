@@ -104,6 +104,19 @@ SELECT min((SELECT scheduled_at FROM jobs INDEXED BY jobs_claim
   FROM steps WHERE steps.priority IS NOT NULL
 """
 
+LANES = f"""
+-- Each queue with each lane that holds claimable jobs, in this order: one probe of the index for each.
+WITH RECURSIVE steps (seq) AS (
+  SELECT (SELECT seq FROM jobs INDEXED BY jobs_claim
+           WHERE {CLAIMABLE} AND queue >= '' ORDER BY queue, lane LIMIT 1)
+  UNION ALL
+  SELECT (SELECT seq FROM jobs INDEXED BY jobs_claim
+           WHERE {CLAIMABLE} AND (queue, lane) > (here.queue, here.lane) ORDER BY queue, lane LIMIT 1)
+    FROM steps JOIN jobs AS here ON here.seq = steps.seq LIMIT 1001
+)
+SELECT queue, lane FROM steps JOIN jobs ON jobs.seq = steps.seq LIMIT 1000
+"""
+
 WORKER_STATE = """
 -- Whether a worker is alive, and whether it is marked as waiting; no row: it never registered.
 SELECT status = 'alive', waiting FROM workers WHERE worker_id = :worker
@@ -116,5 +129,5 @@ UPDATE workers SET waiting = :waiting WHERE worker_id = :worker
 
 HOT = (
     *(NEXT_LANE, FIRST_PRIORITY, NEXT_PRIORITY, DUE, DUE_HEADS, CLAIM, DUE_IN_ORDER, CLAIM_IN_ORDER),
-    *(NEXT_DUE, PEEK, WORKER_STATE, SET_WAITING),
+    *(NEXT_DUE, PEEK, LANES, WORKER_STATE, SET_WAITING),
 )

@@ -34,8 +34,8 @@ DELETE FROM task_metrics WHERE minute > :now RETURNING {_TALLY_COLUMNS}
 """
 
 FORGET_TALLIES = """
--- Minutes that began before a moment.
-DELETE FROM task_metrics WHERE minute < :before
+-- Minutes that began longer ago than they are to be kept.
+DELETE FROM task_metrics WHERE minute < :now - (SELECT metrics * 1000 FROM retention)
 """
 
 HOT = (TALLY, PUT_TALLY, TALLIES, TALLIES_OF_TASK, TAKE_AHEAD, FORGET_TALLIES)

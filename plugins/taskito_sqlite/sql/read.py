@@ -17,6 +17,7 @@ SELECT {columns.JOB_LIST} FROM jobs WHERE id IN (SELECT value FROM json_each(:id
 _MATCHES = """
   (:queue IS NULL OR queue = :queue)
   AND (:task_name IS NULL OR task_name = :task_name)
+  AND (NOT :failed OR status <> 'pending' OR retry_count > 0)
   AND created_at >= :created_after AND created_at < :created_before
   AND (:finished_after IS NULL OR completed_at >= :finished_after)
   AND (:finished_before IS NULL OR completed_at < :finished_before)
@@ -126,11 +127,12 @@ SELECT job_id, parent_id, replay_of FROM job_dependencies
 """
 
 REPLAYS = """
--- What came of replaying a job, oldest first.
+-- The replays in which a job is the old one or the new one, oldest first, and what became of the new ones
+-- (NULL: stored no more).
 SELECT replay.job_id, replay.new_id, replay.replayed_at, replay.status_before, replay.error_before,
        jobs.status, jobs.error, jobs.result
   FROM replay_history AS replay LEFT JOIN jobs ON jobs.id = replay.new_id
- WHERE replay.job_id = :id ORDER BY replay.replayed_at, replay.new_id
+ WHERE replay.job_id = :id OR replay.new_id = :id ORDER BY replay.replayed_at, replay.new_id
 """
 
 # ---- why a job does not run ----

@@ -29,6 +29,7 @@ from taskito_testing.conformance.jobs.notes import Notes
 from taskito_testing.conformance.jobs.pausing import Capping, Pausing
 from taskito_testing.conformance.jobs.prune import Pruning
 from taskito_testing.conformance.jobs.repeating import Repeating
+from taskito_testing.conformance.jobs.retention import Retaining
 from taskito_testing.conformance.jobs.reviving import Reviving
 from taskito_testing.conformance.jobs.roundtrip import RoundTrip
 from taskito_testing.conformance.jobs.schedules import Schedules
@@ -75,6 +76,7 @@ class StorageConformance(
     Listing,
     Counting,
     Pruning,
+    Retaining,
     ClockSetBack,
     Expiry,
     Unique,

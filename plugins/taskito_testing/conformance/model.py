@@ -255,7 +255,7 @@ class _Comparison(RuleBasedStateMachine):
             self.real.unregister(worker)
         self.real.cancel(self.ids, "the sequence is over")
         self.tick(10 * QUARTER_HOUR)
-        while self.real.prune(1_000):
+        while self.real.prune(1_000).jobs:
             pass
         forget(self.name)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, Required, TypedDict
+from typing import Any, Literal, Protocol, Required, TypedDict
 
 from taskito.serialization.typed_json import is_plain
 from taskito_core import coerce
@@ -27,6 +28,7 @@ class JobHandle(Protocol):
 
 
 Seconds = float | timedelta  #: a duration; a bare number is in seconds
+Lifetime = Seconds | Literal["forever"]  #: how long something is kept
 Dependencies = JobHandle | str | Sequence[JobHandle | str]
 
 LONGEST_NAME = 255
@@ -45,7 +47,7 @@ class JobOptions(TypedDict, total=False):
     eta: datetime  #: not before this moment; must know its time zone; instead of ``delay``
     max_retries: int  #: retries after the first attempt; 0: none
     timeout: Seconds | None  #: hard limit of an attempt; 0 or None: none
-    result_ttl: Seconds | None  #: how long a finished job is kept; None: for ever
+    result_ttl: Lifetime | None  #: how long it is kept after its end; None: as the store's retention says
     metadata: Mapping[str, Any] | None  #: plain JSON values by name
     tags: Sequence[str]
     id: str  #: the job's id; enqueueing an id that is stored already changes nothing
@@ -196,8 +198,10 @@ def limit(what: str, value: object) -> float:
     return 0.0 if value is None else seconds(what, value)
 
 
-def optional_seconds(what: str, value: object) -> float | None:
-    return None if value is None else seconds(what, value)
+def lifetime(what: str, value: object) -> float | None:
+    """A duration, or ``forever``; None says nothing."""
+    read = coerce.lifetime if value in ("forever", math.inf) else lambda value: seconds(what, value)
+    return None if value is None else read(value)
 
 
 def priority(what: str, value: object) -> int:
@@ -269,7 +273,7 @@ _FIELDS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
     "eta": ("scheduled_at", _moment),
     "max_retries": ("max_retries", whole),
     "timeout": ("timeout", limit),
-    "result_ttl": ("result_ttl", optional_seconds),
+    "result_ttl": ("result_ttl", lifetime),
     "metadata": ("metadata", _metadata),
     "tags": ("tags", _tags),
     "id": ("id", name),

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from taskito.client.options import job_options
-from taskito.client.options.job_options import Seconds
+from taskito.client.options import job_options, limits
+from taskito.client.options.job_options import Lifetime, Seconds
 from taskito.config.settings import Settings
 from taskito.running_job.middleware import TaskMiddleware
 from taskito.serialization.serializers import Serializer
 from taskito.worker.ipc.app_manifest import TaskPolicy
-from taskito_core import limits
 from taskito_core.errors import ConfigError
 from taskito_core.retry import RetryPolicy
 
@@ -34,7 +33,7 @@ class TaskOptions(TypedDict, total=False):
     soft_timeout: Seconds | None  #: raises SoftTimeoutError in the task; must be below ``timeout``
     priority: int  #: default: the queue's ``default_priority``
     queue: str  #: default ``default``
-    result_ttl: Seconds | None  #: default: the queue's ``result_ttl``
+    result_ttl: Lifetime | None  #: default: the queue's ``result_ttl``
     serializer: Serializer | None  #: default: the queue's
     middleware: Sequence[TaskMiddleware] | None  #: inside of the queue's
     capture_output: bool  #: keep what it prints in the job's log; default False
@@ -90,7 +89,7 @@ def job_defaults(policy: TaskPolicy, given: Mapping[str, Any], settings: Setting
         "priority": settings.default_priority
         if priority is None
         else job_options.priority("priority", priority),
-        "result_ttl": job_options.optional_seconds("result_ttl", given["result_ttl"])
+        "result_ttl": job_options.lifetime("result_ttl", given["result_ttl"])
         if "result_ttl" in given
         else settings.result_ttl,
     }

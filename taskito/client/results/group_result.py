@@ -9,17 +9,22 @@ from typing import Any, cast
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
 from taskito.client.results.job_result import JobReader, JobResult, await_finished, value_of
+from taskito.client.results.progress import open_display
+from taskito.client.results.watched import WatchedJobs, follow
 from taskito.running_job.group_shape import filled, leaves
 from taskito_core.job import Job, JobStatus
 
 #: Members that are read at once.
 _PAGE = 500
+#: A tag of every member of a group.
+GROUP_TAG = "group:{id}"
 
 
 class GroupResult:
     """The handle of a group: its members' handles in order, nested as the groups are."""
 
-    def __init__(self, reader: JobReader | None, shape: list[Any]) -> None:
+    def __init__(self, reader: JobReader | None, shape: list[Any], group_id: str | None = None) -> None:
+        self.id = group_id  #: its members have the tag ``group:ID``; None: it has no members
         self._reader = cast(JobReader, reader)  # None only for a group without members, which asks nothing
         self._shape = shape
 
@@ -59,6 +64,35 @@ class GroupResult:
         finally:
             wait.abandoned.set()
 
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> dict[JobStatus, int]:
+        """Return when all members have ended, however they did; how many are in which state.
+
+        Waits up to ``timeout`` seconds (None: for ever), then TimeoutError. ``progress``: show on standard
+        error how far they are: a bar if rich is installed, else a line a second.
+        """
+        return self._wait(Wait(timeout), progress)
+
+    async def await_all(
+        self, timeout: float | None = None, *, progress: bool = False
+    ) -> dict[JobStatus, int]:
+        """``wait`` without blocking the event loop."""
+        wait = Wait(timeout)
+        try:
+            return await aio.in_own_thread(self._wait, wait, progress)
+        finally:
+            wait.abandoned.set()
+
+    def _wait(self, wait: Wait, progress: bool) -> dict[JobStatus, int]:
+        if not self.ids:
+            return {}
+        storage = self._reader.storage
+        if self._reader.end_listener is None:  # Who waits in test mode runs what is pending.
+            for job in self.jobs:
+                storage.await_finished(job.id, 0)
+        with open_display(progress) as display:
+            follow(WatchedJobs(storage, self.ids), wait, display.show)
+        return self.statuses()
+
     async def _settled(self, listener: EndListener, wait: Wait) -> None:
         """Return when all members have completed, one of them has not, or the wait is over."""
         ids, at, size = self.ids, 0, 1
@@ -92,11 +126,15 @@ class GroupResult:
             known = {job.id: job for job in self._reader.storage.get(page)}
             yield {job_id: known.get(job_id) for job_id in page}
 
+    def __iter__(self) -> Iterator[JobResult[Any]]:
+        """The handles of all members, in order, as ``jobs``."""
+        return iter(self.jobs)
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"<GroupResult of {len(self)} jobs>"
+        return f"<GroupResult {self.id} of {len(self)} jobs>" if self.id else "<GroupResult of 0 jobs>"
 
 
 GroupResult.__module__ = "taskito"

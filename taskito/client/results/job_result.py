@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -11,12 +9,16 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
+from taskito.client.explain import explain
+from taskito.client.results.shown import read_metadata, show_job
 from taskito.running_job.job_log import PUBLISHED
 from taskito.serialization.serializers import DEFAULT, Serializer, json_of
+from taskito.serialization.shown import Parameters
 from taskito_core import messages
 from taskito_core.errors import (
     JobNotFoundError,
     MaxRetriesExceededError,
+    StorageError,
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
@@ -36,13 +38,6 @@ _PAGE = 1000
 _CHECK_INTERVAL = 5.0
 #: Bytes of a result that the event loop may read itself.
 _QUICKLY_READ = 4096
-#: Fields of a Job that ``to_dict`` leaves out: bytes that only a serializer can read, and the fence.
-_NOT_SHOWN = frozenset({"payload", "result", "token", "cancel_asked"})
-#: Fields that ``to_dict`` calls something else.
-_SHOWN_AS = {"gate": "waits_behind"}
-_SHOWN = [field.name for field in dataclasses.fields(Job) if field.name not in _NOT_SHOWN]
-
-
 #: What the store says of a job that was cancelled because of another, which it names.
 _PARENT_FAILED = re.compile(messages.PARENT_FAILED.format(parent="(.+)", status=r"\w+"))
 
@@ -60,6 +55,10 @@ class JobReader(Protocol):
 
     def serializer_of(self, task_name: str, /) -> Serializer:
         """What reads the results of this task."""
+        ...
+
+    def parameters_of(self, task_name: str, /) -> Parameters:
+        """What the function of this task calls its positional arguments."""
         ...
 
     def cancel_job(self, job_id: str, /) -> bool: ...
@@ -115,9 +114,20 @@ class JobResult(Generic[R_co]):
         return sorted(edge.job_id for edge in self._edges() if edge.parent_id == self.id)
 
     @property
+    def replays(self) -> list[str]:
+        """Ids of the jobs that ran it again, oldest first."""
+        return [one.new_id for one in self._reader.storage.replays(self.id) if one.job_id == self.id]
+
+    @property
+    def replay_of(self) -> str | None:
+        """Id of the job that it runs again, if that is remembered."""
+        found = [one.job_id for one in self._reader.storage.replays(self.id) if one.new_id == self.id]
+        return found[0] if found else None
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What was given when the job was enqueued; it never changes."""
-        return _read_metadata(self._known())
+        return read_metadata(self._known())
 
     def refresh(self) -> JobResult[R_co]:
         """Read the job anew; returns itself."""
@@ -218,14 +228,12 @@ class JobResult(Generic[R_co]):
     alogs = aio.twin(logs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The job as last read, in values that JSON can hold; times in epoch milliseconds."""
-        job = self._known()
-        shown = {_SHOWN_AS.get(name, name): getattr(job, name) for name in _SHOWN}
-        return shown | {
-            "status": str(job.status),
-            "metadata": _read_metadata(job),
-            "tags": list(job.tags),
-        }
+        """The job as last read, in values that JSON can hold; times in epoch milliseconds.
+
+        ``args``, ``kwargs`` and ``result`` are to be looked at: cut short, with ``***`` for what has a name
+        like password or token. A text in place of them says why they cannot be read here.
+        """
+        return show_job(self._reader, self._known())
 
     def _edges(self) -> list[Edge]:
         return self._reader.storage.edges([self.id])
@@ -273,10 +281,6 @@ class JobResult(Generic[R_co]):
 JobResult.__module__ = "taskito"
 
 
-def _read_metadata(job: Job) -> dict[str, Any]:
-    return json.loads(job.metadata) if job.metadata else {}
-
-
 def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) -> Job:
     """The job as it has ended. ``job``: as it was last read; None: not yet.
 
@@ -291,9 +295,21 @@ def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) 
             failed = f"; its last attempt failed with {job.error}" if job.error else ""
             raise TimeoutError(
                 f"job {job.id} of task {job.task_name!r} is still {job.status} "
-                f"after {wait.timeout} seconds{failed}"
+                f"after {wait.timeout} seconds{failed}{_in_its_way(reader.storage, job)}"
             )
         reader.storage.await_finished(job_id, min(remaining, _CHECK_INTERVAL))
+
+
+def _in_its_way(storage: Storage, job: Job) -> str:
+    """Why the job that was waited for does not begin, as the end of a sentence; '' if that is not known."""
+    if job.status is not JobStatus.PENDING:
+        return ""
+    try:
+        facts = storage.facts(job.id)
+        found = explain(facts, storage.workers()).blockers if facts is not None else ()
+    except StorageError:
+        return ""  # That the time is up is the answer; this is a hint.
+    return "".join(f"; {one.text}" for one in found)
 
 
 def value_of(reader: JobReader, job: Job) -> Any:

@@ -89,8 +89,20 @@ def _trim(stack: traceback.StackSummary) -> None:
 def boot_failure(exc: BaseException) -> bytes:
     """The body of FAILED: JSON ``["error", sentence]``, or ``["traceback", text]`` if the app raised."""
     if isinstance(exc, ConfigError):
-        return json.dumps(["error", clean_text(str(exc))]).encode()
+        return json.dumps(["error", clean_text(f"{exc}{place_in_app(exc)}")]).encode()
     return json.dumps(["traceback", clean_text(format_traceback(exc))]).encode()
+
+
+def place_in_app(exc: BaseException) -> str:
+    """Where in the app something of ours was called that raised: ``" (file:line)"``; "" if nowhere."""
+    found = ""
+    for frame, line in traceback.walk_tb(exc.__traceback__):
+        name = frame.f_code.co_filename
+        if not name.startswith(_MACHINERY):
+            found = f" ({name}:{line})"
+        elif found:
+            break  # What is below was called by us: another plugin, for one.
+    return found
 
 
 def _snoozed(exc: BaseException) -> list[float]:

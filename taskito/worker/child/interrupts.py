@@ -47,7 +47,7 @@ class Interrupts:
             signal.signal(signum, handler)
 
     def repair(self) -> bool:
-        """After a job: undo what it did to these signals; False, after 0.1 µs, if it did nothing."""
+        """After a job: undo what it did to these signals. False: it did nothing."""
         for signum, handler in self._handlers:
             if handler_of(signum) is not handler:
                 self.install()

@@ -248,7 +248,12 @@ class Child:
         # While it still counts as running: other threads may run here, and what they find broken it broke.
         peak_memory = platform.peak_memory() if measured else 0
         self._took[job.task_name] = ran = ended - started
-        self._put_right(job.task_name, sampled or ran >= _SLOW or kind is not ResultKind.RETURNED)
+        if sampled or ran >= _SLOW or kind is not ResultKind.RETURNED:
+            self._put_right(job.task_name, thorough=True)
+        elif self._state.is_touched():
+            self._put_right(job.task_name, thorough=False)
+        else:
+            self._unchecked = job.task_name
         self._done += 1
         self._slots.end(self._slot, self._done)
         self._last = (seq, started)

@@ -23,9 +23,11 @@ from taskito.worker.ipc import signals
 
 log = logging.getLogger("taskito.worker")
 
-#: Signals whose handlers a job must leave alone, beside those of ``Interrupts``. SIGPIPE, if not ignored,
-#: kills the process at the next write to a closed pipe.
-_KEPT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)
+#: Signals whose handlers a job must leave alone. SIGPIPE, if not ignored, kills the process at the next write
+#: to a closed pipe; the last two are those of ``Interrupts``. Plain numbers: enums are slow to look up.
+_KEPT = tuple(
+    map(int, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGALRM, signal.SIGUSR2))
+)
 _STREAMS = ("stdin", "stdout", "stderr")
 #: Copies of the standard descriptors are numbered from here, out of the way of a task that counts from 3.
 _FIRST_COPY = 100
@@ -42,7 +44,7 @@ class ProcessState:
         self._repair_interrupts = repair_interrupts
         self._handlers: list[tuple[int, Any]] = []
         self._mask: set[int] = set()
-        self._streams: list[tuple[str, Any]] = []
+        self._streams: list[Any] = []  #: of ``_STREAMS``
         self._copies: dict[int, tuple[int, object]] = {}  #: descriptor -> its copy, and the file of both
         self._policy: Any = None
         self._directory = "/"
@@ -50,12 +52,12 @@ class ProcessState:
 
     def remember_signals(self) -> None:
         """The child's own handlers stand now, and no code of others has run since."""
-        self._handlers = [(int(signum), getsignal(signum)) for signum in _KEPT]
+        self._handlers = [(signum, getsignal(signum)) for signum in _KEPT]
         self._mask = pthread_sigmask(signal.SIG_BLOCK, ())
 
     def remember(self) -> None:
         """All else is as it should be now: plugins have set up what they want, and no job has run."""
-        self._streams = [(name, getattr(sys, name)) for name in _STREAMS]
+        self._streams = [getattr(sys, name) for name in _STREAMS]
         for fd in range(3):
             with contextlib.suppress(OSError):
                 copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_COPY)
@@ -69,23 +71,25 @@ class ProcessState:
         """What a process forked by a task must not keep."""
         return tuple(copy for copy, _ in self._copies.values())
 
+    def is_touched(self) -> bool:
+        """After a job: are there other signal handlers or streams? Takes half a microsecond."""
+        for signum, handler in self._handlers:
+            if getsignal(signum) is not handler:
+                return True
+        stdin, stdout, stderr = self._streams
+        try:
+            return sys.stdin is not stdin or sys.stdout is not stdout or sys.stderr is not stderr
+        except AttributeError:  # deleted
+            return True
+
     def restore(self, task_name: str, thorough: bool) -> bool:
         """After a job: put right what it left, and log it. True if there was something.
 
-        Without ``thorough`` only what takes no call of the system is checked.
+        Without ``thorough`` only what ``is_touched`` sees is looked at.
         """
         left: list[str] = []
-        if self._repair_interrupts():
-            left.append("a handler of SIGALRM or SIGUSR2")
-        for signum, handler in self._handlers:
-            if getsignal(signum) is not handler:
-                signal.signal(signum, handler)
-                left.append(f"a handler of {signals.name(signum)}")
-        found = vars(sys)
-        for name, stream in self._streams:
-            if found.get(name) is not stream:
-                setattr(sys, name, stream)
-                left.append(f"another sys.{name}")
+        self._restore_handlers(left)
+        self._restore_streams(left)
         if thorough:
             self._restore_signals(left)
             self._restore_descriptors(left)
@@ -98,6 +102,20 @@ class ProcessState:
                 ", ".join(left),
             )
         return bool(left)
+
+    def _restore_handlers(self, left: list[str]) -> None:
+        if self._repair_interrupts():
+            left.append("a handler of SIGALRM or SIGUSR2")
+        for signum, handler in self._handlers:
+            if getsignal(signum) is not handler:
+                signal.signal(signum, handler)
+                left.append(f"a handler of {signals.name(signum)}")
+
+    def _restore_streams(self, left: list[str]) -> None:
+        for name, stream in zip(_STREAMS, self._streams, strict=True):
+            if vars(sys).get(name) is not stream:
+                setattr(sys, name, stream)
+                left.append(f"another sys.{name}")
 
     def _restore_signals(self, left: list[str]) -> None:
         if getsignal(signal.SIGCHLD) == signal.SIG_IGN:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
 #: What a host answers to a process that a task forked and that acts as if it were the job.
 NOT_ITS_PROCESS = "only the process that runs a job can speak for it, not one that it forked"
+
+
+#: What a call gives that has run nothing of the function's body yet.
+_NOT_RUN = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 
 class Guard(Protocol):
@@ -91,6 +96,12 @@ class JobControls:
         self.recorded = body
 
 
+class _ThreadState(threading.local):
+    #: Made at the first async task. The default is the class's own: to look in vain for an attribute of a
+    #: ``threading.local`` takes two microseconds.
+    coroutines: Coroutines | None = None
+
+
 class Runner:
     """Runs the jobs of one app. Safe to use from several threads; each has its own event loop."""
 
@@ -99,7 +110,7 @@ class Runner:
         self._tasks: Mapping[str, AppTask] = app.tasks
         self._callbacks = app.callbacks
         self._max_payload = app.settings.max_payload
-        self._local = threading.local()
+        self._local = _ThreadState()
         # The core's own implementation only calls; without a plugin around it, that is two microseconds
         # of pluggy for nothing.
         self._hook = app.plugins.hook.taskito_run_job if plugin_layers.prepare(app.plugins) else None
@@ -151,6 +162,8 @@ class Runner:
         except plugin_layers.UnfitReturnError as exc:
             return rejection(exc)
         except BaseException as exc:
+            if unfit := unreadable.unfit_call(task, exc, args, kwargs, inputs):
+                return self._unreadable(job, host, unfit)
             return failure(exc, task.is_retryable)
         kind = ResultKind.RETURNED
         try:
@@ -184,21 +197,23 @@ class Runner:
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
-        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        coroutines = self._local.coroutines
         return coroutines is not None and coroutines.interrupt(exc, frame)
 
     def unfinished(self) -> bool:
         """Has the job that this thread ran last left coroutines behind? To be asked once after each."""
-        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        coroutines = self._local.coroutines
         return coroutines is not None and coroutines.unfinished()
 
     def finish(self, task_name: str) -> None:
         """End what that job left. It has ended by then: this is not its time any more."""
-        self._local.coroutines.finish(task_name)
+        coroutines = self._local.coroutines
+        assert coroutines is not None
+        coroutines.finish(task_name)
 
     def close(self) -> None:
         """Close this thread's event loop, if it has one."""
-        coroutines: Coroutines | None = self._local.__dict__.pop("coroutines", None)
+        coroutines, self._local.coroutines = self._local.coroutines, None
         if coroutines is not None:
             coroutines.close()
 
@@ -223,7 +238,7 @@ class Runner:
         return function
 
     def _run_coroutine(self, function: Callable[..., Any], *args: object, **kwargs: object) -> object:
-        coroutines: Coroutines | None = getattr(self._local, "coroutines", None)
+        coroutines = self._local.coroutines
         if coroutines is None:
             from taskito.worker.child.coroutines import Coroutines  # asyncio: only for those who use it
 
@@ -239,6 +254,8 @@ class Runner:
     def encoded(self, task: AppTask, value: object) -> bytes:
         """The value as bytes. Raises SerializationError and PayloadTooLarge."""
         serializer = task.serializer
+        if type(value) in _NOT_RUN:
+            raise _not_run(value)
         try:
             body: object = serializer.dumps(value)
         except UnfitValue as unfit:
@@ -254,3 +271,17 @@ class Runner:
             size = f"{len(body)} bytes, max_payload is {self._max_payload}"
             raise PayloadTooLarge(f"the result of task {task.name} is {size}")
         return body
+
+
+def _not_run(value: object) -> SerializationError:
+    """The error of a task that returned such a thing: what its function is, and what to do."""
+    made = f"{getattr(value, '__qualname__', 'its function')!r}"
+    if isinstance(value, CoroutineType):
+        value.close()  # or Python warns that it was never awaited, wherever it is
+        return SerializationError(
+            f"the task returned a coroutine that nothing has run: {made} is async behind a wrapper that is "
+            "not; make the wrapper 'async def' too, and let it await what it calls"
+        )
+    return SerializationError(
+        f"the task returned a generator that nothing has run: {made} yields; return a list instead"
+    )

@@ -1,4 +1,5 @@
-"""Arguments that this worker cannot read, though it knows the task: its app is an older version, as a rule.
+"""Arguments that this worker cannot read, or its function does not take, though it knows the task: its app is
+an older version, as a rule.
 
 Such a job is left to workers that can, as one of an unknown task is. Its log keeps who could not read it, and
 since when, so that it comes to an end if nobody can.
@@ -6,9 +7,10 @@ since when, so that it comes to an end if nobody can.
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from taskito.running_job import job_log
 from taskito.worker.child.failures import rejection
@@ -18,7 +20,8 @@ from taskito_core.storage_client import LogFilter
 from taskito_core.storage_worker import WorkerStatus
 
 if TYPE_CHECKING:
-    from taskito.worker.child.app import App
+    from taskito.serialization.serializers import Inputs
+    from taskito.worker.child.app import App, AppTask
     from taskito_core.storage import Storage
 
 log = logging.getLogger("taskito.worker")
@@ -28,6 +31,33 @@ Note = Callable[[job_log.Fields], None]
 
 #: Lines of a job's log that are read.
 _LINES = 1000
+
+
+def unfit_call(
+    task: AppTask,
+    raised: BaseException,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    inputs: Inputs | None,
+) -> SerializationError | None:
+    """Why the function did not begin, if ``raised`` is Python's word for arguments that it does not take.
+
+    A producer checks its calls, so this is one of another version: its function has other parameters. Asked
+    after the fact, because binding arguments costs more than all else that is done for a small job.
+    """
+    if not isinstance(raised, TypeError):
+        return None
+    if inputs is not None and inputs.each:  # If the first of its calls fits, something has begun.
+        args = [*args[:-1], *args[-1][0]] if args[-1] else []
+    try:
+        signature = inspect.signature(task.function)
+    except (TypeError, ValueError):  # some functions written in C have none
+        return None
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        return SerializationError(f"task {task.name} takes {signature} here: {exc}")
+    return None
 
 
 def left_to_others(

@@ -55,7 +55,8 @@ class Launcher:
         self, role: str, arguments: list[str], descriptors: tuple[int, ...]
     ) -> subprocess.Popen[bytes]:
         options = self.options
-        command = [sys.executable, "-m", PROGRAM, role, options.app, *arguments]
+        # -P: a file beside the app must not be taken for a module of the standard library that we import.
+        command = [sys.executable, "-P", "-m", PROGRAM, role, options.app, *arguments]
         command += ["--slots", str(self.slots.fd), "--slot-count", str(self.slots.slots)]
         command += ["--lifeline", str(options.lifeline)]
         command += ["--options", options.child.to_argument()]

@@ -25,11 +25,13 @@ from taskito.worker.store.outage import Outage
 from taskito.worker.store.outbox import Outbox
 from taskito.worker.store.request_timer import RequestTimer
 from taskito.worker.store.requests import Reply, Request
+from taskito.worker.store.retention import said_of
 from taskito.worker.store.thread import PRUNE_BATCH, StoreThread
 from taskito.worker.store.timers import AGAIN_AFTER, Upkeep, UpkeepTimers
+from taskito.worker.store.unserved_lanes import UnservedLanesWatch
 from taskito_core.errors import ConfigError, StorageError, StorageUnavailable
 from taskito_core.job import Complete
-from taskito_core.storage_worker import Beat, Note, Swept, WorkerInfo
+from taskito_core.storage_worker import Beat, Note, Pruned, Swept, WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 
@@ -81,6 +83,7 @@ class StoreClient:
         self._outbox = Outbox(dispatcher)
         self._claiming = Claiming(worker, dispatcher)
         self._upkeep = UpkeepTimers()
+        self._unserved = UnservedLanesWatch()
         self._outage = Outage()
         self._clock: tuple[int, float] | None = None  #: the store's at the last heartbeat, and ours
         self._batch: list[InFlight] = []  #: outcomes inside the exchange under way
@@ -199,7 +202,7 @@ class StoreClient:
             return requests.RecordNotes(self._notes)
         # Before the exchange: under load one is always due.
         if not self._dispatcher.draining and (kind := self._upkeep.due(now)) is not None:
-            return requests.DoUpkeep(kind)
+            return requests.DoUpkeep(kind, self.worker)
         if self._outbox.waiting or self._claiming.limit(now) > 0:
             return self._exchange(now)
         return None
@@ -256,12 +259,14 @@ class StoreClient:
             case requests.JobsRescued(job_ids):
                 self._rescued(job_ids)
             case requests.JobsPruned(pruned):
-                self._upkeep.done(Upkeep.PRUNE, now, 0.1 if pruned >= PRUNE_BATCH else None)
+                self._pruned(pruned, now)
             case requests.JobsSwept(swept):
                 self._swept(swept, now)
                 self._claiming.swept(reply)
             case requests.CronFired(pause):
                 self._upkeep.done(Upkeep.FIRE, now, pause)
+            case requests.UnservedLanesFound(unserved):
+                self._upkeep.done(Upkeep.CHECK, now, self._unserved.tell(unserved))
             case requests.Registered():
                 self._lease.enrolled()
             case requests.Listening():
@@ -290,9 +295,17 @@ class StoreClient:
         if exchange.sweep_at is not None:
             self._upkeep.sooner(Upkeep.SWEEP, now + seconds_until(exchange.sweep_at, exchange.now))
         for entry in others:
+            if entry.claim.task_name not in self.worker.tasks:
+                self._upkeep.sooner(Upkeep.CHECK, now)
             delay = self._claiming.handed_back(entry.outcome, now)
             if delay is not None and entry.policy.concurrency:
                 self._upkeep.sooner(Upkeep.SWEEP, now + delay)  # It waits behind a gate for its time.
+
+    def _pruned(self, pruned: Pruned, now: float) -> None:
+        most = max(pruned.jobs, pruned.logs)
+        self._upkeep.done(Upkeep.PRUNE, now, 0.1 if most >= PRUNE_BATCH else None)
+        if pruned.announce is not None:
+            log.info("%s", said_of(pruned.announce))
 
     def _swept(self, swept: Swept, now: float) -> None:
         pause = None if swept.next_at is None else seconds_until(swept.next_at, swept.now)

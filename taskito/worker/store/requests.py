@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from taskito.worker.store.timers import Upkeep
+from taskito.worker.store.unserved_lanes import UnservedLane
 from taskito_core.job import Outcome
-from taskito_core.storage_worker import Beat, Exchange, Note, Swept, Want, WorkerInfo
+from taskito_core.storage_worker import Beat, Exchange, Note, Pruned, Swept, Want, WorkerInfo
 
 # ---- requests ----
 
@@ -68,6 +69,7 @@ class ExchangeJobs:
 @dataclass(frozen=True, slots=True)
 class DoUpkeep:
     kind: Upkeep
+    worker: WorkerInfo
 
     @property
     def name(self) -> str:
@@ -132,7 +134,7 @@ class ExchangeResult(NamedTuple):
 
 
 class JobsPruned(NamedTuple):
-    pruned: int  #: how many jobs
+    pruned: Pruned
 
 
 class JobsSwept(NamedTuple):
@@ -141,6 +143,10 @@ class JobsSwept(NamedTuple):
 
 class CronFired(NamedTuple):
     pause: float  #: seconds until the next slot is due
+
+
+class UnservedLanesFound(NamedTuple):
+    unserved: list[UnservedLane]
 
 
 class Unregistered(NamedTuple):
@@ -165,6 +171,7 @@ Reply = (
     | JobsPruned
     | JobsSwept
     | CronFired
+    | UnservedLanesFound
     | Unregistered
     | Failed
 )

@@ -19,6 +19,7 @@ from taskito.worker.store.admission import AdmissionControl
 from taskito.worker.store.cron import Schedules
 from taskito.worker.store.requests import Reply, Request
 from taskito.worker.store.timers import Upkeep
+from taskito.worker.store.unserved_lanes import unserved_lanes
 from taskito_core.errors import StorageError, StorageUnavailable
 from taskito_core.plugin_manager import Plugins
 from taskito_core.storage import Storage
@@ -56,8 +57,8 @@ class StoreCalls:
             case requests.RecordNotes(notes):
                 self._record_notes(notes)
                 return requests.NotesRecorded()
-            case requests.DoUpkeep(kind):
-                return self._upkeep(kind)
+            case requests.DoUpkeep(kind, worker):
+                return self._upkeep(kind, worker)
             case requests.RescueJobs(suspects):
                 return requests.JobsRescued(self._storage.rescue(suspects))
             case requests.Register(worker):
@@ -115,7 +116,7 @@ class StoreCalls:
         except StorageError as exc:
             log.error("%d notes of jobs cannot be stored: %s", len(notes), exc)
 
-    def _upkeep(self, kind: Upkeep) -> requests.JobsPruned | requests.JobsSwept | requests.CronFired:
+    def _upkeep(self, kind: Upkeep, worker: WorkerInfo) -> Reply:
         match kind:
             case Upkeep.PRUNE:
                 # A claim can commit just after its worker was declared dead and its jobs were rescued: that
@@ -126,6 +127,14 @@ class StoreCalls:
                 return requests.JobsSwept(self._storage.sweep(SWEEP_BATCH))
             case Upkeep.FIRE:
                 return requests.CronFired(self._schedules.fire(self._storage))
+            case Upkeep.CHECK:
+                # As a rule this worker serves them all itself, and nobody asks about the others.
+                lanes = unserved_lanes(self._storage.lanes(), [worker])
+                return requests.UnservedLanesFound(
+                    unserved_lanes(((one.queue, one.task_name) for one in lanes), self._storage.workers())
+                    if lanes
+                    else []
+                )
 
     def _unregister(self, worker: WorkerInfo) -> None:
         if not self._stopping_told:

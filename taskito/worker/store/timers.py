@@ -18,11 +18,12 @@ class Upkeep(StrEnum):
     )
     SWEEP = "sweep"  #: expire, release and admit what no exchange did
     FIRE = "fire"  #: enqueue the slots of periodic tasks that are due
+    CHECK = "check"  #: find jobs that no live worker would take
 
 
 #: Seconds between two rounds of upkeep, at most. The next slot of a schedule is known: firing more often than
 #: that only helps after a clock was set.
-INTERVALS = {Upkeep.PRUNE: 60.0, Upkeep.SWEEP: 10.0, Upkeep.FIRE: 30.0}
+INTERVALS = {Upkeep.PRUNE: 60.0, Upkeep.SWEEP: 10.0, Upkeep.FIRE: 30.0, Upkeep.CHECK: 30.0}
 
 
 class ClaimTimer:

@@ -29,6 +29,9 @@ from taskito_core.storage_worker import WorkerInfo
 
 log = logging.getLogger("taskito.worker")
 
+#: Tasks that a worker names when it begins, at most.
+LISTED_TASKS = 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerIdentity:
@@ -68,6 +71,7 @@ class Booting:
 
     interrupted = 0
     held = 0
+    running = 0
     known_to_store = False
 
     def __init__(self) -> None:
@@ -150,6 +154,13 @@ def _log_beginning(manifest: AppManifest, worker: WorkerInfo, store: str) -> Non
         worker.procs,
         ", ".join(worker.queues),
         store,
+    )
+    more = len(worker.tasks) - LISTED_TASKS
+    log.info(
+        "%s: %s%s",
+        "1 task" if len(worker.tasks) == 1 else f"{len(worker.tasks)} tasks",
+        ", ".join(worker.tasks[:LISTED_TASKS]),
+        f" and {more} more" if more > 0 else "",
     )
     for name in sorted(set(worker.queues) - set(manifest.queues)):
         log.warning(

@@ -55,6 +55,11 @@ class Stage(Protocol):
         ...
 
     @property
+    def running(self) -> int:
+        """How many jobs have begun and not ended."""
+        ...
+
+    @property
     def known_to_store(self) -> bool:
         """Does the store believe that this worker is alive?"""
         ...
@@ -121,6 +126,7 @@ class WorkerLoop:
         self._interrupt_at = float("inf")
         #: Asked now: a terminal that is gone is none any more.
         self._on_terminal = os.isatty(0)
+        self._hears_signals = False
         self._failure: ExitCode | None = None
         self.failure: TaskitoError | None = None  #: why the worker could not start, or not end well
         self._stage: Stage = Booting()
@@ -131,6 +137,7 @@ class WorkerLoop:
     def run(self, signals: SignalPipe | None = None) -> int:
         """Run until drained, stopped or failed; the exit code."""
         if signals is not None:
+            self._hears_signals = True
             self._selector.register(signals, selectors.EVENT_READ, lambda _: self._heed(signals.drain()))
         try:
             self._pool.start()
@@ -231,7 +238,7 @@ class WorkerLoop:
         self._shutdown.tick(now)
         phase = self._shutdown.phase
         if phase >= Phase.DRAINING > self._acted:
-            log.info("draining: running jobs may end, nothing new is begun")
+            log.info("draining: nothing new is begun, %s", self._what_follows(stage.running))
             stage.drain()
             pool.drain()
         if phase >= Phase.INTERRUPTING > self._acted:
@@ -249,6 +256,19 @@ class WorkerLoop:
             pool.dismiss()
             if pool.empty():
                 stage.leave()
+
+    def _what_follows(self, running: int) -> str:
+        """What becomes of so many running jobs, for whoever asked the worker to end and now waits for it."""
+        if not running:
+            return "and no job is running"
+        jobs = "1 running job" if running == 1 else f"{running} running jobs"
+        if self._shutdown.phase > Phase.DRAINING:
+            return f"{jobs} so far"
+        patience = f"within {self._options.graceful_timeout:g} s"
+        if not self._hears_signals:
+            return f"{jobs} may end {patience}"
+        again = "Ctrl-C again" if self._on_terminal else "a second signal"
+        return f"running jobs may end {patience}; {again} interrupts {jobs}"
 
     def _finished(self) -> bool:
         if self._failure is not None:

@@ -52,7 +52,17 @@ class ExecutorReports:
         self._dispatcher.executors.open(executor_id, time.monotonic())
 
     def results(self, executor_id: int, results: Sequence[ResultMessage]) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            self._log_ends(executor_id, results)
         self._dispatcher.results(executor_id, results, time.monotonic())
+
+    def _log_ends(self, executor_id: int, results: Sequence[ResultMessage]) -> None:
+        executor = self._dispatcher.executors.get(executor_id)
+        held = {} if executor is None else executor.outstanding
+        for result in results:
+            if (entry := held.get(result.seq)) is not None:
+                claim, how = entry.claim, result.kind.name.lower().replace("_", " ")
+                log.debug("job %s (%s) %s after %.3f s", claim.id, claim.task_name, how, result.ran)
 
     def returned(self, executor_id: int, seqs: Sequence[int]) -> None:
         self._dispatcher.returned(executor_id, seqs)
@@ -203,6 +213,11 @@ class Running:
     def held(self) -> int:
         """How many claims are in flight."""
         return len(self._dispatcher.holding())
+
+    @property
+    def running(self) -> int:
+        """How many jobs have begun and not ended."""
+        return sum(1 for executor in self._dispatcher.executors if self._pool.running(executor.id)[0])
 
     @property
     def known_to_store(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from taskito_core import ConfigError, Dead, DeadReason, StorageError, Want, columns
+from taskito_core import ConfigError, Dead, DeadReason, Retention, StorageError, Want, columns
 from taskito_postgres import migrate
 from taskito_postgres.storage import PostgresStorage
 from taskito_testing.factories import claim, error_info, make_job, make_worker, new_token, want
@@ -21,7 +21,7 @@ TABLES = {
     "jobs", "dead_letter", "rate_limits", "periodic_tasks", "job_errors", "job_dependencies", "task_metrics",
     "replay_history", "task_logs", "circuit_breakers", "workers",
 }  # fmt: skip
-OUR_OWN = {"jobs_live", "jobs_done", "paused_queues", "schema_version", "clock"}
+OUR_OWN = {"jobs_live", "jobs_done", "paused_queues", "schema_version", "clock", "retention"}
 
 
 def rows(database: psycopg.Connection[Any], statement: str) -> list[tuple[Any, ...]]:
@@ -295,3 +295,23 @@ def test_a_schema_that_vanishes_is_an_error_and_no_driver_class_escapes(
             call()
         assert isinstance(caught.value.__cause__, psycopg.Error)
         assert not isinstance(caught.value, ConfigError)
+
+
+def test_a_store_that_held_jobs_before_there_was_a_retention_keeps_them_for_ever(
+    open_storage: OpenStorage, database: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = migrate.migrations()
+    monkeypatch.setattr(migrate, "migrations", lambda: known[:3])
+    open_storage().migrate()
+    database.execute(
+        "INSERT INTO taskito.jobs (id, task_name, queue, status, scheduled_at, created_at, completed_at,"
+        " prune_at, finished, payload) VALUES ('old', 't', 'q', 'complete', 1, 1, 1, 1, true, '')"
+    )
+    monkeypatch.undo()
+    storage = open_storage()
+
+    assert storage.migrate() == [one.name for one in known[3:]]
+
+    assert storage.retention() == Retention(None, None, None)
+    assert storage.prune(9).announce == Retention(None, None, None)
+    assert rows(database, "SELECT id, prune_at FROM taskito.jobs_done") == [("old", None)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from taskito_core import StorageError, columns
+from taskito_core import Retention, StorageError, columns
+from taskito_sqlite import migrate
 from taskito_sqlite.storage import SqliteStorage
 
 
@@ -49,3 +50,24 @@ def test_a_job_has_the_columns_of_the_core_and_three_of_our_own(storage: SqliteS
 
 def test_a_dead_letter_has_every_column_that_is_copied(storage: SqliteStorage) -> None:
     assert set(_columns(storage, "dead_letter")) == OWN_OF_LETTERS | set(columns.COPIED)
+
+
+def test_a_store_that_held_jobs_before_there_was_a_retention_keeps_them_for_ever(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = migrate.migrations()
+    monkeypatch.setattr(migrate, "migrations", lambda: known[:3])
+    storage.migrate()
+    with closing(sqlite3.connect(storage.path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO jobs (id, task_name, queue, status, priority, scheduled_at, created_at,"
+            " completed_at, payload) VALUES ('old', 't', 'q', 'complete', 0, 1, 1, 1, x'00')"
+        )
+    monkeypatch.undo()
+    storage.close()
+
+    assert storage.migrate() == [one.name for one in known[3:]]
+
+    assert storage.retention() == Retention(None, None, None)
+    assert storage.prune(9).announce == Retention(None, None, None)
+    assert [job.id for job in storage.get(["old"])] == ["old"]

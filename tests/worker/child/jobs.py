@@ -196,6 +196,11 @@ async def async_add(a: int, b: int) -> int:
     return a + b
 
 
+@task(name="wrong_call")
+def wrong_call(value: int) -> object:
+    return min(value, key=value, nonsense=value)  # type: ignore[call-overload]
+
+
 @task(name="async_about")
 async def async_about() -> str:
     return await asyncio.to_thread(lambda: current_job.id)

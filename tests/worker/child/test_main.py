@@ -131,10 +131,12 @@ def test_a_payload_that_cannot_be_read_is_left_to_others_also_if_the_store_is_aw
     assert child.value("add", 1, 2) == 3
 
 
-def test_wrong_arguments_are_a_failed_attempt(child: Child) -> None:
-    error, _ = child.error("add", 1, 2, 3)
+def test_arguments_that_its_function_does_not_take_are_left_to_others(child: Child) -> None:
+    result = child.run("add", 1, 2, 3)
 
-    assert error.type == "TypeError"
+    assert (result.kind, result.body) == (ResultKind.UNREADABLE, b"")
+    # What the function itself raises, however alike, is its own.
+    assert child.error("wrong_call", 1)[0].type == "TypeError"
 
 
 def test_async_tasks_run_on_one_loop_and_know_their_job(any_child: Child) -> None:

@@ -228,7 +228,7 @@ def test_upkeep_goes_on_under_load_too(scene):
     scene.storage.enqueue([make_job(task_name="work") for _ in range(3)])
     scene.client.woken()
 
-    first, *upkeep, last = [scene.step() for _ in range(5)]
+    first, *upkeep, last = [scene.step() for _ in range(len(Upkeep) + 2)]
     assert (first, sorted(upkeep), last) == ("heartbeat", sorted(Upkeep), "exchange")
 
 

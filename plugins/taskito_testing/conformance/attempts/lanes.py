@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taskito_core.storage import Storage
 from taskito_testing.conformance.base import ConformanceBase
-from taskito_testing.factories import claim, enqueue_and_claim, make_job, release, retry, want
+from taskito_testing.factories import claim, complete, enqueue_and_claim, make_job, release, retry, want
 
 _LONG_AGO = 1_600_000_000_000
 
@@ -84,6 +84,29 @@ class Lanes(ConformanceBase):
         storage.enqueue([modest])
 
         assert [c.id for c in claim(storage, worker, 5, tasks=("mail",))] == [modest.id]
+
+    def test_the_lanes_that_hold_jobs_are_named_with_their_queues(
+        self, storage: Storage, worker: str
+    ) -> None:
+        """Due or not, as often as it likes; not of running, ended or gated jobs, nor of lanes left empty."""
+        assert storage.lanes() == []
+        storage.enqueue([make_job(queue="gone", lane="a"), make_job(queue="ran", lane="a")])
+        [ended] = claim(storage, worker, queues=("gone",), tasks=("a",))
+        claim(storage, worker, queues=("ran",), tasks=("a",))
+        parent = make_job(queue="default")
+        storage.enqueue(
+            [
+                *[parent, make_job(), make_job(queue="gated", parents=(parent.id,))],
+                *[make_job(queue="default", lane=lane, delay=60.0) for lane in ("b", "a", "a")],
+                *[make_job(queue="späteste", lane=lane, priority=n) for n in range(3) for lane in "yx"],
+            ]
+        )
+        storage.exchange(worker, [complete(ended)], None)
+
+        found = storage.lanes()
+
+        expected = {("default", ""), ("default", "a"), ("default", "b"), ("späteste", "x"), ("späteste", "y")}
+        assert (set(found), len(found)) == (expected, 5)
 
     def test_a_lane_may_have_any_name(self, storage: Storage, worker: str) -> None:
         name = 'büro."mail" o\'clock %s {}'

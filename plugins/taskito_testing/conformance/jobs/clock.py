@@ -223,10 +223,10 @@ class ClockSetBack(ConformanceBase):
         storage.exchange(worker, [complete(claimed)], None)
 
         _set_back(storage, worker)
-        early = storage.prune(9)
+        early = storage.prune(9).jobs
         storage.clock_shift = _MINUTE
 
-        assert (early, storage.prune(9)) == (0, 1)
+        assert (early, storage.prune(9).jobs) == (0, 1)
 
     def test_nothing_that_happened_is_later_than_now(self, storage: Storage, worker: str) -> None:
         storage.clock_shift = _HOUR

@@ -36,7 +36,7 @@ def _purge(storage: Storage, job_id: str) -> bool:
 
 def _prune(storage: Storage, job_id: str) -> bool:
     storage.clock_shift += 1_000
-    return storage.prune(100) == 1
+    return storage.prune(100).jobs == 1
 
 
 _WAYS = pytest.mark.parametrize("way", [_delete, _purge, _prune], ids=["delete", "purge", "prune"])
@@ -105,7 +105,7 @@ class Deleting(ConformanceBase):
 
         assert storage.delete([second.id]) == [second.id]
         assert storage.edges([child.id]) == [Edge(child.id, first.id)]
-        assert storage.prune(9) + len(storage.delete([first.id])) == 1
+        assert storage.prune(9).jobs + len(storage.delete([first.id])) == 1
         assert storage.edges([child.id]) == []
 
     def test_parent_and_child_may_go_together(self, storage: Storage, worker: str) -> None:
@@ -171,6 +171,6 @@ class Deleting(ConformanceBase):
         storage.exchange(worker, [complete(c) for c in claim(storage, worker, 9)], None)
         storage.clock_shift = 1_000
 
-        assert storage.prune(1) == 1
+        assert storage.prune(1).jobs == 1
 
         assert storage.get(["alone"]) == []

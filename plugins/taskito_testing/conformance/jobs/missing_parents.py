@@ -55,7 +55,7 @@ class MissingParents(ConformanceBase):
         storage.exchange(worker, [complete(parent)], None)
         if how == "pruned":
             storage.clock_shift = 2_000
-            assert storage.prune(9) == 1
+            assert storage.prune(9).jobs == 1
         else:
             assert storage.delete([parent.id]) == [parent.id]
         holders = [make_job(unique_key="k")] if held else []
@@ -78,6 +78,6 @@ class MissingParents(ConformanceBase):
         [last] = storage.exchange(worker, [complete(claimed)], want(1)).claims
         storage.exchange(worker, [complete(last)], None)
         storage.clock_shift = 1_000
-        assert storage.prune(9) == 1
+        assert storage.prune(9).jobs == 1
 
         assert [receipt.inserted for receipt in storage.enqueue([child])] == [False]

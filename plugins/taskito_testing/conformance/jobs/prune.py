@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskito_core.job import JobStatus
+from taskito_core.job import FOREVER, JobStatus
 from taskito_core.storage import Storage
 from taskito_core.storage_client import JobFilter
 from taskito_testing.conformance.base import ConformanceBase, NewWorker
@@ -31,11 +31,11 @@ class Pruning(ConformanceBase):
         storage.exchange(worker, [outcome(claimed)], None)
 
         storage.clock_shift = 30_000
-        assert storage.prune(100) == 0
+        assert storage.prune(100).jobs == 0
         assert len(storage.get([claimed.id])) == 1
 
         storage.clock_shift = 60_001
-        assert storage.prune(100) == 1
+        assert storage.prune(100).jobs == 1
         assert storage.get([claimed.id]) == []
         assert storage.list_jobs(JobFilter(), 9, None).jobs == []
 
@@ -49,20 +49,22 @@ class Pruning(ConformanceBase):
         assert len(storage.errors(claimed.id)) == 2
 
         storage.clock_shift = 2_000
-        assert storage.prune(100) == 1
+        assert storage.prune(100).jobs == 1
 
         assert storage.errors(claimed.id) == []
         assert [letter.job_id for letter in storage.dead_letters(9, None).letters] == [kept.id]
         assert [letter.job_id for letter in storage.letters([claimed.id, kept.id])] == [kept.id]
         assert len(storage.errors(kept.id)) == 1
 
-    def test_a_job_without_a_time_to_live_stays_for_ever(self, storage: Storage, worker: str) -> None:
-        claimed = enqueue_and_claim(storage, worker, result_ttl=None)
+    def test_a_job_that_is_kept_for_ever_stays_whatever_the_retention(
+        self, storage: Storage, worker: str
+    ) -> None:
+        claimed = enqueue_and_claim(storage, worker, result_ttl=FOREVER)
         storage.exchange(worker, [complete(claimed)], None)
 
-        storage.clock_shift = 400 * _DAY
+        storage.clock_shift = 4000 * _DAY
 
-        assert storage.prune(100) == 0
+        assert storage.prune(100).jobs == 0
         assert len(storage.get([claimed.id])) == 1
 
     def test_a_job_that_has_not_finished_stays_whatever_its_time(self, storage: Storage, worker: str) -> None:
@@ -72,7 +74,7 @@ class Pruning(ConformanceBase):
 
         storage.clock_shift = _DAY
 
-        assert storage.prune(100) == 0
+        assert storage.prune(100).jobs == 0
         statuses = sorted(job.status for job in storage.list_jobs(JobFilter(), 9, None).jobs)
         assert statuses == [JobStatus.PENDING, JobStatus.PENDING, JobStatus.RUNNING]
         assert storage.get([running.id])[0].status is JobStatus.RUNNING
@@ -83,23 +85,23 @@ class Pruning(ConformanceBase):
         storage.exchange(worker, [complete(claimed)], None)
 
         storage.clock_shift = 130_000
-        assert storage.prune(100) == 0
+        assert storage.prune(100).jobs == 0
         storage.clock_shift = 160_001
-        assert storage.prune(100) == 1
+        assert storage.prune(100).jobs == 1
 
     def test_a_time_to_live_of_nothing_goes_at_the_next_pruning(self, storage: Storage, worker: str) -> None:
         claimed = enqueue_and_claim(storage, worker, result_ttl=0.0)
         storage.exchange(worker, [complete(claimed)], None)
 
         storage.clock_shift = 1
-        assert storage.prune(100) == 1
+        assert storage.prune(100).jobs == 1
 
     def test_no_more_than_the_limit_goes_at_once(self, storage: Storage, worker: str) -> None:
         storage.enqueue([make_job(result_ttl=1.0) for _ in range(7)])
         storage.exchange(worker, [complete(c) for c in claim(storage, worker, 7)], None)
         storage.clock_shift = 2_000
 
-        assert [storage.prune(3) for _ in range(4)] == [3, 3, 1, 0]
+        assert [storage.prune(3).jobs for _ in range(4)] == [3, 3, 1, 0]
 
     def test_a_pruned_id_counts_as_finished_for_those_who_wait(self, storage: Storage, worker: str) -> None:
         claimed = enqueue_and_claim(storage, worker, result_ttl=1.0)

@@ -150,7 +150,23 @@ class Repeating(ConformanceBase):
         assert (first.status, first.error, first.result) == (JobStatus.COMPLETE, None, b"well")
         assert (second.status, second.result) == (JobStatus.PENDING, None)
         assert second.error == storage.get(["second"])[0].error
-        assert storage.replays("first") == storage.replays("unknown") == []
+        assert storage.replays("unknown") == []
+
+    def test_a_replay_leads_back_to_the_job_that_it_repeats(self, storage: Storage, worker: str) -> None:
+        done = _ended(storage, worker, dead)
+        storage.retry_dead(done.id, "again")
+        [claimed] = claim(storage, worker)
+        storage.exchange(worker, [dead(claimed)], None)
+        storage.clock_shift = 1_000
+        storage.retry_dead("again", "once more")
+
+        found = {job_id: storage.replays(job_id) for job_id in (done.id, "again", "once more")}
+
+        assert {job_id: [(row.job_id, row.new_id) for row in rows] for job_id, rows in found.items()} == {
+            done.id: [(done.id, "again")],
+            "again": [(done.id, "again"), ("again", "once more")],
+            "once more": [("again", "once more")],
+        }
 
     def test_a_replay_that_is_gone_is_told_as_such(self, storage: Storage, worker: str) -> None:
         done = _ended(storage, worker, complete)

@@ -53,7 +53,7 @@ class Reviving(ConformanceBase):
         assert storage.get([step.id]) == [before]
         assert before.gate == Gate.PARENTS
         storage.clock_shift = 120_000
-        assert storage.prune(9) == 0
+        assert storage.prune(9).jobs == 0
 
     def test_the_edge_leads_to_the_replay_and_keeps_whom_it_stands_for(
         self, storage: Storage, worker: str
@@ -228,12 +228,12 @@ class Reviving(ConformanceBase):
 
         assert storage.edges(["again"]) == [Edge("again", parent.id)]
         storage.clock_shift = 1_000
-        assert storage.prune(9) == 1  # the child
+        assert storage.prune(9).jobs == 1  # the child
         assert [job.id for job in storage.get([parent.id, child.id])] == [parent.id]
         [again] = claim(storage, worker, 9)
         storage.exchange(worker, [complete(again)], None)
         storage.clock_shift = 2_000
-        assert storage.prune(9) == 2
+        assert storage.prune(9).jobs == 2
 
     @pytest.mark.parametrize("end", [dead, cancelled])
     def test_results_stay_while_a_job_that_needs_them_may_be_run_again(
@@ -243,12 +243,12 @@ class Reviving(ConformanceBase):
         storage.exchange(worker, [complete(good), end(bad)], None)  # type: ignore[operator]
         storage.clock_shift = 3_600_000
 
-        assert storage.prune(9) == 1  # the parent that failed has no result
+        assert storage.prune(9).jobs == 1  # the parent that failed has no result
         assert storage.purge(JobStatus.COMPLETE, storage.now(), 9) == 0
         assert [job.id for job in storage.get([good.id, bad.id])] == [good.id]
 
         storage.delete([step.id])
-        assert storage.prune(9) == 1
+        assert storage.prune(9).jobs == 1
 
     def test_two_replays_at_the_same_moment_revive_the_child_they_have_in_common(
         self, storage: Storage, worker: str

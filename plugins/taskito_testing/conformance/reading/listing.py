@@ -19,6 +19,7 @@ from taskito_testing.factories import (
     enqueue_and_claim,
     error_info,
     make_job,
+    release,
     retry,
 )
 
@@ -49,6 +50,24 @@ class Listing(ConformanceBase):
         ids = _enqueue_one_by_one(storage, 5)
 
         assert [job.id for job in storage.list_jobs(_EVERYTHING, 10, None).jobs] == ids[::-1]
+
+    def test_failed_jobs_are_listed_as_they_are_counted(self, storage: Storage, worker: str) -> None:
+        """Of the pending ones those that have failed; other states that are asked for as ever."""
+        storage.enqueue([make_job() for _ in range(5)])
+        failed, failed_and_running, ended, released = claim(storage, worker, 4)
+        storage.exchange(worker, [retry(failed, 60.0), retry(failed_and_running)], None)
+        storage.exchange(worker, [complete(ended), release(released)], None)
+        running = {again.id for again in claim(storage, worker, 1)}
+
+        pending = JobFilter(statuses=(JobStatus.PENDING,), failed=True)
+        found = {job.id for job in storage.list_jobs(pending, 10, None).jobs}
+
+        assert len(found) == storage.counts().by_queue["default"].failed
+        assert found == {failed.id, failed_and_running.id} - running
+        both = JobFilter(statuses=(JobStatus.PENDING, JobStatus.COMPLETE), failed=True)
+        assert {job.id for job in storage.list_jobs(both, 10, None).jobs} == found | {ended.id}
+        any_state = {job.id for job in storage.list_jobs(JobFilter(failed=True), 10, None).jobs}
+        assert any_state == found | {ended.id} | running
 
     def test_jobs_of_one_moment_are_listed_by_id_downwards(self, storage: Storage) -> None:
         storage.enqueue([make_job(id=name) for name in ("b", "c", "a")])

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from taskito.client.options.limits import parse_breaker, parse_rate
 from taskito_core.errors import ConfigError
-from taskito_core.limits import BreakerOptions, RateLimit, parse_breaker, parse_rate
+from taskito_core.limits import BreakerOptions, RateLimit
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""One record as lines of text: a job, or a dead letter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from json import dumps
+from typing import Any
+
+from taskito.cli.table import moment
+
+
+def lines_of(record: Mapping[str, Any]) -> Iterator[str]:
+    """What is said of it, a line for each, then the errors of its attempts. What is not said is left out."""
+    for name, value in record.items():
+        if name == "errors":
+            for error in value:
+                yield f"attempt {error['attempt']} ({moment(error['failed_at'])}): {error['kind']}"
+                yield f"{error['traceback'] or error['type'] + ': ' + error['message']}".rstrip()
+        elif value not in (None, [], {}) or (name == "result" and record["status"] == "complete"):
+            yield f"{name:<16} {_text(name, value)}"
+
+
+def _text(name: str, value: Any) -> str:
+    if name.endswith("_at"):
+        return moment(value)
+    if isinstance(value, str) and name != "result":
+        return value
+    return dumps(value, ensure_ascii=False)
