@@ -135,6 +135,7 @@ class Pruned(NamedTuple):
 
     @property
     def jobs(self) -> int:
+        """All of them."""
         return self.finished + self.dead
 
 

@@ -53,10 +53,12 @@ class CurrentJob:
 
     @property
     def task_name(self) -> str:
+        """The name under which its task is registered."""
         return self.context.task_name
 
     @property
     def queue_name(self) -> str:
+        """The queue it was claimed from."""
         return self.context.queue_name
 
     @property

@@ -85,6 +85,7 @@ class JobResult(Generic[R_co]):
 
     @property
     def status(self) -> JobStatus:
+        """Where it is now: pending, running, complete, dead or cancelled."""
         return self._latest().status
 
     @property

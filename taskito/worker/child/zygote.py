@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -108,7 +109,7 @@ class Zygote:
         with open(read_end, "rb") as pipe:
             bootstrap.block_signals()
             try:
-                middle = os.fork()
+                middle = _fork_quietly()
                 if middle == 0:
                     pipe.close()
                     self._fork_again(slot, supervisor, descriptors, write_end)
@@ -124,7 +125,7 @@ class Zygote:
         """In the middle process, and on in the child. Nothing returns to the zygote's loop, ever."""
         code = EXIT_BOOT_FAILED
         try:
-            pid = os.fork()
+            pid = _fork_quietly()
             if pid == 0:
                 os.close(write_end)
                 self._become_child(slot, supervisor, descriptors)
@@ -159,6 +160,17 @@ class Zygote:
         ends.control.setblocking(True)
         ends.control.sendall(pack_hello(os.getpid()))
         Child(self._app, ends).main()
+
+
+def _fork_quietly() -> int:
+    """``os.fork`` without Python's own warning of threads: which there are was checked after the import.
+
+    Python 3.12 and newer count them in a line of /proc, and take our nice value for the count, because our
+    name has a space in it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        return os.fork()
 
 
 def _await_adoption(supervisor: int) -> None:
