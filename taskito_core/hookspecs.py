@@ -141,8 +141,7 @@ def taskito_register_commands(cli: CommandGroup) -> None:
 def taskito_examine(storage: Storage) -> Sequence[Finding] | None:
     """Return what is amiss with this storage, the worst first; None if it is not yours.
 
-    Called in the process of ``taskito doctor``, once, if the schema is current. May block for seconds, and
-    must change nothing. Raise StorageError if the store does not answer.
+    Called in ``taskito doctor``, once, if the schema is current. May block for seconds; must change nothing.
     """
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskito.cli import completion
 from taskito.cli.names import full_name
+from taskito.cli.options import completion
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito.cli.table import aligned
-from taskito.cli.target import app_option, json_option, open_queue
 from taskito.config.text import moment, show_moments
 from taskito_core.storage_worker import PeriodicState
 

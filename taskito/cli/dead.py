@@ -8,10 +8,10 @@ import click
 
 from taskito.cli.exits import INTERNAL, Refusal
 from taskito.cli.names import full_id
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito.cli.record import lines_of
-from taskito.cli.selection import Duration
 from taskito.cli.table import aligned
-from taskito.cli.target import app_option, json_option, open_queue
 from taskito.client.results.shown import show_letter
 from taskito.config.text import moment, show_moments
 from taskito_core.errors import TaskitoError

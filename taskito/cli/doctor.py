@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from taskito.cli.exits import INTERNAL
-from taskito.cli.table import moment
-from taskito.cli.target import Target, app_option, json_option, open_target
+from taskito.cli.options.target import Target, app_option, json_option, open_target
 from taskito.config.memory import memory_limit, memory_of_tree
+from taskito.config.text import moment
 from taskito.worker.store.unserved_lanes import unserved_lanes
 from taskito_core.hookspecs import Finding
 from taskito_core.storage_worker import WorkerStatus

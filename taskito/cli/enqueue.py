@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskito.cli import completion
 from taskito.cli.names import full_name, warn_of_queue
-from taskito.cli.selection import Duration
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.options import completion
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito_core.storage_worker import WorkerStatus
 
 if TYPE_CHECKING:

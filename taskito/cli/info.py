@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskito.cli.options.target import Target, app_option, json_option, open_target
 from taskito.cli.table import aligned
-from taskito.cli.target import Target, app_option, json_option, open_target
 from taskito.config.text import show_moments
 from taskito.worker.store.unserved_lanes import UnservedLane, unserved_lanes
 from taskito_core.errors import StorageUnavailable

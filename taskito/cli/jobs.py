@@ -11,10 +11,10 @@ import click
 from taskito.cli.action import Action, Cancel, Delete, Retry, do
 from taskito.cli.exits import INTERNAL, Refusal
 from taskito.cli.names import full_id
+from taskito.cli.options.selection import Selection, act_options, filter_options
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito.cli.record import lines_of
-from taskito.cli.selection import Selection, act_options, filter_options
 from taskito.cli.table import aligned
-from taskito.cli.target import app_option, json_option, open_queue
 from taskito.config.text import moment, show_moments
 from taskito_core.job import FINISHED, JobStatus
 

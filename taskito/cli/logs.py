@@ -7,10 +7,10 @@ from json import dumps, loads
 
 import click
 
-from taskito.cli import completion
 from taskito.cli.names import full_id
-from taskito.cli.selection import Duration
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.options import completion
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito.config.text import moment, printable, show_moments
 from taskito.running_job.job_log import READABLE
 from taskito_core.errors import not_found

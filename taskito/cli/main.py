@@ -16,9 +16,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from taskito.cli import settings
-from taskito.cli.completion import join_split_words
 from taskito.cli.exits import exit_for
+from taskito.cli.options import settings
+from taskito.cli.options.completion import join_split_words
 from taskito.cli.plugin_commands import PluginCommands
 from taskito.config.settings import project_table
 from taskito_core.coerce import did_you_mean

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from taskito.cli.exits import INTERNAL
-from taskito.cli.target import app_option, open_target
+from taskito.cli.options.target import app_option, open_target
 
 
 @click.command()

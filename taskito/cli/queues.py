@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from taskito.cli import completion
 from taskito.cli.names import warn_of_queue
+from taskito.cli.options import completion
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito.cli.table import aligned
-from taskito.cli.target import app_option, json_option, open_queue
 from taskito.client.options.limits import rate_text
 from taskito.config.settings import UNSET
 from taskito_core.limits import QueueLimits

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskito.cli import completion
 from taskito.cli.exits import INTERNAL, Refusal
-from taskito.cli.selection import Duration
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.options import completion
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
 
 if TYPE_CHECKING:
     from taskito.client.results.watched import Watched

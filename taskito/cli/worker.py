@@ -8,8 +8,8 @@ import os
 
 import click
 
-from taskito.cli import completion
-from taskito.cli.target import app_option
+from taskito.cli.options import completion
+from taskito.cli.options.target import app_option
 from taskito.config.logging import FORMATS, LEVELS
 from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
 from taskito.worker.ipc.child_options import ASYNC_CONCURRENCY
@@ -17,7 +17,7 @@ from taskito.worker.ipc.child_options import ASYNC_CONCURRENCY
 
 def _unread() -> list[str]:
     """What nothing reads of what is said in variables and pyproject.toml, a sentence each."""
-    from taskito.cli import settings
+    from taskito.cli.options import settings
     from taskito.config.settings import project_table
 
     root = click.get_current_context().find_root()

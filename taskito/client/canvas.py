@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, Unpack, cast
 
 from taskito.client import aio
+from taskito.client.job_ids import new_ids
 from taskito.client.options.job_options import JobOptions, one_of, refuse_unknown
 from taskito.client.producer import Producer
 from taskito.client.results.group_result import GROUP_TAG, GroupResult
@@ -20,7 +21,7 @@ from taskito.client.results.job_result import JobResult
 from taskito.running_job.group_shape import Shape, leaves
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
-from taskito_core.job import NewJob, new_ids
+from taskito_core.job import NewJob
 
 OnError = Literal["cancel", "collect"]
 Handle_co = TypeVar("Handle_co", covariant=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from taskito.cli.main import COMMANDS, main
-from taskito.cli.settings import defaults
+from taskito.cli.options.settings import defaults
 from tests.cli.conftest import Run, environment
 
 UNREACHABLE = "postgresql://u:hunter2@127.0.0.1:1/d"
