@@ -53,7 +53,9 @@ def test_a_job_that_cannot_be_enqueued_or_awaited(
 def test_an_argument_that_begins_with_a_minus_comes_after_two(ask: Run, backend_url: str) -> None:
     done = ask("enqueue", "--app", "myapp:queue", "add", "--", "-1", "2")
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    with Queue(db_url=backend_url) as queue:
+        assert queue.get_job(done.stdout.strip()) is not None
 
 
 @pytest.mark.parametrize(
