@@ -242,7 +242,8 @@ class Spawner:
                 self.zygote.fork(child)
             else:
                 child.pid = self.launcher.launch(child)
-                child.import_watch = ImportWatch(self._options.app, child, _NEVER, now)
+                if not self.app_known:  # Once is enough: the others take as long.
+                    child.import_watch = ImportWatch(self._options.app, child, _NEVER, now)
         except OSError as exc:
             self.forget(child)
             return self._start_failed(str(exc), now)
