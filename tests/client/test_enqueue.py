@@ -392,6 +392,9 @@ def test_many_producers_at_once_never_see_each_other(backend_url: str) -> None:
     words = [sys.executable, "-c", PRODUCER, backend_url]
     producers = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
 
-    assert [(p.communicate(timeout=100)[1], p.returncode) for p in producers] == [("", 0)] * 4
+    told = [p.communicate(timeout=100)[1] for p in producers]
+    assert [p.returncode for p in producers] == [0] * 4
+    [made] = "".join(told).splitlines()
+    assert made.endswith(": made a new one"), "and only the one that made it says so"
     with Queue(db_url=backend_url) as queue:
         assert queue.stats()["pending"] == 4 * 260

@@ -15,7 +15,7 @@ for name in LATE:
 before = {name.partition(".")[0] for name in sys.modules}
 for package in ("taskito", "taskito_core", "taskito_sqlite", "taskito_postgres"):
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
-        if ".cli" not in module.name:
+        if ".cli" not in module.name and "__main__" not in module.name:
             importlib.import_module(module.name)
 import croniter, psycopg, psycopg_pool
 after = {name.partition(".")[0] for name in sys.modules}
