@@ -25,6 +25,7 @@ def test_everything_that_touches_storage_has_a_twin_with_the_same_arguments() ->
         *("periodic", "s", "si"),  # only declare and describe
         "embedded_worker",  # beside an event loop: arun_worker, and cancel it
         *("before_task", "after_task", "on_success", "on_failure", "on_retry", "on_dead"),
+        *("on_child_start", "on_child_stop"),
         *("test_mode", "all_enqueued", "assert_enqueued", "refute_enqueued"),  # look at memory only
     }
     for cls in (Queue, Task, JobResult):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -9,8 +11,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
-from taskito.client.explain import explain
+from taskito.client.explain import Blocker, explain, running_by_queue
 from taskito.client.results.shown import read_metadata, show_job
+from taskito.running_job import job_context, job_log
+from taskito.running_job.job_context import JobContext
 from taskito.running_job.job_log import PUBLISHED
 from taskito.serialization.serializers import DEFAULT, Serializer, json_of
 from taskito.serialization.shown import Parameters
@@ -36,6 +40,10 @@ R_co = TypeVar("R_co", covariant=True)
 _PAGE = 1000
 #: Seconds after which a waiting thread checks whether the coroutine it waits for was cancelled.
 _CHECK_INTERVAL = 5.0
+#: Seconds of a wait after which it is worth a few milliseconds to say why it was in vain.
+_LONG = 1.0
+
+log = logging.getLogger("taskito.worker")
 #: Bytes of a result that the event loop may read itself.
 _QUICKLY_READ = 4096
 #: What the store says of a job that was cancelled because of another, which it names.
@@ -144,7 +152,8 @@ class JobResult(Generic[R_co]):
         Returns the moment the job ends, and at once if it has. Raises TaskFailedError (its subclass
         MaxRetriesExceededError if the retries were used up), TaskTimeoutError, TaskCancelledError,
         JobNotFoundError, SerializationError, or the builtin TimeoutError when time is up, which
-        changes nothing about the job.
+        changes nothing about the job. A store that does not answer is waited for; StorageUnavailable is
+        raised if it is still away when time is up.
         """
         return self._value(Wait(timeout))
 
@@ -258,6 +267,9 @@ class JobResult(Generic[R_co]):
         return self._known()
 
     def _value(self, wait: Wait) -> R_co:
+        return wait.ride_out(functools.partial(self._value_now, wait))
+
+    def _value_now(self, wait: Wait) -> R_co:
         try:
             self._job = await_finished(self._reader, self.id, self._job, wait)
         except JobNotFoundError:
@@ -285,6 +297,7 @@ def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) 
 
     Raises JobNotFoundError, StorageUnavailable, and the builtin TimeoutError when the wait is over.
     """
+    inside = job_context.current()
     while True:
         if job is None or not _is_over(job):
             job = _read(reader, job_id)
@@ -294,18 +307,36 @@ def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) 
             failed = f"; its last attempt failed with {job.error}" if job.error else ""
             raise TimeoutError(
                 f"job {job.id} of task {job.task_name!r} is still {job.status} "
-                f"after {wait.timeout} seconds{failed}{_in_its_way(reader.storage, job)}"
+                f"after {wait.timeout} seconds{failed}{_in_its_way(reader.storage, job, wait.timeout)}"
             )
-        reader.storage.await_finished(job_id, min(remaining, _CHECK_INTERVAL))
+        ended = reader.storage.await_finished(job_id, min(remaining, _CHECK_INTERVAL))
+        if not ended and inside is not None and job.status is JobStatus.PENDING:
+            _warn_of_waiting(reader.storage, inside, job)
+            inside = None  # Said once.
 
 
-def _in_its_way(storage: Storage, job: Job) -> str:
+def _warn_of_waiting(storage: Storage, inside: JobContext, job: Job) -> None:
+    """A job waits for one that does not begin: perhaps because it, and others like it, hold all children."""
+    why = _in_its_way(storage, job, None)
+    said = (
+        f"waits for job {job.id} of task {job.task_name!r}, which is pending{why}; a job that waits keeps "
+        "its child: if all wait, none is left to run what they wait for"
+    )
+    log.warning("job %s (%s) %s", inside.id, inside.task_name, said)
+    inside.controls.note(job_log.log(said, "warning", None))
+
+
+def _in_its_way(storage: Storage, job: Job, waited: float | None) -> str:
     """Why the job that was waited for does not begin, as the end of a sentence; '' if that is not known."""
     if job.status is not JobStatus.PENDING:
         return ""
     try:
         facts = storage.facts(job.id)
-        found = explain(facts, storage.workers()).blockers if facts is not None else ()
+        found: tuple[Blocker, ...] = ()
+        if facts is not None:
+            # Not after a short wait: who polls with result(timeout=0.1) would count again and again.
+            running = running_by_queue(storage) if waited is None or waited >= _LONG else None
+            found = explain(facts, storage.workers(), running=running).blockers
     except StorageError:
         return ""  # That the time is up is the answer; this is a hint.
     return "".join(f"; {one.text}" for one in found)
