@@ -90,7 +90,7 @@ def test_an_error_arrives_as_itself(queue: Queue, work: Work) -> None:
 
 
 def test_an_abandoned_wait_ends_its_thread(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskito.client.results.job_result._CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("taskito.client.results.job_end.CHECK_INTERVAL", 0.05)
     job = queue.enqueue("t")
 
     async def main() -> None:

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
-from taskito.client.results.job_result import JobReader, JobResult, await_finished, value_of
+from taskito.client.results.job_end import await_finished
+from taskito.client.results.job_result import JobReader, JobResult, value_of
 from taskito.client.results.progress import open_display
 from taskito.client.results.watched import WatchedJobs, follow
 from taskito.running_job.group_shape import filled, leaves
