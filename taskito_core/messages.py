@@ -34,7 +34,7 @@ DROPPED = "dropped: all {concurrency} places of '{key}' are taken"
 
 #: Its queue is full: what QueueFull says. ``count`` new jobs of the call are for this queue.
 QUEUE_FULL = (
-    "queue {queue} may hold {ceiling} pending jobs, and has no room for {count} more: nothing was stored; "
+    "queue '{queue}' may hold {ceiling} pending jobs, and has no room for {count} more: nothing was stored; "
     "enqueue later, or raise the ceiling ('taskito queues limit')"
 )
 #: Its worker is dead, stopped or unknown. The error's type is WORKER_LOST_TYPE.

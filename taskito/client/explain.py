@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from taskito.config.text import moment
 from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.coerce import did_you_mean
-from taskito_core.job import JobStatus
+from taskito_core.job import Job, JobStatus
 from taskito_core.limits import BreakerRecord, BreakerState
+from taskito_core.storage import Storage
 from taskito_core.storage_client import Facts, Gate
 from taskito_core.storage_worker import WorkerInfo, WorkerStatus
 
@@ -36,6 +37,7 @@ class BlockerKind(StrEnum):
     BREAKER = "breaker open"
     RATE = "rate limit"
     UNREACHABLE = "limits unreachable"
+    BUSY = "no free child"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class JobExplanation:
         lines += [f"- {one.text}" for one in self.blockers]
         if not self.blockers:
             lines.append("- nothing stands in its way: it runs as soon as a worker has a child free for it")
+        if all(one.kind is BlockerKind.BUSY for one in self.blockers):
             lines.append(f"- {self.ahead} jobs of its queue come first")
             if self.lane:
                 lines.append(f"- it starts when the limits of task {self.lane} let it")
@@ -99,10 +102,12 @@ def explain(
     limits: Limits | None = None,
     unreadable: str | None = None,
     full: int | None = None,
+    running: Mapping[str, int] | None = None,
 ) -> JobExplanation:
     """Read the facts. A job that can be claimed may still lack a worker, or be held back by its limits.
 
     ``limits``: of the task that the facts' ``lane`` names; None: it has none, or they were not asked.
+    ``running``: how many jobs of each queue run; None: not known.
     ``unreadable``: what a worker said last of arguments that it cannot read; None: nothing.
     ``full``: the concurrency of its queue, of which as many jobs run; None: there is room.
     """
@@ -117,6 +122,8 @@ def explain(
         if full is not None:
             text = f"{full} jobs of queue {job.queue} run, and no more may (a limit of the queue)"
             blockers.append(Blocker(BlockerKind.QUEUE_FULL, text))
+        if not blockers and running is not None:
+            blockers += _of_children(facts, workers, running)
     lane = "" if is_unread(facts.lane) else facts.lane
     return JobExplanation(job.id, job.task_name, job.queue, job.status, tuple(blockers), facts.ahead, lane)
 
@@ -167,6 +174,28 @@ def _among_workers(facts: Facts, workers: Sequence[WorkerInfo]) -> list[Blocker]
         text = f"no live worker of queue {job.queue} knows task {job.task_name}; alive are {names}{hint}"
         return [Blocker(BlockerKind.UNKNOWN_TASK, text)]
     return []
+
+
+def running_by_queue(storage: Storage) -> dict[str, int]:
+    """How many jobs of each queue run."""
+    return {queue: counts.running for queue, counts in storage.counts().by_queue.items()}
+
+
+def _of_children(facts: Facts, workers: Sequence[WorkerInfo], running: Mapping[str, int]) -> list[Blocker]:
+    """Do those who could run it have their hands full?"""
+    serving = [worker for worker in workers if _serves(worker, facts.job)]
+    jobs = sum(running.get(queue, 0) for queue in {queue for worker in serving for queue in worker.queues})
+    children = sum(worker.procs for worker in serving)
+    if jobs < children:
+        return []
+    text = f"{jobs} jobs run in the {children} children that could run it: it waits for one with room"
+    return [Blocker(BlockerKind.BUSY, text)]
+
+
+def _serves(worker: WorkerInfo, job: Job) -> bool:
+    return (
+        worker.status is WorkerStatus.ALIVE and job.queue in worker.queues and job.task_name in worker.tasks
+    )
 
 
 def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:

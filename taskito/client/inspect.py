@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from taskito.client import aio
 from taskito.client.base import QueueBase
-from taskito.client.explain import JobExplanation, Limits, explain
+from taskito.client.explain import JobExplanation, Limits, explain, running_by_queue
 from taskito.client.job_query import MOST_PER_PAGE, JobQuery, page_size, read_query
 from taskito.client.metrics import TaskMetrics, summarise
 from taskito.client.options import job_options
@@ -174,7 +174,9 @@ class Inspect(QueueBase):
         if pending and is_unread(found.lane):
             return explain(found, self.storage.workers(), unreadable=self._unreadable(found.job.id))
         limits = self._limits_of(found.lane) if found.lane and pending else None
-        return explain(found, self.storage.workers(), limits, full=self._full(found.job.queue))
+        running = running_by_queue(self.storage) if pending else None
+        full = self._full(found.job.queue)
+        return explain(found, self.storage.workers(), limits, full=full, running=running)
 
     def metrics(self, task_name: str | None = None, since: float | timedelta = 3600) -> list[TaskMetrics]:
         """What the attempts of the last ``since`` seconds took: one record per task, by name.
