@@ -102,7 +102,7 @@ class Batch:
         """
         self._check_parents(jobs)
         stand_ins = self._stands_for_calls(jobs) if any(job.call_key is not None for job in jobs) else {}
-        new = [self._later_calls.get(job.id, job) for job in jobs if job.id not in stand_ins]
+        new = [self._later_calls.get(job.id, job) for n, job in enumerate(jobs) if n not in stand_ins]
         receipts = self._insert(new)
         inserted = [job for job, receipt in zip(new, receipts, strict=True) if receipt.inserted]
         self._open(inserted)
@@ -111,12 +111,12 @@ class Batch:
         if not stand_ins:
             return receipts
         rest = iter(receipts)
-        return [Receipt(stand_ins[job.id], False) if job.id in stand_ins else next(rest) for job in jobs]
+        return [Receipt(stand_ins[n], False) if n in stand_ins else next(rest) for n in range(len(jobs))]
 
     # ---- calls that belong together ----
 
-    def _stands_for_calls(self, jobs: Sequence[NewJob]) -> dict[str, str]:
-        """Calls of the batch -> the jobs that stand for them because of their keys, and are put off."""
+    def _stands_for_calls(self, jobs: Sequence[NewJob]) -> dict[int, str]:
+        """Position of a call in the batch -> the job that stands for it because of its key."""
         calls = [job for job in jobs if job.call_key is not None]
         keys = {"keys": Texts(sorted({job.call_key or "" for job in calls})), "shift": self._shift}
         self._run(sql.ADD_CALLS, keys)
@@ -124,17 +124,18 @@ class Batch:
         last = {key: (standing, call_id, until) for key, standing, call_id, until, _ in rows}
         now = max(row[-1] for row in rows)
         stored = {row[0] for row in self._run(sql.STORED, {"ids": Texts(job.id for job in calls)})}
-        stand_ins: dict[str, str] = {}
+        stand_ins: dict[int, str] = {}
         noted: set[str] = set()
-        for job in calls:
-            key = job.call_key or ""
+        for n, job in enumerate(jobs):
+            if (key := job.call_key) is None:
+                continue
             standing, call_id, until = last[key]
             if job.id in stored or job.id in self._firsts:
                 continue
             if call_id == job.id or (job.window is not None and standing and now < until):
-                stand_ins[job.id] = standing
+                stand_ins[n] = standing
             elif job.window is None and standing and self._put_off(standing, job):
-                stand_ins[job.id] = standing
+                stand_ins[n] = standing
                 last[key] = standing, job.id, _until(job, now)
                 noted.add(key)
             else:
@@ -142,7 +143,7 @@ class Batch:
                 last[key] = job.id, job.id, _until(job, now)
                 noted.add(key)
         self._note_calls({key: last[key] for key in noted}, now)
-        self._stands_for = stand_ins.copy()
+        self._stands_for = {jobs[n].id: standing for n, standing in stand_ins.items()}
         return stand_ins
 
     def _put_off(self, standing: str, job: NewJob) -> bool:
