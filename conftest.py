@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ from typing import Protocol
 
 import pytest
 
-from tools import leaks
+from tools import leaks, pgbouncer, postgres_binaries
 from tools.postgres_binaries import NoPostgres
 from tools.postgres_pair import Pair, postgres_pair
 from tools.private_postgres import Server, private_postgres
@@ -23,6 +25,30 @@ os.environ[leaks.MARK] = uuid.uuid4().hex
 # A developer's own settings must not decide what the tests see.
 for _name in [name for name in os.environ if name.startswith("TASKITO_") and "_TEST_" not in name]:
     del os.environ[_name]
+
+# A shell starts what runs in its background with SIGINT ignored; programs inherit that, and what is blocked.
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# pg_dump and its like refuse servers that are newer than they are.
+if postgres_binaries.asked_version() and not os.environ.get("TASKITO_TEST_POSTGRES_URL"):
+    os.environ["PATH"] = f"{postgres_binaries.find()}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
+def pytest_report_header() -> list[str]:
+    """With which servers the tests run, as far as it is known before."""
+    bouncer = pgbouncer.installed() or "not here, so tests behind a pooler are skipped; make test brings it"
+    return [f"SQLite: {sqlite3.sqlite_version}", f"PostgreSQL: {_postgres()}", f"PgBouncer: {bouncer}"]
+
+
+def _postgres() -> str:
+    if os.environ.get("TASKITO_TEST_POSTGRES_URL"):
+        return "the server of TASKITO_TEST_POSTGRES_URL"
+    if version := postgres_binaries.asked_version():
+        return f"{version}, here {postgres_binaries.version_of(postgres_binaries.find())}"
+    return "any version; POSTGRES=18 asks for one"
+
 
 _BACKENDS = ("sqlite", "postgres")
 

@@ -25,6 +25,8 @@ from taskito_core import (
     PeriodicEntry,
     PeriodicState,
     Pruned,
+    QueueFull,
+    QueueLimits,
     Retention,
     SerializationError,
     SoftTimeoutError,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from taskito.client.results.job_result import JobResult
     from taskito.client.task import AsyncTask, Call, Task
     from taskito.client.test_mode.enqueued import EnqueuedJob
+    from taskito.running_job.child_resources import ChildResource
     from taskito.running_job.current_job import current_job
     from taskito.running_job.job_context import JobContext
     from taskito.running_job.middleware import TaskMiddleware
@@ -63,6 +66,7 @@ else:
         "Blocker": "taskito.client.explain",
         "BlockerKind": "taskito.client.explain",
         "Call": "taskito.client.task",
+        "ChildResource": "taskito.running_job.child_resources",
         "EnqueuedJob": "taskito.client.test_mode.enqueued",
         "FailedMember": "taskito.serialization.failed_member",
         "GroupResult": "taskito.client.results.group_result",
@@ -108,6 +112,7 @@ __all__ = [
     "BlockerKind",
     "BreakerRecord",
     "Call",
+    "ChildResource",
     "ConfigError",
     "DeadLetter",
     "DeadReason",
@@ -133,6 +138,8 @@ __all__ = [
     "PickleSerializer",
     "Pruned",
     "Queue",
+    "QueueFull",
+    "QueueLimits",
     "ReplayRecord",
     "Retention",
     "SerializationError",

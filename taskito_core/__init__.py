@@ -14,6 +14,7 @@ from taskito_core.errors import (
     JobNotFoundError,
     MaxRetriesExceededError,
     PayloadTooLarge,
+    QueueFull,
     SerializationError,
     SoftTimeoutError,
     StorageError,
@@ -25,7 +26,7 @@ from taskito_core.errors import (
     WorkerShutdown,
 )
 from taskito_core.external import driver_connection
-from taskito_core.hookspecs import Offer, OfferKind, Returned, RunningJob, hookimpl
+from taskito_core.hookspecs import Finding, Offer, OfferKind, Returned, RunningJob, hookimpl
 from taskito_core.job import (
     FINISHED,
     FOREVER,
@@ -59,6 +60,7 @@ from taskito_core.limits import (
     BreakerState,
     CircuitBreaker,
     Grant,
+    QueueLimits,
     RateLimit,
     RateLimiter,
     Wants,
@@ -136,6 +138,7 @@ __all__ = [
     "ErrorKind",
     "Exchange",
     "Facts",
+    "Finding",
     "Gate",
     "Grant",
     "Job",
@@ -161,6 +164,8 @@ __all__ = [
     "PeriodicState",
     "Progress",
     "Pruned",
+    "QueueFull",
+    "QueueLimits",
     "RateLimit",
     "RateLimiter",
     "Receipt",

@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import TypeVar
 
 from taskito_core.errors import ConfigError
-from taskito_core.job import FOREVER
 
 T = TypeVar("T")
 
@@ -101,12 +100,6 @@ def span(value: object) -> float:
     if not seconds:
         raise ValueError(value)
     return seconds
-
-
-def lifetime(value: object) -> float:
-    """A duration; infinity and the text ``forever`` are FOREVER."""
-    never_ends = value == math.inf or (isinstance(value, str) and value.strip().lower() == "forever")
-    return FOREVER if never_ends else duration(value)
 
 
 def limit(value: object) -> float:

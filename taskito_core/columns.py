@@ -122,7 +122,7 @@ def _is_untouched(name: str) -> str:
     return f"job.{name} is None" if default is None else f"job.{name} == {default!r}"
 
 
-_GATES = ("parents", "expires_at", "expires", *(column.name for column in GATED))
+_GATES = ("parents", "expires_at", "expires", "call_key", *(column.name for column in GATED))
 
 #: True for a job without a key, parent, lane or expiry: PLAIN and its moments describe all of it.
 is_plain: Callable[[NewJob], bool] = _compiled(" and ".join(map(_is_untouched, _GATES)))

@@ -31,6 +31,10 @@ class PayloadTooLarge(TaskitoError):
     """A payload or a result is larger than ``max_payload`` allows."""
 
 
+class QueueFull(TaskitoError):
+    """A queue with a pending ceiling has no room for these jobs; nothing was stored."""
+
+
 class JobNotFoundError(TaskitoError, KeyError):
     """No job has this id: it never existed, was deleted, or was pruned after its result_ttl."""
 

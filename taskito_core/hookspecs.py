@@ -64,6 +64,15 @@ class Returned(NamedTuple):
     value: object
 
 
+class Finding(NamedTuple):
+    """Something that people should know of a store and its surroundings: a line of ``taskito doctor``."""
+
+    what: str  #: what is so, with its values
+    why: str  #: why that matters
+    mend: str  #: the command or the setting that mends it
+    is_note: bool = False  #: to be known; nothing is wrong
+
+
 class CommandGroup(Protocol):
     """The ``click.Group`` that is the command ``taskito``; its decorators work too."""
 
@@ -129,6 +138,14 @@ def taskito_register_commands(cli: CommandGroup) -> None:
 
 
 @hookspec
+def taskito_examine(storage: Storage) -> Sequence[Finding] | None:
+    """Return what is amiss with this storage, the worst first; None if it is not yours.
+
+    Called in ``taskito doctor``, once, if the schema is current. May block for seconds; must change nothing.
+    """
+
+
+@hookspec
 def taskito_jobs_enqueued(jobs: Sequence[NewJob]) -> None:
     """Learn of jobs that were just stored.
 
@@ -181,9 +198,9 @@ def taskito_child_stopping() -> None:
 def taskito_run_job(context: RunningJob, call: Callable[[], object]) -> Returned | None:
     """Wrap the run of one job. Plugins add wrappers (``hookimpl(wrapper=True)``) only.
 
-    Called in the child (or pool thread), once per attempt. ``call()`` runs the task function and is
-    called by the core's own implementation, the only one that is not a wrapper: another is refused
-    when plugins are loaded. The time spent here counts against the job's timeout. Raising fails
-    the attempt exactly as if the task had raised. Return what ``yield`` gave, or a ``Returned``; a wrapper
-    that returns nothing changes nothing and is named in the log.
+    Called in the child (or pool thread), once per attempt; for async tasks in the event loop of all.
+    ``call()`` runs the task function and is called by the core's own implementation, the only one that is
+    not a wrapper: another is refused when plugins are loaded. The time spent here counts against the timeout.
+    Raising fails the attempt as if the task had raised. Return what ``yield`` gave, or a ``Returned``; a
+    wrapper that returns nothing changes nothing and is named in the log.
     """

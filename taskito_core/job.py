@@ -7,9 +7,8 @@ the store's clock; durations are float seconds. Records are immutable snapshots.
 from __future__ import annotations
 
 import os
-import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -75,29 +74,11 @@ MOVES: Mapping[Move, Transition] = MappingProxyType(
 def new_id() -> str:
     """A time-ordered job id: a UUID version 7 (RFC 9562, section 5.7) as 32 hex digits."""
     milliseconds = time.time_ns() // 1_000_000
-    return _as_id(f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}", int.from_bytes(os.urandom(10), "big") >> 6)
+    return id_of(f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}", int.from_bytes(os.urandom(10), "big") >> 6)
 
 
-def new_ids() -> Iterator[str]:
-    """Ids for one batch, without end, each greater than the one before. Not to be shared by threads.
-
-    Equal jobs are claimed in the order of their ids, so a batch runs as it was enqueued.
-    """
-    head = f"{time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF:012x}"
-    # The upper 42 of the bits below count from a random start, the lower 32 are random each time.
-    count = int.from_bytes(os.urandom(5), "big")
-    while True:
-        for (low,) in _LOW_BITS.iter_unpack(os.urandom(_IDS_AT_ONCE * _LOW_BITS.size)):
-            yield _as_id(head, count << 32 | low)
-            count += 1
-
-
-_LOW_BITS = struct.Struct("I")
-_IDS_AT_ONCE = 64
-
-
-def _as_id(head: str, tail: int) -> str:
-    """48 bits of time in hex, then version 7, 12 bits, variant 2 and 62 bits: the 74 of ``tail``."""
+def id_of(head: str, tail: int) -> str:
+    """An id: 48 bits of time in hex, then version 7, 12 bits, variant 2 and 62 bits: the 74 of ``tail``."""
     return f"{head}7{tail >> 62:03x}{tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000:016x}"
 
 
@@ -126,6 +107,8 @@ class NewJob:
     concurrency_key: str | None = None  #: jobs of one key share its slots
     concurrency: int | None = None  #: how many slots; given exactly if there is a key
     drop_excess: bool = False  #: cancelled at once if every slot is taken
+    call_key: str | None = None  #: calls that belong together: see ``enqueue``; then no unique_key
+    window: float | None = None  #: with a call_key: seconds for which one job is enough
 
 
 class Receipt(NamedTuple):
@@ -145,7 +128,7 @@ class Job:
     status: JobStatus
     payload: bytes
     result: bytes | None  #: the serialised return value, once complete
-    error: str | None  #: ``Type: message`` of the last failed attempt
+    error: str | None  #: ``Type: message`` of the last failed attempt; None once it is complete
     priority: int
     created_at: int
     scheduled_at: int

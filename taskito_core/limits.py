@@ -23,6 +23,14 @@ class RateLimit:
     burst: int
 
 
+class QueueLimits(NamedTuple):
+    """What holds for all jobs of one queue, beside what their tasks say; None: no limit."""
+
+    concurrency: int | None = None  #: how many of them run at once, claimed ones included
+    rate: RateLimit | None = None  #: how often they are claimed
+    max_pending: int | None = None  #: ``enqueue`` raises QueueFull if more would be pending
+
+
 class Grant(NamedTuple):
     """How many of the tokens asked for were granted."""
 

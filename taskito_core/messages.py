@@ -6,7 +6,7 @@ Texts with ``{names}`` are templates: Python fills them with ``format``, and SQL
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from string import Formatter
 
 from taskito_core.job import Dead, DeadReason, ErrorInfo, ErrorKind
@@ -32,6 +32,11 @@ DROPPED = "dropped: all {concurrency} places of '{key}' are taken"
 
 # ---- what went wrong in an attempt: ``message`` of its error ----
 
+#: Its queue is full: what QueueFull says. ``count`` new jobs of the call are for this queue.
+QUEUE_FULL = (
+    "queue '{queue}' may hold {ceiling} pending jobs, and has no room for {count} more: nothing was stored; "
+    "enqueue later, or raise the ceiling ('taskito queues limit')"
+)
 #: Its worker is dead, stopped or unknown. The error's type is WORKER_LOST_TYPE.
 WORKER_LOST = "worker {worker} is gone; the job was taken back from it"
 WORKER_LOST_TYPE = "WorkerLost"
@@ -88,3 +93,13 @@ def as_sql(template: str, **expressions: str) -> str:
         if name is not None:
             parts.append(expressions[name])
     return " || ".join(parts)
+
+
+def clock_set_back(at: int, by: int) -> tuple[str, str, str]:
+    """What to say of a clock that was set back at a moment, by so many milliseconds: see ``Finding``."""
+    moment = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds")
+    return (
+        f"the store's clock was set back by {timedelta(milliseconds=by)} at {moment}",
+        "what it had made due too early has run; what it had put off was moved back with it",
+        "find out who sets that clock: it should be slewed (chronyd, ntpd) and not stepped",
+    )

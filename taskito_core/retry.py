@@ -139,19 +139,16 @@ def refuse(claim: Claim, policy: RetryPolicy) -> Dead | None:
 
 
 def _after_failure(
-    claim: Claim,
-    error: ErrorInfo,
-    retryable: bool,
-    policy: RetryPolicy,
-    random: float,
-    started_at: int | None,
+    claim: Claim, error: ErrorInfo, retryable: bool, policy: RetryPolicy, draw: float, started_at: int | None
 ) -> Outcome:
     if not retryable:
-        return Dead(claim.id, claim.token, DeadReason.NOT_RETRYABLE, None, error, started_at)
+        rejected = error.kind is ErrorKind.REJECTED
+        reason = DeadReason.REJECTED if rejected else DeadReason.NOT_RETRYABLE
+        return Dead(claim.id, claim.token, reason, None, error, started_at)
     allowed = policy.max_retries if claim.max_retries is None else claim.max_retries
     if claim.retry_count >= allowed:
         return Dead(claim.id, claim.token, DeadReason.RETRIES, None, error, started_at)
-    delay = policy.delay(claim.retry_count, random)
+    delay = policy.delay(claim.retry_count, draw)
     return Retry(claim.id, claim.token, delay, Charge.RETRY, error, started_at)
 
 

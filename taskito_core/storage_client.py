@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus, NewJob, Receipt
+from taskito_core.limits import QueueLimits
 from taskito_core.storage_worker import LogEntry, PeriodicState, Retention, WorkerInfo
 
 #: ``counts(exact=False)`` stops counting finished jobs of one status here.
@@ -143,6 +144,14 @@ class StorageClient(Protocol):
         job that is due at once, has no parent to wait for and gets no slot is stored as cancelled
         (``messages.DROPPED``).
 
+        Calls with one ``call_key`` are spaced, over all processes. With a ``window``, a call within so many
+        seconds after the last that was stored gives that job's id. Without, it gives the job that was stored
+        last for the key if that is pending, which becomes what this call says, but for id, lane and parents,
+        and is due anew; else a new job is stored. Sent again, a call changes nothing.
+
+        If a queue would hold more pending jobs than its ``max_pending`` (``limit_queue``), because of jobs
+        that this call stores: QueueFull (``messages.QUEUE_FULL``); nothing is stored.
+
         ``connection``: the caller's own (the driver's connection or cursor, or SQLAlchemy's). The jobs are
         then part of its transaction, which this call neither commits nor disturbs. Needs
         EXTERNAL_TRANSACTIONS, else ConfigError.
@@ -221,6 +230,20 @@ class StorageClient(Protocol):
         """The paused queues, and since when."""
         ...
 
+    def limit_queue(self, queue: str, limits: QueueLimits) -> None:
+        """Have these limits hold from now on instead of those before; wakes workers that wait for the queue.
+
+        Over all workers no more than ``concurrency`` of its jobs run, but for those that ran before; in any
+        window of w seconds no more than ``burst + rate * w`` are claimed, at first ``burst`` at once;
+        ``Exchange.next_due`` says when to ask again. ``max_pending`` is for ``enqueue``, not for replays or
+        periodic tasks; in the caller's own transaction, what others have not committed is not counted.
+        """
+        ...
+
+    def queue_limits(self) -> Mapping[str, QueueLimits]:
+        """The queues that have any."""
+        ...
+
     def periodic(self) -> list[PeriodicState]:
         """Every periodic task, by name."""
         ...
@@ -233,6 +256,10 @@ class StorageClient(Protocol):
 
     def get(self, ids: Sequence[str]) -> list[Job]:
         """The jobs with these ids that exist, in no particular order."""
+        ...
+
+    def ids_beginning(self, prefix: str, limit: int) -> list[str]:
+        """The first ids of jobs, and of letters without a job, that begin with this; in order, and cheap."""
         ...
 
     def await_finished(self, job_id: str, timeout: float) -> bool:

@@ -135,6 +135,7 @@ class Pruned(NamedTuple):
 
     @property
     def jobs(self) -> int:
+        """All of them."""
         return self.finished + self.dead
 
 
@@ -240,8 +241,7 @@ class StorageWorker(Protocol):
         ...
 
     def lanes(self) -> list[tuple[str, str]]:
-        """Queue and lane of all pending jobs without a gate, due or not: each pair once, 1,000 at most, in no
-        order. Cheap, however many jobs there are."""
+        """Queue and lane of pending jobs without a gate, due or not: each pair once, 1,000 at most; cheap."""
         ...
 
     def complete_in(self, connection: object, outcome: Complete) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from tools.postgres_binaries import NoPostgres
+from tools.postgres_binaries import NoPostgres, asked_version
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
@@ -54,6 +54,13 @@ class ExternalEngine:
 
     def __init__(self, url: str) -> None:
         self.base_url = url
+        if version := asked_version():
+            with psycopg.connect(url, connect_timeout=5) as connection:
+                found = connection.info.server_version // 10_000
+            if str(found) != version:
+                raise NoPostgres(
+                    f"TASKITO_TEST_POSTGRES_URL leads to PostgreSQL {found}, and {version} is asked for"
+                )
 
     def start(self) -> None:
         wait_until_ready(self.base_url)
@@ -281,7 +288,9 @@ class ContainerEngine:
         options = ["max_connections=200", *settings]
         command = " ".join(["postgres", *(f"-c {option}" for option in options)])
         self._container = (
-            DockerContainer(os.environ.get("TASKITO_TEST_POSTGRES_IMAGE", "postgres:16"))
+            DockerContainer(
+                os.environ.get("TASKITO_TEST_POSTGRES_IMAGE", f"postgres:{asked_version() or 16}")
+            )
             .with_env("POSTGRES_HOST_AUTH_METHOD", "trust")
             .with_bind_ports(5432, port)
             .with_command(command)

@@ -15,6 +15,7 @@ from taskito_core import (
     Note,
     Progress,
     Pruned,
+    QueueLimits,
     Receipt,
     Replay,
     Retention,
@@ -110,6 +111,19 @@ class MemoryAdmin(MemoryAccess):
     def paused(self) -> Mapping[str, int]:
         with self._ready() as store:
             return dict(store.paused)
+
+    def limit_queue(self, queue: str, limits: QueueLimits) -> None:
+        with self._ready() as store:
+            store.limits[queue] = limits
+            if limits == QueueLimits():
+                del store.limits[queue]
+            if limits.rate is None:
+                store.queue_buckets.pop(queue, None)
+            store.wake({queue})
+
+    def queue_limits(self) -> Mapping[str, QueueLimits]:
+        with self._ready() as store:
+            return dict(store.limits)
 
     # ---- upkeep by the workers ----
 

@@ -41,6 +41,12 @@ def move_back(store: Store, now: int) -> int:
         store.periodic[name] = state._replace(registered_at=min(state.registered_at, now))
     for key, bucket in store.buckets.items():
         store.buckets[key] = bucket._replace(refilled_at=min(bucket.refilled_at, now))
+    for key, call in store.calls.items():
+        if call.called_at > now:
+            until = min(call.until - by, now + call.until - call.called_at)
+            store.calls[key] = call._replace(until=until, called_at=clock.happened(call.called_at))
+    for queue, bucket in store.queue_buckets.items():
+        store.queue_buckets[queue] = bucket._replace(refilled_at=min(bucket.refilled_at, now))
     for task, (breaker, options) in store.breakers.items():
         opened_at = None if breaker.opened_at is None else clock.happened(breaker.opened_at)
         store.breakers[task] = breaker._replace(opened_at=opened_at), options

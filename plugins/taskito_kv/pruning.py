@@ -24,8 +24,12 @@ def prune(store: Store, limit: int, dry_run: bool, now: int) -> Pruned:
         return pruned
     for line in lines:
         del store.logs[line]
-    for job in going:
-        store.delete(job.id)
+    for job_id in [job.id for job in going]:
+        store.delete(job_id)
+    for key, call in list(store.calls.items()):
+        job = store.jobs.get(call.job_id)
+        if call.until <= now and (job is None or job.status is not JobStatus.PENDING):
+            del store.calls[key]
     for worker in list(store.workers.values()):
         if worker.status is not WorkerStatus.ALIVE and worker.last_seen <= now - _DAY:
             del store.workers[worker.id]

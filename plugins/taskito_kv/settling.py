@@ -15,7 +15,8 @@ def settle(store: Store, outcome: Outcome, now: int) -> bool:
     if job.status is not JobStatus.RUNNING or job.token != outcome.token:
         return _recorded_before(store, job, outcome)
     if isinstance(outcome, Complete):
-        gates.end(store, job, JobStatus.COMPLETE, now, result=outcome.result, started_at=outcome.started_at)
+        changes = {"result": outcome.result, "error": None, "started_at": outcome.started_at}
+        gates.end(store, job, JobStatus.COMPLETE, now, **changes)
     elif isinstance(outcome, Dead):
         _settle_dead(store, job, outcome, now)
     elif isinstance(outcome, Cancelled):

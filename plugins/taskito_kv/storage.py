@@ -80,7 +80,7 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
         if connection is not None:
             raise no_transactions()
         with self._changing() as store:
-            return insert(store, jobs, self.now())
+            return insert(store, jobs, self.now(), bounded=True)
 
     def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
         with self._ready() as store:
@@ -108,6 +108,11 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
             recorded = frozenset(outcome.job_id for outcome in outcomes if settle(store, outcome, now))
             gates.give_slots(store, now)
             opened = not before.issuperset(job.id for job in store.claimable())
+            if recorded:
+                # A job that ended may have left room in its queue, which nobody but its worker knows of.
+                store.wake(
+                    {queue for queue, limits in store.limits.items() if limits.concurrency is not None}
+                )
             alive = store.is_alive(worker_id)
             if want is None or not alive:
                 return Exchange(recorded, [], None, now, alive, opened=opened)
@@ -176,6 +181,10 @@ class MemoryStorage(MemoryAdmin, MemorySchedules):
     def get(self, ids: Sequence[str]) -> list[Job]:
         with self._ready() as store:
             return [store.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in store.jobs]
+
+    def ids_beginning(self, prefix: str, limit: int) -> list[str]:
+        with self._ready() as store:
+            return sorted(one for one in {*store.jobs, *store.letters} if one.startswith(prefix))[:limit]
 
     def await_finished(self, job_id: str, timeout: float) -> bool:
         with self._ready() as store:

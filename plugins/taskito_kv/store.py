@@ -24,6 +24,7 @@ from taskito_core import (
     LogEntry,
     NewJob,
     PeriodicState,
+    QueueLimits,
     Retention,
     Tallies,
     WorkerInfo,
@@ -55,6 +56,15 @@ class Replayed(NamedTuple):
     error_before: str | None
 
 
+class LastCall(NamedTuple):
+    """The last of the calls that belong together."""
+
+    job_id: str  #: the job that stands for them
+    call_id: str  #: the id that it brought
+    called_at: int
+    until: int  #: the job stands for other calls until then
+
+
 #: What a dead letter takes over from the row of its job.
 _COPIED = tuple(sorted({field.name for field in fields(DeadLetter)} & {field.name for field in fields(Job)}))
 
@@ -78,12 +88,15 @@ class Store:
         self.keys_to_review: set[str] = (
             set()
         )  #: concurrency keys that may have a free slot: see ``gates.give_slots``
+        self.calls: dict[str, LastCall] = {}  #: by their key
         self.errors: dict[str, list[AttemptError]] = {}
         self.letters: dict[str, DeadLetter] = {}
         self.buried: dict[str, NewJob] = {}  #: job id of a letter -> the job as it would be enqueued again
         self.replays: list[Replayed] = []
         self.logs: dict[str, LogEntry] = {}  #: by their own ids
         self.paused: dict[str, int] = {}
+        self.limits: dict[str, QueueLimits] = {}  #: by queue
+        self.queue_buckets: dict[str, Bucket] = {}  #: of the rates of queues
         self.periodic: dict[str, PeriodicState] = {}
         self.workers: dict[str, WorkerInfo] = {}
         self.minutes: dict[int, Tallies] = {}  #: metrics by the start of their minute

@@ -7,7 +7,18 @@ from typing import Any
 
 from psycopg import errors
 
-from taskito_core import JobStatus, LogEntry, Pruned, Receipt, Retention, columns, messages, new_id
+from taskito_core import (
+    JobStatus,
+    LogEntry,
+    Pruned,
+    QueueLimits,
+    RateLimit,
+    Receipt,
+    Retention,
+    columns,
+    messages,
+    new_id,
+)
 from taskito_postgres.arrays import Bigints, Texts, storable, storable_texts
 from taskito_postgres.batch import Batch
 from taskito_postgres.gates import Cascade, GatesMixin, Run, lock_of
@@ -155,6 +166,7 @@ class AdminMixin(GatesMixin):
                 trip.commit_lazily()
                 jobs = trip.run(self._statements[sql.PRUNE], parameters)
                 lines = trip.run(self._statements[sql.FORGET_LOGS], parameters)
+                trip.run(self._statements[sql.FORGET_CALLS], parameters)
                 trip.run(self._statements[FORGET_WORKERS], parameters)
                 announced = trip.run(self._statements[sql.ANNOUNCE], {})
             pruned = _counts(jobs.fetchall(), lines.rowcount)
@@ -184,6 +196,22 @@ class AdminMixin(GatesMixin):
         if resumed:
             self._notifier.notify_soon({queue})
         return resumed
+
+    def limit_queue(self, queue: str, limits: QueueLimits) -> None:
+        rate, burst = (None, None) if limits.rate is None else (limits.rate.rate, limits.rate.burst)
+        parameters = {**limits._asdict(), "queue": queue, "rate": rate, "burst": burst}
+        statement = sql.LIMIT_QUEUE
+        if not any(one is not None for one in limits):
+            statement, parameters = sql.UNLIMIT_QUEUE, {"queue": queue}
+        self._written(f"limit queue {queue}", statement, {**parameters, "shift": self.clock_shift})
+        self._notifier.notify_soon({queue})
+
+    def queue_limits(self) -> Mapping[str, QueueLimits]:
+        rows = self._read("list limits of queues", sql.QUEUE_LIMITS, {})
+        return {
+            queue: QueueLimits(concurrency, None if rate is None else RateLimit(rate, burst), max_pending)
+            for queue, concurrency, rate, burst, max_pending in rows
+        }
 
     def paused(self) -> Mapping[str, int]:
         return dict(self._read("list paused queues", sql.PAUSED, {}))

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from taskito_core import JobNotFoundError, NewJob, Receipt, columns, messages
+from taskito_core import JobNotFoundError, NewJob, QueueFull, Receipt, columns, messages
 from taskito_postgres.arrays import Array, Bigints, Blobs, Booleans, Doubles, Texts
 from taskito_postgres.connection import ATTEMPTS
-from taskito_postgres.gates import Cascade, Run, cancel_dependants, fill_slots, release_dependants
+from taskito_postgres.gates import Cascade, Run, cancel_dependants, fill_slots, lock_of, release_dependants
 from taskito_postgres.session import LOCK_TIMEOUT
 from taskito_postgres.sql import enqueue as sql
 from taskito_postgres.sql import gates
@@ -23,6 +25,8 @@ MAX_BYTES = 256 * 1024 * 1024
 #: How long a transaction waits for a parent's row: a settle takes milliseconds, a task's own transaction may
 #: take hours, and then the sweep sees to the child.
 PARENT_TIMEOUT = "1s"
+#: Before a queue's name: stands for its ceiling among the keys that have a lock.
+_CEILING = "\0ceiling "
 
 _ARRAYS: dict[columns.Kind, type[Array]] = {
     columns.Kind.TEXT: Texts,
@@ -64,11 +68,19 @@ class Batch:
     """Some jobs on their way into the store, all or none."""
 
     def __init__(
-        self, run: Run, schema: str, shift: int, *, external: bool = False, locks_parents: bool = True
+        self,
+        run: Run,
+        schema: str,
+        shift: int,
+        *,
+        external: bool = False,
+        locks_parents: bool = True,
+        bounded: bool = False,
     ) -> None:
         """``external``: the transaction is the caller's own and may take hours, so it must hold no lock that
         others need: a job with a concurrency key waits for the next sweep, which gives the slots away.
-        ``locks_parents``: it may wait for a transaction that holds a parent's row."""
+        ``locks_parents``: it may wait for a transaction that holds a parent's row.
+        ``bounded``: no more than their queues may hold."""
         self._run = run
         self._schema = schema
         self._shift = shift
@@ -76,14 +88,84 @@ class Batch:
         self._locks_parents = locks_parents and not external
         self._stands_for: dict[str, str] = {}  #: id in the batch -> id of the job that is stored
         self._cancelled: set[str] = set()  #: stored, and cancelled at once
+        self._firsts: dict[str, NewJob] = {}  #: new jobs that stand for the calls of a key
+        self._later_calls: dict[str, NewJob] = {}  #: id of a new job -> what a later call made of it
+        self._keys: set[str] = set()  #: concurrency keys of jobs that were put off
+        self._ceilings: dict[str, int] = {}  #: of the queues of stored jobs, as far as they have one
+        self._bounded = bounded
         self.cascade = Cascade()
 
     def store(self, jobs: Sequence[NewJob]) -> list[Receipt]:
-        """Insert what is not there yet; JobNotFoundError for a parent that is not, before anything was."""
+        """Insert what is not there yet; JobNotFoundError for a parent that is not, before anything was.
+
+        QueueFull, after which the transaction must be rolled back, if ``bounded``.
+        """
         self._check_parents(jobs)
-        receipts = self._insert(jobs)
-        self._open([job for job, receipt in zip(jobs, receipts, strict=True) if receipt.inserted])
-        return receipts
+        stand_ins = self._stands_for_calls(jobs) if any(job.call_key is not None for job in jobs) else {}
+        new = [self._later_calls.get(job.id, job) for n, job in enumerate(jobs) if n not in stand_ins]
+        receipts = self._insert(new)
+        inserted = [job for job, receipt in zip(new, receipts, strict=True) if receipt.inserted]
+        self._open(inserted)
+        if self._ceilings and self._bounded:
+            self._refuse_too_many(Counter(job.queue for job in inserted))
+        if not stand_ins:
+            return receipts
+        rest = iter(receipts)
+        return [Receipt(stand_ins[n], False) if n in stand_ins else next(rest) for n in range(len(jobs))]
+
+    # ---- calls that belong together ----
+
+    def _stands_for_calls(self, jobs: Sequence[NewJob]) -> dict[int, str]:
+        """Position of a call in the batch -> the job that stands for it because of its key."""
+        calls = [job for job in jobs if job.call_key is not None]
+        keys = {"keys": Texts(sorted({job.call_key or "" for job in calls})), "shift": self._shift}
+        self._run(sql.ADD_CALLS, keys)
+        rows = self._run(sql.LAST_CALL, keys)
+        last = {key: (standing, call_id, until) for key, standing, call_id, until, _ in rows}
+        now = max(row[-1] for row in rows)
+        stored = {row[0] for row in self._run(sql.STORED, {"ids": Texts(job.id for job in calls)})}
+        stand_ins: dict[int, str] = {}
+        noted: set[str] = set()
+        for n, job in enumerate(jobs):
+            if (key := job.call_key) is None:
+                continue
+            standing, call_id, until = last[key]
+            if job.id in stored or job.id in self._firsts:
+                continue
+            if call_id == job.id or (job.window is not None and standing and now < until):
+                stand_ins[n] = standing
+            elif job.window is None and standing and self._put_off(standing, job):
+                stand_ins[n] = standing
+                last[key] = standing, job.id, _until(job, now)
+                noted.add(key)
+            else:
+                self._firsts[job.id] = job
+                last[key] = job.id, job.id, _until(job, now)
+                noted.add(key)
+        self._note_calls({key: last[key] for key in noted}, now)
+        self._stands_for = {jobs[n].id: standing for n, standing in stand_ins.items()}
+        return stand_ins
+
+    def _put_off(self, standing: str, job: NewJob) -> bool:
+        """Make a pending job what this call says, due when it says; False if it is pending no more."""
+        if standing in self._firsts:  # it is of this batch, and not stored yet
+            first = self._firsts[standing]
+            self._later_calls[standing] = replace(
+                job, id=standing, lane=first.lane, parents=first.parents, drop_excess=first.drop_excess
+            )
+            return True
+        rows = self._run(sql.PUT_OFF, {**self._arrays([job]), "standing": Texts([standing])})
+        self._keys.update(key for _, key in rows if key is not None)
+        if rows and job.concurrency_key is not None:
+            self._keys.add(job.concurrency_key)
+        return bool(rows)
+
+    def _note_calls(self, last: dict[str, tuple[str, str, int]], now: int) -> None:
+        if not last:
+            return
+        ids, call_ids, until = zip(*last.values(), strict=True)
+        noted = {"keys": Texts(last), "ids": Texts(ids), "call_ids": Texts(call_ids), "until": Bigints(until)}
+        self._run(sql.PUT_CALL, {**noted, "now": now})
 
     # ---- rows ----
 
@@ -136,7 +218,9 @@ class Batch:
 
     def _insert_portion(self, portion: Sequence[NewJob]) -> set[str]:
         arrays = self._arrays(portion)
-        stored = {row[0] for row in self._run(sql.ENQUEUE_FULL, arrays)}
+        rows = self._run(sql.ENQUEUE_FULL, arrays)
+        self._ceilings.update((queue, ceiling) for _, queue, ceiling in rows if ceiling is not None)
+        stored = {job_id for job_id, _, _ in rows}
         return stored - {row[0] for row in self._run(sql.UNDO_FINISHED, {"id": arrays["id"]})}
 
     def _stand_ins(self, waiting: Sequence[tuple[int, NewJob]]) -> dict[int, Receipt]:
@@ -164,6 +248,21 @@ class Batch:
             "gate": Texts("parents" if job.parents else gate for job in jobs),
         }
 
+    # ---- ceilings ----
+
+    def _refuse_too_many(self, inserted: Mapping[str, int]) -> None:
+        """One producer at a time counts what is pending on a queue, its own jobs among them."""
+        bounded = sorted(inserted.keys() & self._ceilings.keys())
+        if not self._external:
+            locks = sorted({lock_of(self._schema, f"{_CEILING}{queue}") for queue in bounded})
+            self._run(gates.LOCK_KEYS, {"locks": Bigints(locks)})
+        for queue in bounded:
+            ceiling = self._ceilings[queue]
+            [(pending,)] = self._run(sql.PENDING, {"queue": queue, "limit": ceiling + 1})
+            if pending > ceiling:
+                said = messages.QUEUE_FULL.format(queue=queue, ceiling=ceiling, count=inserted[queue])
+                raise QueueFull(said)
+
     # ---- gates ----
 
     def _open(self, inserted: Sequence[NewJob]) -> None:
@@ -175,7 +274,7 @@ class Batch:
         opening = Cascade(children=children)
         release_dependants(self._run, opening, self._shift)
         alone = [job for job in inserted if not job.parents]
-        opening.keys |= {job.concurrency_key for job in alone if job.concurrency_key is not None}
+        opening.keys |= {job.concurrency_key for job in alone if job.concurrency_key is not None} | self._keys
         self._fill_slots(opening, [job.id for job in inserted if job.drop_excess])
         self.cascade.queues |= opening.queues
         decided = {*opening.cancelled, *opening.opened}
@@ -214,6 +313,13 @@ class Batch:
                 # A parent that was not inserted because its key is held: the child waits for the holder.
                 edges[job.id, self._stands_for.get(parent, parent)] = None
         return list(edges)
+
+
+def _until(job: NewJob, now: int) -> int:
+    """Until when the job stands for other calls of its key."""
+    if job.window is not None:
+        return now + int(job.window * 1000)
+    return now + int(job.delay * 1000) if job.scheduled_at is None else job.scheduled_at
 
 
 def _portions(batch: Sequence[tuple[int, NewJob]]) -> Iterator[Sequence[tuple[int, NewJob]]]:

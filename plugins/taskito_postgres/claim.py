@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import psycopg
 from psycopg import errors
 
 from taskito_core import Claim, Exchange, Outcome, Want
 from taskito_postgres import settle
-from taskito_postgres.arrays import Bigints, Texts
+from taskito_postgres.arrays import Texts
 from taskito_postgres.connection import again
 from taskito_postgres.gates import Cascade, GatesMixin
+from taskito_postgres.queues import limits
+from taskito_postgres.queues.wanted import (
+    CLAIM_AGAIN,
+    CLAIM_FIELDS,
+    HELD_AGAIN,
+    Claiming,
+    Found,
+    Wanted,
+    position_of,
+)
 from taskito_postgres.session import Cursor, RoundTrip, Session
 from taskito_postgres.sql import claim as sql
 from taskito_postgres.sql import wakeups
@@ -24,16 +31,12 @@ from taskito_postgres.sql.settle import LOCKED_BY_OTHERS
 
 log = logging.getLogger("taskito.postgres")
 
-#: Milliseconds after which to claim again where a due job was held by another transaction just now.
-HELD_AGAIN = 5
-#: The same where not all of the queue was looked through, or the second claim failed.
-CLAIM_AGAIN = 1000
-
-_CLAIM_FIELDS = len(Claim._fields)
-
 
 class ClaimMixin(GatesMixin):
     """``exchange`` and ``peek`` of the contract."""
+
+    _limited: frozenset[str] = frozenset()  #: queues that had limits at the last exchange
+    _frees = False  #: the exchange under way may have left room in one of them
 
     def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
         return self._connections.on_worker(
@@ -76,7 +79,9 @@ class ClaimMixin(GatesMixin):
         self, session: Session, worker_id: str, outcomes: Sequence[Outcome], want: Want | None
     ) -> Exchange:
         """One round trip while there is enough to do; more to run a cascade or to mark it as waiting."""
-        wanted = None if want is None or want.limit < 1 else _Wanted(worker_id, want, self.clock_shift)
+        if want is not None and want.limit > 0 and not self._limited.isdisjoint(want.queues):
+            return self._exchange_limited(session, worker_id, outcomes, want)
+        wanted = None if want is None or want.limit < 1 else Wanted(worker_id, want, self.clock_shift)
         cascade = Cascade()
         # A worker that waits wants to know when to claim again; a busy one will claim anyway.
         asks_due = wanted is not None and wanted.waiting == self._marked
@@ -94,10 +99,15 @@ class ClaimMixin(GatesMixin):
             found = claiming.found()
         self._marked = found.waiting
         self._claimed += len(found.claims)
-        if len(recorded) < len(outcomes):
-            # Tried again by itself: what was claimed above must not be claimed a second time.
-            rest = [outcome for outcome in outcomes if outcome.job_id not in recorded]
-            recorded |= again(lambda session: self._send_again(session, rest, cascade), session)
+        self._send_rest_again(session, outcomes, recorded, cascade)
+        self._limited = found.limited
+        self._frees = bool(outcomes and self._limited)
+        if want is not None and wanted is not None and not self._limited.isdisjoint(want.queues):
+            # Their limits were not known, so nothing was claimed.
+            self._after_commit(session, worker_id, None, cascade, found)
+            more = self._exchange_limited(session, worker_id, [], want)
+            opened = more.opened or bool(cascade.queues)
+            return more._replace(recorded=frozenset(recorded), opened=opened)
         self._after_commit(session, worker_id, wanted, cascade, found)
         return Exchange(
             frozenset(recorded),
@@ -109,13 +119,104 @@ class ClaimMixin(GatesMixin):
             bool(cascade.queues),
         )
 
+    # ---- the same, where wanted queues have limits ----
+
+    def _exchange_limited(
+        self, session: Session, worker_id: str, outcomes: Sequence[Outcome], want: Want
+    ) -> Exchange:
+        """Mark the worker as waiting before it claims: what comes in between is found, or wakes it."""
+        wanted, cascade = Wanted(worker_id, want, self.clock_shift), Cascade()
+        with session.round_trip() as trip:
+            settling = settle.send(trip, self._statements, outcomes, self.clock_shift)
+            claiming = self._claim(trip, worker_id, None, False, lazily=not outcomes)
+            if self._marked != wanted.waiting:
+                trip.commit()
+                self._mark(trip, worker_id, wanted.waiting)
+        recorded = settling.recorded(cascade)
+        self._marked = wanted.waiting
+        self._send_rest_again(session, outcomes, recorded, cascade)
+        if cascade.pending:
+            self._try_cascade(session, cascade)
+        found = claiming.found()
+        if found.alive:
+            found = again(lambda session: self._claim_limited(session, worker_id, want), session)
+        self._claimed += len(found.claims)
+        if len(found.claims) == want.limit:
+            with session.round_trip() as trip:
+                self._mark(trip, worker_id, None)
+            self._marked = None
+        self._limited, self._frees = found.limited, bool(outcomes)
+        self._after_commit(session, worker_id, None, cascade, found)
+        opened = bool(cascade.queues)
+        return Exchange(
+            frozenset(recorded), found.claims, found.next_due, found.now, found.alive, found.sweep_at, opened
+        )
+
+    def _mark(self, trip: RoundTrip, worker_id: str, waiting: str | None) -> None:
+        trip.commit_lazily()
+        trip.run(self._statements[sql.SET_WAITING], {"worker": worker_id, "waiting": waiting})
+
+    def _claim_limited(self, session: Session, worker_id: str, want: Want) -> Found:
+        """In one transaction: lock limits, claim queue by queue in their order, note tokens."""
+        claims: list[Claim] = []
+        left = dict(want.caps)
+        earliest: list[int] = []
+        sweeps: list[int] = []
+        with session.transaction():
+            run = session.runner(self._statements)
+            limited = limits.lock(run, want.queues, self.clock_shift)
+            for group in limits.served_together(want.queues, limited):
+                alone = limited.get(group[0])
+                room = want.limit - len(claims)
+                count = room if alone is None else min(room, alone.room)
+                part = Wanted(
+                    worker_id, want._replace(queues=group, limit=count, caps=left), self.clock_shift
+                )
+                part.parameters["limited"] = Texts(limited)
+                rows = sorted(run(part.statement, part.parameters), key=position_of) if count > 0 else []
+                [(due, depth, sweep_at)] = run(sql.NEXT_DUE, part.parameters)
+                if len(rows) < count and depth is not None and depth >= sql.MAX_STEPS:
+                    rest = {**part.parameters, "limit": count - len(rows)}
+                    rows += sorted(run(sql.CLAIM_IN_ORDER, rest), key=position_of)
+                claims += [Claim._make(row[:CLAIM_FIELDS]) for row in rows]
+                if left:
+                    left = {lane: cap - sum(row[-1] == lane for row in rows) for lane, cap in left.items()}
+                if alone is not None:
+                    alone.take(run, len(rows))
+                sweeps += [] if sweep_at is None else [sweep_at]
+                if due is not None:
+                    earliest.append(due if alone is None or alone.room > 0 else max(due, alone.again_at))
+            state = {"worker": worker_id, "shift": self.clock_shift, "lazily": True}
+            [(now, alive, _, _, texts)] = run(sql.WORKER_STATE, state)
+        next_due = min(earliest, default=None)
+        named = frozenset(json.loads(texts or "[]"))
+        if next_due is not None:
+            next_due = max(next_due, now + HELD_AGAIN)
+        if not named.intersection(want.queues) <= limited.keys():
+            next_due = now  # They got limits meanwhile.
+        sweep_at = min(sweeps, default=None)
+        found = Found(claims, now, alive, self._marked, next_due, True, sweep_at=sweep_at)
+        found.limited = named
+        return found
+
     # ---- 1: record ----
 
-    def _send_again(self, session: Session, outcomes: Sequence[Outcome], cascade: Cascade) -> set[str]:
-        """Outcomes that matched no row: fenced, recorded earlier, or passed over because the row changed."""
-        with session.round_trip() as trip:
-            settling = settle.send_again(trip, self._statements, outcomes, self.clock_shift)
-        return settling.recorded(cascade)
+    def _send_rest_again(
+        self, session: Session, outcomes: Sequence[Outcome], recorded: set[str], cascade: Cascade
+    ) -> None:
+        """Outcomes that matched no row: fenced, recorded earlier, or passed over because the row changed.
+
+        Tried again by themselves: what was claimed with them must not be claimed a second time.
+        """
+        rest = [outcome for outcome in outcomes if outcome.job_id not in recorded]
+
+        def send(session: Session) -> set[str]:
+            with session.round_trip() as trip:
+                settling = settle.send_again(trip, self._statements, rest, self.clock_shift)
+            return settling.recorded(cascade)
+
+        if rest:
+            recorded |= again(send, session)
 
     # ---- 2: cascade ----
 
@@ -132,15 +233,15 @@ class ClaimMixin(GatesMixin):
     # ---- 3: claim ----
 
     def _claim(
-        self, trip: RoundTrip, worker_id: str, wanted: _Wanted | None, asks_due: bool, lazily: bool
-    ) -> _Claiming:
+        self, trip: RoundTrip, worker_id: str, wanted: Wanted | None, asks_due: bool, lazily: bool
+    ) -> Claiming:
         taken = due = None
         if wanted is not None:
             taken = trip.run(self._statements[wanted.statement], wanted.parameters)
             if asks_due:
                 due = trip.run(self._statements[sql.NEXT_DUE], wanted.parameters)
         capped = wanted is not None and wanted.capped
-        return _Claiming(taken, due, self._ask_state(trip, worker_id, lazily), capped=capped)
+        return Claiming(taken, due, self._ask_state(trip, worker_id, lazily), capped=capped)
 
     def _ask_state(self, trip: RoundTrip, worker_id: str, lazily: bool) -> Cursor:
         parameters = {"worker": worker_id, "shift": self.clock_shift, "lazily": lazily}
@@ -149,7 +250,7 @@ class ClaimMixin(GatesMixin):
     # ---- 4: mark as waiting ----
 
     def _after_commit(
-        self, session: Session, worker_id: str, wanted: _Wanted | None, cascade: Cascade, found: _Found
+        self, session: Session, worker_id: str, wanted: Wanted | None, cascade: Cascade, found: Found
     ) -> None:
         """Run what is left of the cascade, notify, and mark a worker that may wait, then claim once more.
 
@@ -161,7 +262,7 @@ class ClaimMixin(GatesMixin):
         marks = found.alive and wanted is not None and waiting != found.waiting
         # Often it is result() that holds a new job, for as long as it takes to mark it as awaited.
         claims = short and (marks or not found.knows_due or not found.complete or found.held or opened)
-        if not (cascade.awaited or cascade.queues or marks or claims):
+        if not (cascade.awaited or cascade.queues or self._frees or marks or claims):
             return
         try:
             with session.round_trip() as trip:
@@ -186,122 +287,23 @@ class ClaimMixin(GatesMixin):
         if cascade.awaited:
             trip.run(self._statements[wakeups.NOTIFY_FINISHED], self._ends(cascade.awaited))
             trip.commit()
-        if cascade.queues:
-            arrivals = self._arrivals(sorted(cascade.queues), worker_id)
+        # What ended may have left room in a queue with limits, which no other worker knows of.
+        if queues := cascade.queues | (self._limited if self._frees else frozenset()):
+            arrivals = self._arrivals(sorted(queues), worker_id)
             trip.run(self._statements[wakeups.NOTIFY_WORKERS], arrivals)
             trip.commit()
 
-    def _claim_again(self, trip: RoundTrip, worker_id: str, wanted: _Wanted, found: _Found) -> _Claiming:
+    def _claim_again(self, trip: RoundTrip, worker_id: str, wanted: Wanted, found: Found) -> Claiming:
         rest = wanted.rest(found)
         in_order = not found.complete
         statement = sql.CLAIM_IN_ORDER if in_order else wanted.statement
         taken = trip.run(self._statements[statement], rest)
         due = trip.run(self._statements[sql.NEXT_DUE], rest)
         state = self._ask_state(trip, worker_id, lazily=True)
-        return _Claiming(taken, due, state, capped=wanted.capped, in_order=in_order)
+        return Claiming(taken, due, state, capped=wanted.capped, in_order=in_order)
 
-    def _add(self, found: _Found, more: _Found) -> None:
+    def _add(self, found: Found, more: Found) -> None:
         found.claims += more.claims
         found.now, found.alive, found.next_due = more.now, more.alive, more.next_due
         found.sweep_at = more.sweep_at
         self._claimed += len(more.claims)
-
-
-@dataclass(slots=True)
-class _Found:
-    """What one claim brought."""
-
-    claims: list[Claim]
-    now: int
-    alive: bool
-    waiting: str | None  #: what the worker is marked as waiting for
-    next_due: int | None
-    knows_due: bool  #: False: next_due was not asked for
-    complete: bool = True  #: False: there are more priorities than the steps went
-    held: bool = False  #: a due job was passed over: a transaction held it at that moment
-    sweep_at: int | None = None
-    lanes: Counter[str] = field(default_factory=Counter)  #: claims of each lane, if lanes are capped
-
-
-class _Wanted:
-    """A ``Want``, as the parameters of CLAIM and NEXT_DUE."""
-
-    __slots__ = ("_caps", "limit", "parameters", "statement", "waiting")
-
-    def __init__(self, worker_id: str, want: Want, shift: int) -> None:
-        self.limit = want.limit
-        self.waiting = json.dumps(sorted(want.queues))  #: the mark of a worker that waits for it
-        self.statement = sql.CLAIM_CAPPED if want.caps else sql.CLAIM
-        self._caps = want.caps
-        self.parameters: dict[str, Any] = {
-            "worker": worker_id,
-            "queues": Texts(want.queues),
-            "tasks": Texts(want.tasks),
-            "limit": want.limit,
-            "token": want.token,
-            "shift": shift,
-            **_caps(want.caps),
-        }
-
-    @property
-    def capped(self) -> bool:
-        return bool(self._caps)
-
-    def rest(self, found: _Found) -> dict[str, Any]:
-        """The parameters of what is still wanted after a first claim; lanes that are used up are left out."""
-        rest = {**self.parameters, "limit": self.limit - len(found.claims)}
-        if self._caps:
-            left = {lane: cap - found.lanes[lane] for lane, cap in self._caps.items()}
-            tasks = [task for task in self.parameters["tasks"].values if left.get(task, 1) > 0]
-            rest |= {"tasks": Texts(tasks), **_caps(left)}
-        return rest
-
-
-def _caps(caps: Mapping[str, int]) -> dict[str, Any]:
-    return {"capped": Texts(caps.keys()), "caps": Bigints(max(cap, 0) for cap in caps.values())}
-
-
-class _Claiming:
-    """A claim on its way; ``found`` reads the answers once the round trip is over."""
-
-    __slots__ = ("_capped", "_due", "_in_order", "_state", "_taken")
-
-    def __init__(
-        self, taken: Cursor | None, due: Cursor | None, state: Cursor, *, capped: bool, in_order: bool = False
-    ) -> None:
-        self._taken = taken
-        self._due = due
-        self._state = state
-        self._capped = capped
-        self._in_order = in_order
-
-    def found(self) -> _Found:
-        [(now, alive, waiting, _)] = self._state.fetchall()
-        due = None if self._due is None else self._due.fetchone()
-        earliest, depth, sweep_at = due or (None, None, None)
-        held = earliest is not None and earliest <= now
-        if earliest is not None:
-            # Due and yet not claimed: held by a transaction that may be over in a moment.
-            earliest = max(earliest, now + HELD_AGAIN)
-        complete = depth is None or depth < sql.MAX_STEPS
-        if not complete:
-            next_claim = now + (CLAIM_AGAIN if self._in_order else HELD_AGAIN)
-            earliest = min(earliest or next_claim, next_claim)
-        rows = [] if self._taken is None else sorted(self._taken.fetchall(), key=_position)
-        return _Found(
-            claims=[Claim._make(row[:_CLAIM_FIELDS]) for row in rows],
-            now=now,
-            alive=alive,
-            waiting=waiting,
-            next_due=earliest,
-            knows_due=self._due is not None,
-            complete=complete,
-            held=held,
-            sweep_at=sweep_at,
-            lanes=Counter(row[-1] for row in rows) if self._capped else Counter(),
-        )
-
-
-def _position(row: tuple[Any, ...]) -> int:
-    position: int = row[_CLAIM_FIELDS]
-    return position

@@ -18,7 +18,6 @@ from taskito_postgres.gates import Cascade, GatesMixin
 from taskito_postgres.session import Session
 from taskito_postgres.sql import enqueue as sql
 from taskito_postgres.sql import wakeups
-from taskito_postgres.sql.clock import CLOCK
 
 #: From here on COPY is faster than arrays.
 COPY_FROM = 2000
@@ -49,8 +48,9 @@ class EnqueueMixin(GatesMixin):
         def store(session: Session) -> list[Receipt]:
             nonlocal connected
             connected = True
-            if plain:
-                return _receipts(jobs, self._store_plain(session, ordered, queues))
+            # Nothing at all is inserted also if a queue has a ceiling.
+            if plain and (inserted := self._store_plain(session, ordered, queues)):
+                return _receipts(jobs, inserted)
             return self._store_full(session, jobs, queues)
 
         for sending in range(1, SENDINGS + 1):
@@ -102,9 +102,11 @@ class EnqueueMixin(GatesMixin):
 
     def _copy(self, session: Session, ordered: list[NewJob]) -> set[str]:
         with session.transaction():
-            [(now,)] = session.connection.execute(
-                self._statements[CLOCK], {"shift": self.clock_shift}
-            ).fetchall()
+            asked = {"queues": Texts({job.queue for job in ordered}), "shift": self.clock_shift}
+            statement = self._statements[sql.COPY_CLOCK]
+            [(now, bounded)] = session.connection.execute(statement, asked).fetchall()
+            if bounded:
+                return set()
             with session.connection.cursor().copy(self._statements[sql.COPY]) as copy:
                 copy.set_types(sql.COPY_TYPES)
                 for job in ordered:
@@ -139,7 +141,9 @@ class EnqueueMixin(GatesMixin):
     ) -> tuple[list[Receipt], Cascade]:
         with session.transaction():
             run = session.runner(self._statements)
-            batch = Batch(run, self.config.schema, self.clock_shift, locks_parents=locks_parents)
+            batch = Batch(
+                run, self.config.schema, self.clock_shift, locks_parents=locks_parents, bounded=True
+            )
             return batch.store(jobs), batch.cascade
 
     def _enqueue_external(self, connection: object, jobs: Sequence[NewJob], doing: str) -> list[Receipt]:
@@ -149,7 +153,7 @@ class EnqueueMixin(GatesMixin):
             self._connections.translated(doing),
             external.borrowed(connection, self._statements) as borrowed,
         ):
-            batch = Batch(borrowed.run, self.config.schema, self.clock_shift, external=True)
+            batch = Batch(borrowed.run, self.config.schema, self.clock_shift, external=True, bounded=True)
             receipts = batch.store(jobs)
             # Delivered at the commit. Which workers will wait then cannot be seen now: sent in any case.
             queues = Texts(sorted({job.queue for job in jobs}))

@@ -5,10 +5,12 @@ No driver is imported here: plugins are loaded by every ``import`` of an app tha
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from taskito_core import (
     CircuitBreaker,
+    Finding,
     Metrics,
     Offer,
     OfferKind,
@@ -48,6 +50,13 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
     from taskito_postgres.storage import PostgresStorage
 
     return PostgresStorage(config)
+
+
+@hookimpl
+def taskito_examine(storage: Storage) -> Sequence[Finding] | None:
+    """What is amiss with this server, if it is one of ours."""
+    module = sys.modules.get("taskito_postgres.storage")  # What is ours was made by it.
+    return storage.examine() if module and isinstance(storage, module.PostgresStorage) else None
 
 
 @hookimpl

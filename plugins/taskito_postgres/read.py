@@ -50,6 +50,12 @@ class ReadMixin(Base):
         rows = self._read("read jobs", sql.GET, {"ids": storable_texts(ids)})
         return [columns.job_of(row) for row in rows]
 
+    def ids_beginning(self, prefix: str, limit: int) -> list[str]:
+        if not storable(prefix):
+            return []
+        parameters = {"prefix": prefix, "limit": max(limit, 0)}
+        return [row[0] for row in self._read("read ids of jobs", sql.IDS_BEGINNING, parameters)]
+
     def list_jobs(self, where: JobFilter, limit: int, cursor: str | None) -> Page:
         before, before_id = _position(cursor)
         parameters = {

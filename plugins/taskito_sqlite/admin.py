@@ -5,9 +5,21 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from taskito_core import JobStatus, LogEntry, NewJob, Pruned, Receipt, Retention, columns, messages, new_id
+from taskito_core import (
+    JobStatus,
+    LogEntry,
+    NewJob,
+    Pruned,
+    QueueLimits,
+    RateLimit,
+    Receipt,
+    Retention,
+    columns,
+    messages,
+    new_id,
+)
 from taskito_sqlite.enqueue import Stored, insert
 from taskito_sqlite.gates import cancel_and_cascade
 from taskito_sqlite.sql import admin as sql
@@ -93,6 +105,7 @@ class AdminMixin(WakeupsMixin):
             outlived = _outlived(connection, now, limit)
             delete(connection, list(outlived.jobs))
             connection.execute(sql.FORGET_LOGS, {"ids": json.dumps(outlived.logs)})
+            connection.execute(sql.FORGET_CALLS, {"now": now, "limit": limit})
             connection.execute(workers.FORGET_WORKERS, {"before": now - WORKERS_KEPT})
             [*announced] = connection.execute(sql.ANNOUNCE).fetchall()
             return outlived.counts()._replace(announce=Retention(*announced[0]) if announced else None)
@@ -122,6 +135,23 @@ class AdminMixin(WakeupsMixin):
             return resumed, self._to_notify(connection, {queue} if resumed else set())
 
         return self._write_and_notify(work)
+
+    def limit_queue(self, queue: str, limits: QueueLimits) -> None:
+        """As ``Storage.limit_queue``."""
+        rate, burst = (None, None) if limits.rate is None else (limits.rate.rate, limits.rate.burst)
+        values = {**limits._asdict(), "queue": queue, "rate": rate, "burst": burst, "now": self.now()}
+        statement = sql.LIMIT_QUEUE if any(one is not None for one in limits) else sql.UNLIMIT_QUEUE
+
+        def work(connection: sqlite3.Connection) -> tuple[None, set[str]]:
+            connection.execute(statement, values)
+            return None, self._to_notify(connection, {queue})
+
+        self._write_and_notify(work)
+
+    def queue_limits(self) -> Mapping[str, QueueLimits]:
+        """As ``Storage.queue_limits``."""
+        rows = self._read(lambda connection: connection.execute(sql.QUEUE_LIMITS).fetchall())
+        return {queue: _limits(row) for queue, *row in rows}
 
     def paused(self) -> Mapping[str, int]:
         """As ``Storage.paused``."""
@@ -159,6 +189,11 @@ def _outlived(connection: sqlite3.Connection, now: int, limit: int) -> _Outlived
 
 def _retention(connection: sqlite3.Connection) -> Retention:
     return Retention(*connection.execute(sql.RETENTION).fetchone())
+
+
+def _limits(row: Sequence[Any]) -> QueueLimits:
+    concurrency, rate, burst, max_pending = row
+    return QueueLimits(concurrency, None if rate is None else RateLimit(rate, burst), max_pending)
 
 
 def repeat_job(connection: sqlite3.Connection, job_id: str, new_id: str, now: int) -> Stored | None:

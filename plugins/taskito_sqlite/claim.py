@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from taskito_core import Claim, Exchange, Outcome, Want
 from taskito_sqlite.gates import next_sweep
+from taskito_sqlite.queues.limits import LimitedQueue, paused_and_limited
 from taskito_sqlite.settle import settle
 from taskito_sqlite.sql import admin
 from taskito_sqlite.sql import claim as sql
@@ -28,6 +29,8 @@ RETRY_AFTER = 1000
 class ClaimMixin(WakeupsMixin):
     """``exchange`` and ``peek`` of the contract."""
 
+    _limited: Set[str] = frozenset()  #: queues that had limits at the last claim
+
     def exchange(self, worker_id: str, outcomes: Sequence[Outcome], want: Want | None) -> Exchange:
         """As ``Storage.exchange``.
 
@@ -41,6 +44,9 @@ class ClaimMixin(WakeupsMixin):
             now = self.now()
             settled = settle(connection, outcomes, now)
             addresses = set(settled.waiters)
+            if outcomes and self._limited:
+                # What ended may have left room in its queue, which no other worker knows of.
+                addresses |= self._waiting_workers(connection, self._limited, but=worker_id)
             if settled.queues:
                 addresses |= self._waiting_workers(connection, settled.queues, but=worker_id)
             alive, waiting = connection.execute(sql.WORKER_STATE, where).fetchone() or (False, False)
@@ -48,7 +54,7 @@ class ClaimMixin(WakeupsMixin):
             if not alive or want is None or want.limit <= 0:
                 # A worker that only settles may be waiting still: its mark stays as it is.
                 return Exchange(settled.recorded, [], None, now, bool(alive), opened=opened), addresses
-            claims, next_due = claim(connection, worker_id, want, now)
+            claims, next_due, self._limited = claim(connection, worker_id, want, now)
             short = len(claims) < want.limit
             if waiting != short:
                 connection.execute(sql.SET_WAITING, {**where, "waiting": short})
@@ -88,12 +94,29 @@ class Claiming:
         self.now = now
         self.claims: list[Claim] = []
         self._limit = want.limit
+        self._queue_limit = want.limit  #: of claims until the present queue's limits are reached
+        self._before = 0  #: claims before the present queue
         self._caps = dict(want.caps)  #: what is left of them
+
+    def begin(self, limited: LimitedQueue | None) -> None:
+        """Go on to another queue, from which perhaps not so many may be claimed."""
+        self._before = len(self.claims)
+        self._queue_limit = self._limit if limited is None else min(self._limit, self._before + limited.room)
+
+    @property
+    def is_full(self) -> bool:
+        """No more is wanted."""
+        return len(self.claims) >= self._limit
+
+    @property
+    def taken(self) -> int:
+        """Claims from the present queue."""
+        return len(self.claims) - self._before
 
     @property
     def room(self) -> int:
-        """How many more claims there may be."""
-        return self._limit - len(self.claims)
+        """How many more claims there may be from the present queue."""
+        return self._queue_limit - len(self.claims)
 
     def room_in(self, lane: str) -> int:
         """The same from one lane."""
@@ -112,32 +135,53 @@ class Claiming:
 
 def claim(
     connection: sqlite3.Connection, worker_id: str, want: Want, now: int
-) -> tuple[list[Claim], int | None]:
-    """Up to ``want.limit`` claims, best first; and when the next job falls due if none is due any more."""
+) -> tuple[list[Claim], int | None, set[str]]:
+    """Up to ``want.limit`` claims, best first; when the next job falls due if none is due any more; and which
+    queues have a limit."""
     claiming = Claiming(connection, worker_id, want, now)
-    paused = _paused(connection)
+    paused, limited = paused_and_limited(connection, want.queues, now)
     next_due: int | None = None
     for queue in want.queues:
         if queue in paused:
             continue
-        for step, level in enumerate(_levels(connection, queue, want.tasks), 1):
-            if step > MAX_STEPS:
-                if claiming.room > 0:
-                    _claim_in_order(claiming, level, want.tasks)
-                next_due = min(next_due or now + RETRY_AFTER, now + RETRY_AFTER)
-                break
+        left = _claim_queue(claiming, queue, want.tasks, limited.get(queue))
+        if claiming.is_full and left is not None and left <= now:
+            return claiming.claims, None, set(limited)
+        if left is not None and (next_due is None or left < next_due):
+            next_due = left
+    return claiming.claims, next_due, set(limited)
+
+
+def _claim_queue(
+    claiming: Claiming, queue: str, tasks: tuple[str, ...], limited: LimitedQueue | None
+) -> int | None:
+    """Claim from one queue; when the first of the jobs left in it may be claimed, if there are any."""
+    claiming.begin(limited)
+    now, more = claiming.now, False
+    next_due: int | None = None
+    for step, level in enumerate(_levels(claiming.connection, queue, tasks), 1):
+        if step > MAX_STEPS:
             if claiming.room > 0:
-                _claim_level(claiming, level)
-            open_lanes = [lane for lane in level.lanes if claiming.is_open(lane)]
-            left = _earliest(claiming, level, open_lanes)
-            if left is not None and left <= now:
-                return claiming.claims, None
-            if len(open_lanes) < len(level.lanes):
-                capped = _earliest(claiming, level, [lane for lane in level.lanes if lane not in open_lanes])
-                left = min((moment for moment in (left, capped) if moment is not None), default=None)
-            if left is not None and (next_due is None or left < next_due):
-                next_due = max(left, now)
-    return claiming.claims, next_due
+                _claim_in_order(claiming, level, tasks)
+            next_due = min(next_due or now + RETRY_AFTER, now + RETRY_AFTER)
+            break
+        if claiming.room > 0:
+            _claim_level(claiming, level)
+        open_lanes = [lane for lane in level.lanes if claiming.is_open(lane)]
+        left = _earliest(claiming, level, open_lanes)
+        if left is not None and left <= now:
+            more = True  # than was wanted, or than the queue's limits allow
+            break
+        if len(open_lanes) < len(level.lanes):
+            capped = _earliest(claiming, level, [lane for lane in level.lanes if lane not in open_lanes])
+            left = min((moment for moment in (left, capped) if moment is not None), default=None)
+        if left is not None and (next_due is None or left < next_due):
+            next_due = max(left, now)
+    if limited is not None:
+        limited.take(claiming.connection, claiming.taken)
+    if more:
+        next_due = now if limited is None or claiming.is_full else limited.again_at
+    return next_due
 
 
 def _paused(connection: sqlite3.Connection) -> set[str]:

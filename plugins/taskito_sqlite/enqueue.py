@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from taskito_core import JobNotFoundError, NewJob, Receipt, columns, messages
+from taskito_core import JobNotFoundError, NewJob, QueueFull, Receipt, columns, messages
 from taskito_sqlite.commit_watch import ExpectedCommit
 from taskito_sqlite.gates import Cascade, cancel_pending
 from taskito_sqlite.sql import enqueue as sql
@@ -40,7 +41,10 @@ class EnqueueMixin(WakeupsMixin):
             insert: Callable[..., Stored], connection: sqlite3.Connection
         ) -> tuple[list[Receipt], set[str]]:
             stored = insert(connection, jobs, self.now())
-            return stored.receipts, self._waiting_workers(connection, stored.queues)
+            addresses, ceilings = self._workers_and_ceilings(connection, stored.queues)
+            if ceilings:
+                _refuse_too_many(connection, jobs, stored.receipts, ceilings)
+            return stored.receipts, addresses
 
         try:
             return self._write_and_notify(functools.partial(work, insert_new))
@@ -56,7 +60,7 @@ class EnqueueMixin(WakeupsMixin):
             return ExpectedCommit(inserted[0], False, frozenset(stored.queues))
 
         def work(found: sqlite3.Connection) -> Stored:
-            return insert(found, jobs, self.now())
+            return insert(found, jobs, self.now(), bounded=True)
 
         return self._within(connection, work, expected).receipts
 
@@ -75,10 +79,17 @@ def insert_new(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int)
     return Stored([Receipt(job.id, True) for job in jobs], {job.queue for job in jobs})
 
 
-def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> Stored:
-    """Insert those jobs whose ids are not stored, behind the gates that they belong behind."""
+def insert(
+    connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int, *, bounded: bool = False
+) -> Stored:
+    """Insert those jobs whose ids are not stored, behind the gates that they belong behind.
+
+    ``bounded``: no more than their queues may hold, else QueueFull.
+    """
     ids = json.dumps([job.id for job in jobs])
-    stored = {row[0] for row in connection.execute(sql.STORED, {"ids": ids})}
+    known = connection.execute(sql.STORED, {"ids": ids}).fetchall()
+    stored = {job_id for job_id, ceiling in known if ceiling is None}
+    ceilings = {queue: ceiling for queue, ceiling in known if ceiling is not None} if bounded else {}
     holders: dict[str, str] = {}  # ids of the batch -> the job that holds their unique key
     cascade = Cascade(connection, now)
     receipts = []
@@ -90,7 +101,10 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> 
         # Before the key: a parent that is not stored is refused also if another job stands for this one.
         parents = tuple(holders.get(parent, parent) for parent in job.parents)
         statuses = _parent_statuses(connection, job.id, parents) if parents else {}
-        if (holder := _key_holder(connection, job)) is not None:
+        holder = _key_holder(connection, job)
+        if holder is None and job.call_key is not None:
+            holder = _stands_for_call(connection, job, now, cascade)
+        if holder is not None:
             holders[job.id] = holder
             receipts.append(Receipt(holder, False))
             continue
@@ -106,7 +120,26 @@ def insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) -> 
     cascade.run()
     for job in droppable:
         _drop_if_at_key(connection, job, now)
-    return Stored(receipts, cascade.run().queues)
+    queues = cascade.run().queues
+    if ceilings:
+        _refuse_too_many(connection, jobs, receipts, ceilings)
+    return Stored(receipts, queues)
+
+
+def _refuse_too_many(
+    connection: sqlite3.Connection,
+    jobs: Sequence[NewJob],
+    receipts: Sequence[Receipt],
+    ceilings: Mapping[str, int],
+) -> None:
+    """QueueFull if these jobs are too many for a queue; the transaction is then rolled back."""
+    inserted = Counter(job.queue for job, one in zip(jobs, receipts, strict=True) if one.inserted)
+    for queue in sorted(ceilings.keys() & inserted.keys()):
+        values = {"queue": queue, "limit": ceilings[queue] + 1}
+        [pending] = connection.execute(sql.PENDING, values).fetchone()
+        if pending > ceilings[queue]:
+            said = messages.QUEUE_FULL.format(queue=queue, ceiling=ceilings[queue], count=inserted[queue])
+            raise QueueFull(said)
 
 
 def _key_holder(connection: sqlite3.Connection, job: NewJob) -> str | None:
@@ -114,6 +147,46 @@ def _key_holder(connection: sqlite3.Connection, job: NewJob) -> str | None:
         return None
     found = connection.execute(sql.KEY_HOLDER, {"unique_key": job.unique_key}).fetchone()
     return None if found is None else str(found[0])
+
+
+def _stands_for_call(connection: sqlite3.Connection, job: NewJob, now: int, cascade: Cascade) -> str | None:
+    """The job that stands for this call because of its key; None: that is this one, which is noted."""
+    found = connection.execute(sql.LAST_CALL, {"key": job.call_key}).fetchone()
+    until = _due(job, now) if job.window is None else now + round(job.window * 1000)
+    standing = job.id
+    if found is not None:
+        stored, call_id, lasts = found
+        if call_id == job.id or (job.window is not None and now < lasts):
+            return str(stored)
+        if job.window is None and _put_off(connection, stored, job, now, cascade):
+            standing = stored
+    values = {"key": job.call_key, "job_id": standing, "call_id": job.id, "now": now, "until": until}
+    connection.execute(sql.PUT_CALL, values)
+    return None if standing == job.id else standing
+
+
+def _put_off(connection: sqlite3.Connection, standing: str, job: NewJob, now: int, cascade: Cascade) -> bool:
+    """Make a pending job what this call says, due when it says; False if it is pending no more."""
+    before = connection.execute(sql.KEY_OF, {"id": standing}).fetchone()
+    if before is None:
+        return False
+    _, scheduled_at, delayed_at, *plain = _plain_row(job, now)
+    expires_at, expires_from = _expiry(job, now)
+    values = dict(zip((column.name for column in columns.PLAIN), plain, strict=True))
+    values |= {
+        "id": standing,
+        "scheduled_at": scheduled_at,
+        "delayed_at": delayed_at,
+        "expires_at": expires_at,
+        "expires_from": expires_from,
+        "concurrency_key": job.concurrency_key,
+        "concurrency": job.concurrency,
+    }
+    [[queue]] = connection.execute(sql.PUT_OFF, values).fetchall()
+    cascade.queues.add(queue)
+    for key in {before[0], job.concurrency_key} - {None}:
+        cascade.check_key(key)
+    return True
 
 
 def _insert_gated(
@@ -129,9 +202,7 @@ def _insert_gated(
         cascade.check_key(job.concurrency_key)
     elif not failed:
         cascade.queues.add(job.queue)
-    expires_at, expires_from = job.expires_at, None
-    if expires_at is None and job.expires is not None:
-        expires_at, expires_from = now + round(job.expires * 1000), now
+    expires_at, expires_from = _expiry(job, now)
     if gate == "later" or expires_at is not None:
         cascade.queues.add(job.queue)  # There is nothing to claim, but something to sweep, perhaps soon.
     row = (*_plain_row(job, now), gate, expires_at, expires_from, *_gated_values(job))
@@ -156,6 +227,13 @@ def _drop_if_at_key(connection: sqlite3.Connection, job: NewJob, now: int) -> No
     if connection.execute(sql.IS_AT_KEY, {"id": job.id}).fetchone()[0]:
         reason = messages.DROPPED.format(concurrency=job.concurrency, key=job.concurrency_key)
         cancel_pending(connection, [job.id], reason, now)
+
+
+def _expiry(job: NewJob, now: int) -> tuple[int | None, int | None]:
+    """When it is cancelled if it has not started, and from when that was counted."""
+    if job.expires_at is None and job.expires is not None:
+        return now + round(job.expires * 1000), now
+    return job.expires_at, None
 
 
 def _due(job: NewJob, now: int) -> int:

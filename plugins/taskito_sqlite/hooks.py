@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from taskito_sqlite import location
 NAME = "sqlite"
 
 if TYPE_CHECKING:
-    from taskito_core import CircuitBreaker, Metrics, RateLimiter, Storage, StorageConfig
+    from taskito_core import CircuitBreaker, Finding, Metrics, RateLimiter, Storage, StorageConfig
 
 
 @hookimpl
@@ -42,6 +43,13 @@ def taskito_open_storage(config: StorageConfig) -> Storage | None:
     from taskito_sqlite.storage import SqliteStorage
 
     return SqliteStorage(config)
+
+
+@hookimpl
+def taskito_examine(storage: Storage) -> Sequence[Finding] | None:
+    """What is amiss with this file, if it is one of ours."""
+    module = sys.modules.get("taskito_sqlite.storage")  # What is ours was made by it.
+    return storage.examine() if module and isinstance(storage, module.SqliteStorage) else None
 
 
 @hookimpl

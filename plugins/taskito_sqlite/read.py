@@ -48,6 +48,11 @@ class ReadMixin(Base):
         """As ``Storage.get``."""
         return self._read(lambda connection: get(connection, ids)) if ids else []
 
+    def ids_beginning(self, prefix: str, limit: int) -> list[str]:
+        """As ``Storage.ids_beginning``."""
+        values = {"first": prefix, "last": prefix + _END[1], "limit": limit}
+        return [row[0] for row in self._rows(sql.IDS_BEGINNING, values)]
+
     def list_jobs(self, where: JobFilter, limit: int, cursor: str | None) -> Page:
         """As ``Storage.list_jobs``."""
         return self._read(lambda connection: list_jobs(connection, where, limit, cursor))

@@ -308,14 +308,24 @@ class WakeupsMixin(Base):
         self, connection: sqlite3.Connection, queues: Iterable[str], but: str | None = None
     ) -> set[str]:
         """The addresses of the workers that wait for jobs of these queues."""
+        return self._workers_and_ceilings(connection, queues, but)[0]
+
+    def _workers_and_ceilings(
+        self, connection: sqlite3.Connection, queues: Iterable[str], but: str | None = None
+    ) -> tuple[set[str], dict[str, int]]:
+        """The same, and how many pending jobs queues may hold that have a ceiling."""
         addresses: set[str] = set()
+        ceilings: dict[str, int] = {}
         last_seen = 0
         for worker_id, waiting, address, listens, seen in connection.execute(sql.LIVE_WORKERS):
+            if worker_id is None:
+                ceilings[listens] = waiting
+                continue
             last_seen = max(last_seen, seen)
             if waiting and address and worker_id != but and not _names(listens).isdisjoint(queues):
                 addresses.add(address)
         self._checkpoints.worker_seen(last_seen, self.now())
-        return addresses
+        return addresses, ceilings
 
     def _notify(self, addresses: Iterable[str]) -> None:
         if addresses:

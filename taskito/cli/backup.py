@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import click
 
-from taskito.cli.target import app_option, open_target
+from taskito.cli.options.target import app_option, open_target
 from taskito_core.errors import ConfigError
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskito.cli import completion
 from taskito.cli.names import full_name
-from taskito.cli.table import aligned, moment
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.options import completion
+from taskito.cli.options.target import app_option, json_option, open_queue
+from taskito.cli.table import aligned
+from taskito.config.text import moment, show_moments
 from taskito_core.storage_worker import PeriodicState
 
 if TYPE_CHECKING:
@@ -102,15 +103,17 @@ def _full_name(queue: Queue, name: str) -> str:
 
 def _plain(state: PeriodicState) -> dict[str, Any]:
     entry = state.entry
-    return {
-        "name": entry.name,
-        "app": entry.app,
-        "task_name": entry.task_name,
-        "cron": entry.cron,
-        "timezone": entry.timezone,
-        "catch_up": entry.catch_up,
-        "queue": entry.queue,
-        "enabled": state.enabled,
-        "next_run": state.next_run,
-        "last_run": state.last_run,
-    }
+    return show_moments(
+        {
+            "name": entry.name,
+            "app": entry.app,
+            "task_name": entry.task_name,
+            "cron": entry.cron,
+            "timezone": entry.timezone,
+            "catch_up": entry.catch_up,
+            "queue": entry.queue,
+            "enabled": state.enabled,
+            "next_run": state.next_run,
+            "last_run": state.last_run,
+        }
+    )

@@ -7,11 +7,13 @@ from json import dumps
 import click
 
 from taskito.cli.exits import INTERNAL, Refusal
+from taskito.cli.names import full_id
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito.cli.record import lines_of
-from taskito.cli.selection import Duration
-from taskito.cli.table import aligned, moment
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.table import aligned
 from taskito.client.results.shown import show_letter
+from taskito.config.text import moment, show_moments
 from taskito_core.errors import TaskitoError
 
 
@@ -59,12 +61,13 @@ def show(app: str | None, job_id: str, json: bool) -> None:
     Long values are cut short, and what has a name like password or token is masked.
     """
     with open_queue(app) as queue:
+        job_id = full_id(queue, job_id)
         letters = queue.storage.letters([job_id])
         replays = [record.new_id for record in queue.replay_history(job_id)]
         if not letters:
             again = f": it was run again, as job {replays[-1]}" if replays else ""
             raise Refusal(f"job {job_id!r} is not in the dead letter{again}", INTERNAL)
-        errors = [error._asdict() for error in queue.job_errors(job_id)]
+        errors = [show_moments(error._asdict()) for error in queue.job_errors(job_id)]
         found = show_letter(queue, letters[0]) | {"replays": replays, "errors": errors}
     if json:
         click.echo(dumps(found, indent=2))
@@ -83,7 +86,7 @@ def retry(app: str | None, job_ids: tuple[str, ...], json: bool) -> None:
     with open_queue(app) as queue:
         for job_id in job_ids:
             try:
-                made[job_id] = queue.retry_dead(job_id).id
+                made[job_id] = queue.retry_dead(full_id(queue, job_id)).id
             except TaskitoError as exc:
                 click.echo(f"{job_id}: {exc}", err=True)
     if json:
@@ -103,6 +106,7 @@ def retry(app: str | None, job_ids: tuple[str, ...], json: bool) -> None:
 def delete(app: str | None, job_ids: tuple[str, ...], dry_run: bool, json: bool) -> None:
     """Delete dead jobs with their letters, errors and logs."""
     with open_queue(app) as queue:
+        job_ids = tuple(full_id(queue, job_id) for job_id in job_ids)
         there = [letter.job_id for letter in queue.storage.letters(job_ids)]
         deleted = there if dry_run else [job_id for job_id in there if queue.delete_dead(job_id)]
     if json:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as json_module
+from datetime import date, time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskito.cli import completion
 from taskito.cli.names import full_name, warn_of_queue
-from taskito.cli.selection import Duration
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.options import completion
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito_core.storage_worker import WorkerStatus
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def enqueue(
     timeout: float,
     json: bool,
 ) -> None:
-    """Enqueue one job and print its id.
+    """Enqueue one job and print its id, or with --wait its result as JSON.
 
     Each ARGUMENT is JSON if it can be read as such, and text otherwise. TASK is the task's full name, or
     its function's name if only one task has it. Names are those of the app, or without --app those that
@@ -74,11 +76,11 @@ def enqueue(
             warn_of_queue(queue, queue_name)
         said = {key: value for key, value in options.items() if value is not None}
         job = _enqueue(queue, name, tuple(map(_value, arguments)), _keywords(kwargs), said)
-        result = repr(job.result(timeout=timeout)) if wait else None
+        result = job.result(timeout=timeout) if wait else None
     if json:
-        click.echo(json_module.dumps({"id": job.id} | ({"result": result} if wait else {})))
+        click.echo(_json({"id": job.id} | ({"result": result} if wait else {})))
     else:
-        click.echo(result if wait else job.id)
+        click.echo(_json(result) if wait else job.id)
 
 
 def _enqueue(
@@ -88,6 +90,26 @@ def _enqueue(
         return queue.enqueue(name, args, kwargs, **said)
     except (TypeError, ValueError) as exc:  # Of arguments that the function does not take, above all.
         raise click.UsageError(str(exc)) from exc
+
+
+def _json(value: object) -> str:
+    """Values that JSON has no form for become those that come next to them, or text."""
+    try:
+        return json_module.dumps(value, default=_nearly)
+    except (TypeError, ValueError):  # Keys that are no text, or a value inside of itself.
+        return json_module.dumps(repr(value))
+
+
+def _nearly(value: object) -> object:
+    match value:
+        case set() | frozenset():
+            return list(value)
+        case date() | time():
+            return value.isoformat()
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        case _:
+            return str(value)
 
 
 def _value(text: str) -> Any:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from taskito.config.text import printable
 from taskito_core.errors import ConfigError, StorageUnavailable, TaskitoError
 from taskito_core.redact import mask_text
 
@@ -19,7 +20,7 @@ class Refusal(click.ClickException):
     """An error for people: printed as one line on standard error."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(mask_text(message))
+        super().__init__(printable(mask_text(message)))
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance as well
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskito.cli.options.target import Target, app_option, json_option, open_target
 from taskito.cli.table import aligned
-from taskito.cli.target import Target, app_option, json_option, open_target
+from taskito.config.text import show_moments
 from taskito.worker.store.unserved_lanes import UnservedLane, unserved_lanes
 from taskito_core.errors import StorageUnavailable
 from taskito_core.storage_client import Counts
@@ -137,7 +138,7 @@ def _unserved(lane: UnservedLane) -> dict[str, Any]:
 
 
 def _worker(worker: WorkerInfo, now: int) -> dict[str, Any]:
-    return {
+    shown = {
         "id": worker.id,
         "status": worker.status.value,
         "host": worker.host,
@@ -150,6 +151,7 @@ def _worker(worker: WorkerInfo, now: int) -> dict[str, Any]:
         "last_seen": worker.last_seen,
         "seconds_since_seen": max(0, now - worker.last_seen) / 1000,
     }
+    return show_moments(shown)
 
 
 def _print(found: dict[str, Any], json: bool, *, indent: int | None) -> None:

@@ -10,10 +10,12 @@ import click
 
 from taskito.cli.action import Action, Cancel, Delete, Retry, do
 from taskito.cli.exits import INTERNAL, Refusal
+from taskito.cli.names import full_id
+from taskito.cli.options.selection import Selection, act_options, filter_options
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito.cli.record import lines_of
-from taskito.cli.selection import Selection, act_options, filter_options
-from taskito.cli.table import aligned, moment
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.table import aligned
+from taskito.config.text import moment, show_moments
 from taskito_core.job import FINISHED, JobStatus
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def show(app: str | None, job_id: str, json: bool) -> None:
             "dependents": job.dependents,
             "replay_of": job.replay_of,
             "replays": job.replays,
-            "errors": [error._asdict() for error in job.errors],
+            "errors": [show_moments(error._asdict()) for error in job.errors],
         }
     if json:
         click.echo(dumps(found, indent=2))
@@ -170,7 +172,7 @@ def _act(
 
 
 def _job(queue: Queue, job_id: str) -> JobResult[Any]:
-    job = queue.get_job(job_id)
+    job = queue.get_job(full_id(queue, job_id))
     if job is None:
         raise Refusal(f"there is no job {job_id!r}: it never existed, or was pruned", INTERNAL)
     return job

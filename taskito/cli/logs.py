@@ -7,10 +7,11 @@ from json import dumps, loads
 
 import click
 
-from taskito.cli import completion
-from taskito.cli.selection import Duration
-from taskito.cli.table import moment
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.names import full_id
+from taskito.cli.options import completion
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
+from taskito.config.text import moment, printable, show_moments
 from taskito.running_job.job_log import READABLE
 from taskito_core.errors import not_found
 from taskito_core.storage_worker import LogEntry
@@ -41,14 +42,18 @@ def logs(
         raise click.UsageError("a job's log is printed whole: leave out --task, --level and --since")
     with open_queue(app) as queue:
         if job_id is not None:
+            job_id = full_id(queue, job_id)
             entries = queue.task_logs(job_id)
             if not entries and queue.get_job(job_id) is None:
                 raise not_found(job_id)
         else:
             after = None if since is None else datetime.now(UTC) - timedelta(seconds=since)
             entries = queue.query_logs(task_name=task, level=level, since=after, limit=limit)
+    if json:
+        click.echo(dumps([_plain(entry) for entry in entries], indent=2))
+        return
     for entry in entries:
-        click.echo(dumps(_plain(entry)) if json else _line(entry))
+        click.echo(printable(_line(entry)))
 
 
 @click.command()
@@ -61,8 +66,8 @@ def explain(app: str | None, job_id: str, json: bool) -> None:
     Its parents, its time, its key, its queue, its limits, and whether a worker that could run it is alive.
     """
     with open_queue(app) as queue:
-        found = queue.explain(job_id)
-    click.echo(dumps(found.to_dict(), indent=2) if json else str(found))
+        found = queue.explain(full_id(queue, job_id))
+    click.echo(dumps(found.to_dict(), indent=2) if json else printable(str(found)))
 
 
 def _line(entry: LogEntry) -> str:
@@ -73,4 +78,4 @@ def _line(entry: LogEntry) -> str:
 
 
 def _plain(entry: LogEntry) -> dict[str, object]:
-    return entry._asdict() | {"extra": loads(entry.extra) if entry.extra else None}
+    return show_moments(entry._asdict()) | {"extra": loads(entry.extra) if entry.extra else None}

@@ -16,9 +16,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from taskito.cli import settings
-from taskito.cli.completion import join_split_words
 from taskito.cli.exits import exit_for
+from taskito.cli.options import settings
+from taskito.cli.options.completion import join_split_words
 from taskito.cli.plugin_commands import PluginCommands
 from taskito.config.settings import project_table
 from taskito_core.coerce import did_you_mean
@@ -40,6 +40,7 @@ COMMANDS = {
     "retention": "taskito.cli.prune:retention",
     "migrate": "taskito.cli.migrate:migrate",
     "backup": "taskito.cli.backup:backup",
+    "doctor": "taskito.cli.doctor:doctor",
     "plugin": "taskito.cli.plugin:plugin",
 }
 
@@ -149,7 +150,7 @@ def _show_variables(command: click.Command) -> None:
     context_settings={
         "auto_envvar_prefix": "TASKITO",
         "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
+        "max_content_width": 80,
     },
 )
 @click.version_option(
@@ -166,8 +167,8 @@ def main() -> None:
     command line beats the variable, and the variable beats the file.
 
     \b
-    Exit codes: 0 done, 1 internal error or a check that failed, 2 wrong usage or setting,
-    3 the app could not be loaded, 4 the store could not be reached.
+    Exit codes: 0 done, 1 internal error or a check that failed, 2 wrong usage
+    or setting, 3 the app could not be loaded, 4 the store could not be reached.
     """
 
 

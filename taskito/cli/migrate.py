@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from taskito.cli.exits import INTERNAL
-from taskito.cli.target import app_option, open_target
+from taskito.cli.options.target import app_option, open_target
 
 
 @click.command()
@@ -24,7 +24,7 @@ def migrate(app: str | None, check: bool, sql: bool) -> None:
 
     \b
     taskito migrate --app myapp:queue
-    taskito migrate --check            in a deployment: fail if someone forgot to migrate
+    taskito migrate --check            in a deployment: fail if it is missing
     taskito migrate --sql | psql …     for an administrator who applies it by hand
     """
     if check and sql:

@@ -13,6 +13,9 @@ from taskito_core.storage_worker import WorkerStatus
 if TYPE_CHECKING:
     from taskito.client.queue import Queue
 
+#: How many ids one sentence names.
+MOST_NAMED = 5
+
 
 def full_name(what: str, name: str, known: Collection[str], otherwise: str = "") -> str:
     """The known name that is meant by ``name``: itself, or the only one whose last part it is.
@@ -28,6 +31,15 @@ def full_name(what: str, name: str, known: Collection[str], otherwise: str = "")
         hint = did_you_mean(name, known) or f"; there are {', '.join(sorted(known)) or 'none'}"
         raise click.UsageError(f"nobody knows a {what} {name!r}{hint}{otherwise and f' ({otherwise})'}")
     return ends[0]
+
+
+def full_id(queue: Queue, beginning: str) -> str:
+    """The id of the only job that begins with this; unchanged if there is none. Raises UsageError."""
+    found = queue.storage.ids_beginning(beginning, MOST_NAMED + 1) if beginning else []
+    if len(found) < 2 or beginning in found:
+        return beginning if beginning in found or not found else found[0]
+    more = " and more" if len(found) > MOST_NAMED else ""
+    raise click.UsageError(f"{beginning!r} may be {' or '.join(found[:MOST_NAMED])}{more}: say which")
 
 
 def warn_of_queue(queue: Queue, name: str) -> None:

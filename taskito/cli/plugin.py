@@ -6,8 +6,8 @@ from json import dumps
 
 import click
 
+from taskito.cli.options.target import json_option
 from taskito.cli.table import aligned
-from taskito.cli.target import json_option
 from taskito_core.plugin_manager import Listing, Plugins
 
 

@@ -6,9 +6,9 @@ from json import dumps
 
 import click
 
-from taskito.cli.selection import Duration
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
 from taskito.cli.table import aligned
-from taskito.cli.target import app_option, json_option, open_queue
 from taskito.config.settings import UNSET
 from taskito.worker.store.retention import span
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from json import dumps
 from typing import Any
 
-from taskito.cli.table import moment
+from taskito.config.text import moment, printable
 
 
 def lines_of(record: Mapping[str, Any]) -> Iterator[str]:
@@ -15,9 +15,9 @@ def lines_of(record: Mapping[str, Any]) -> Iterator[str]:
         if name == "errors":
             for error in value:
                 yield f"attempt {error['attempt']} ({moment(error['failed_at'])}): {error['kind']}"
-                yield f"{error['traceback'] or error['type'] + ': ' + error['message']}".rstrip()
+                yield printable(error["traceback"] or f"{error['type']}: {error['message']}").rstrip()
         elif value not in (None, [], {}) or (name == "result" and record["status"] == "complete"):
-            yield f"{name:<16} {_text(name, value)}"
+            yield f"{name:<16} {printable(_text(name, value))}"
 
 
 def _text(name: str, value: Any) -> str:

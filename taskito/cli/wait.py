@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from taskito.cli.exits import INTERNAL, Refusal
-from taskito.cli.selection import Duration
-from taskito.cli.target import app_option, json_option, open_queue
+from taskito.cli.options import completion
+from taskito.cli.options.selection import Duration
+from taskito.cli.options.target import app_option, json_option, open_queue
 
 if TYPE_CHECKING:
     from taskito.client.results.watched import Watched
@@ -24,7 +25,12 @@ _CLOCKS_DIFFER = 24 * 3600 * 1000
 
 @click.command()
 @app_option
-@click.option("--queue", "queue_name", help="Until no job of this queue is pending or running.")
+@click.option(
+    "--queue",
+    "queue_name",
+    shell_complete=completion.queues,
+    help="Until no job of this queue is pending or running.",
+)
 @click.option("--tag", help="Until no job with this tag is pending or running.")
 @click.option("--group", "group_id", metavar="ID", help="Until all jobs of this group have ended.")
 @click.option("--timeout", type=Duration(), help="Give up after this long: 90, 15m, 2h, 7d.")

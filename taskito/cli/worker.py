@@ -8,15 +8,16 @@ import os
 
 import click
 
-from taskito.cli import completion
-from taskito.cli.target import app_option
+from taskito.cli.options import completion
+from taskito.cli.options.target import app_option
 from taskito.config.logging import FORMATS, LEVELS
 from taskito.config.timeouts import BOOT_TIMEOUT, GRACEFUL_TIMEOUT
+from taskito.worker.ipc.child_options import ASYNC_CONCURRENCY
 
 
 def _unread() -> list[str]:
     """What nothing reads of what is said in variables and pyproject.toml, a sentence each."""
-    from taskito.cli import settings
+    from taskito.cli.options import settings
     from taskito.config.settings import project_table
 
     root = click.get_current_context().find_root()
@@ -43,7 +44,7 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--procs",
     type=click.IntRange(0, 1000),
     metavar="N",
-    help="Child processes, each running one job at a time. Default: the app's 'workers' setting, "
+    help="Child processes. Default: the app's 'workers' setting, "
     "and if that is 0, as many as this process may use CPUs.",
 )
 @click.option(
@@ -67,13 +68,31 @@ def _queue_names(ctx: click.Context, param: click.Parameter, value: str | None) 
     default=BOOT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a database that is still starting, and for a child to be ready.",
+    help="How long importing the app may take, to wait for a database that is still starting, and for a "
+    "child to be ready.",
 )
 @click.option(
     "--max-jobs-per-child",
     type=click.IntRange(min=1),
     metavar="N",
     help="Replace a child after this many jobs, give or take a tenth.",
+)
+@click.option(
+    "--async-concurrency",
+    type=click.IntRange(1, 1000),
+    default=ASYNC_CONCURRENCY,
+    show_default=True,
+    metavar="N",
+    help="Jobs of 'async def' tasks that one child runs beside each other.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Jobs of other tasks that one child runs beside each other, each in a thread of its own. More than "
+    "one is for tasks that wait for others, and gives up some isolation.",
 )
 @click.option(
     "--start-method",
@@ -92,6 +111,8 @@ def worker(
     graceful_timeout: float,
     boot_timeout: float,
     max_jobs_per_child: int | None,
+    async_concurrency: int,
+    threads: int,
     start_method: str,
     log_level: str,
     log_format: str,
@@ -103,9 +124,9 @@ def worker(
     Without a second signal the worker is out within 30 seconds by itself.
 
     \b
-    Exit codes: 0 drained, 1 internal error, 2 wrong usage, 3 the app could not be loaded,
-    4 the store did not answer in time, 75 drained but some jobs had to be interrupted,
-    130 or 143 forced by a third signal.
+    Exit codes: 0 drained, 1 internal error, 2 wrong usage, 3 the app could not
+    be loaded, 4 the store did not answer in time, 75 drained but some jobs had
+    to be interrupted, 130 or 143 forced by a third signal.
     """
     if app is None:
         raise click.UsageError(
@@ -133,6 +154,8 @@ def worker(
                 log_level=log_level,
                 log_format=log_format,
                 max_jobs=max_jobs_per_child,
+                async_concurrency=async_concurrency,
+                threads=threads,
             ),
         )
     )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from taskito_core.errors import ConfigError
+from taskito_core.errors import ConfigError, StorageUnavailable
 from taskito_core.job import Job
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Waiter = tuple[AbstractEventLoop, Future[Job | None]]
     Answer = Job | BaseException | None
+
+#: Seconds between two questions to a store that does not answer: at first, and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -138,7 +141,7 @@ class EndListener:
     async def ended(self, job_id: str, wait: Wait) -> Job | None:
         """The job when it has ended; None: it is not stored, or has not ended in time.
 
-        Raises StorageError, and what else the store raises.
+        A store that is away is waited for. Raises StorageError, and what else the store raises.
         """
         import asyncio
 
@@ -213,6 +216,9 @@ class EndListener:
             storage = self._storage()
             ended = storage.await_any(ids, self.ROUND, self._woken)
             found = {job.id: job for job in storage.get(ended)} if ended else {}
+        except StorageUnavailable:
+            time.sleep(_LONGEST_PAUSE)  # Who waits goes on waiting: see ``Wait.ride_out``.
+            return {}
         except BaseException as exc:
             return dict.fromkeys(ids, exc)
         jobs = ((job_id, found.get(job_id)) for job_id in ended)
@@ -261,6 +267,21 @@ class Wait:
     def remaining(self) -> float:
         """Seconds, which may be infinite; 0 or less: the wait is over."""
         return -1.0 if self.abandoned.is_set() else self._deadline - time.monotonic()
+
+    def ride_out(self, read: Callable[[], T]) -> T:
+        """``read()``, again and again while the store does not answer and the wait is not over.
+
+        Raises StorageUnavailable if the store is still away at its end.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return read()
+            except StorageUnavailable:
+                if self.remaining <= 0:
+                    raise
+            self.abandoned.wait(max(0.0, min(pause, self.remaining)))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _deadline(timeout: float | None) -> float:

@@ -7,10 +7,11 @@ any order, until a worker starts.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar, cast, overload
 
 from taskito.client.options.job_options import JobOptions
+from taskito.running_job.child_resources import ChildResource, ChildResources
 from taskito.running_job.job_context import JobContext
 from taskito.running_job.middleware import Chain, Function, Layer, TaskMiddleware, name_of
 from taskito_core.errors import ConfigError
@@ -22,6 +23,8 @@ After = TypeVar("After", bound=Callable[[JobContext, Any, BaseException | None],
 Success = TypeVar("Success", bound=Callable[[JobContext, Any], object])
 Failure = TypeVar("Failure", bound=Callable[[JobContext, AttemptError], object])
 Retry = TypeVar("Retry", bound=Callable[[JobContext, AttemptError, int], object])
+Stop = TypeVar("Stop", bound=Callable[[], object])
+R = TypeVar("R")
 
 #: The arguments that each callback is called with.
 _ARGUMENTS = {
@@ -34,7 +37,11 @@ _ARGUMENTS = {
     "on_retry": ("ctx", "error", "retry_count"),
     "on_dead": ("ctx", "error"),
     "on_enqueue": ("options",),
+    "on_child_start": (),
+    "on_child_stop": (),
 }
+#: Those that may be ``async def``: they are awaited in the event loop of the child's jobs.
+_AWAITED = ("on_child_start", "on_child_stop")
 
 
 class HasMiddleware(Protocol):
@@ -51,6 +58,18 @@ class Callbacks:
         self._middleware = checked_middleware("middleware", middleware)
         self._functions: dict[str, tuple[Function, ...]] = {}
         self._chains: dict[str, tuple[tuple[TaskMiddleware, ...], Chain]] = {}
+        self.resources = ChildResources()
+
+    def add_start(self, function: Callable[[], Any]) -> ChildResource[Any]:
+        """Register a function that makes something in each child."""
+        _refuse_unfit("on_child_start", function)
+        return self.resources.add(function)
+
+    def add_stop(self, function: F) -> F:
+        """Register a function that is called at the end of each child; returns it."""
+        _refuse_unfit("on_child_stop", function)
+        self.resources.add_stop(function)
+        return function
 
     def add(self, event: str, function: F) -> F:
         """Register a function for one of the events; returns it, as a decorator does."""
@@ -146,6 +165,26 @@ class CallbackDecorators:
         """``f(ctx, error)`` after ``on_failure`` and like it, if the job is in the dead letter now."""
         return self.callbacks.add("on_dead", function)
 
+    @overload
+    def on_child_start(self, function: Callable[[], Coroutine[Any, Any, R]], /) -> ChildResource[R]: ...
+    @overload
+    def on_child_start(self, function: Callable[[], R], /) -> ChildResource[R]: ...
+    def on_child_start(self, function: Callable[[], Any], /) -> ChildResource[Any]:
+        """``f()`` in each child before its first job: makes what all jobs there use. May be ``async def``.
+
+        What it returns is given by a call of the decorated name, in tasks and callbacks of that child. If it
+        raises, the child cannot start, and is tried again, later each time.
+        """
+        return self.callbacks.add_start(function)
+
+    def on_child_stop(self, function: Stop) -> Stop:
+        """``f()`` in each child after its last job, unless it is killed. May be ``async def``.
+
+        What ``on_child_start`` made is still there; the last registered is called first. What it raises is
+        logged.
+        """
+        return self.callbacks.add_stop(function)
+
 
 def checked_middleware(what: str, value: object) -> tuple[TaskMiddleware, ...]:
     """A sequence of TaskMiddleware objects; None: none. Raises ConfigError for anything else."""
@@ -180,7 +219,8 @@ def _refuse_unfit(event: str, function: object) -> None:
     if not callable(function):
         raise ConfigError(f"{event} must be a function, got {function!r}")
     name = name_of(function)
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    awaited = inspect.iscoroutinefunction(function) and event not in _AWAITED
+    if awaited or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{event} must be a plain function, and calling {name} would not run its body")
     arguments = _ARGUMENTS[event]
     try:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, Unpack, cast
 
 from taskito.client import aio
+from taskito.client.job_ids import new_ids
 from taskito.client.options.job_options import JobOptions, one_of, refuse_unknown
 from taskito.client.producer import Producer
 from taskito.client.results.group_result import GROUP_TAG, GroupResult
@@ -20,12 +21,12 @@ from taskito.client.results.job_result import JobResult
 from taskito.running_job.group_shape import Shape, leaves
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
-from taskito_core.job import NewJob, new_ids
+from taskito_core.job import NewJob
 
 OnError = Literal["cancel", "collect"]
 Handle_co = TypeVar("Handle_co", covariant=True)
 #: Options that would make a step something else than one new job after its parents.
-_REFUSED = ("id", "unique_key", "connection")
+_REFUSED = ("id", "unique_key", "debounce", "throttle", "connection")
 
 
 class StepTask(Protocol):
@@ -88,6 +89,7 @@ class Plan:
         job = task.producer.job_of(task.name, step.args, step.kwargs, said, "apply()", self._ids, inputs)
         # A hook may have given it one: the steps after it would wait for a job that is not theirs.
         _refuse(["unique_key"] if job.unique_key is not None else [])
+        _refuse([] if job.call_key is None else [job.call_key.partition(":")[0]])
         return job
 
 

@@ -11,12 +11,14 @@ from taskito.client import aio
 from taskito.client.base import QueueBase
 from taskito.client.options import job_options
 from taskito.client.options.job_options import Lifetime, Seconds
+from taskito.client.options.limits import parse_rate
 from taskito.client.results.job_result import JobResult
 from taskito.config.settings import UNSET, Unset
 from taskito.running_job import job_log
 from taskito_core import messages
 from taskito_core.errors import TaskitoError, not_found
 from taskito_core.job import FOREVER, Job, JobStatus, new_id
+from taskito_core.limits import QueueLimits
 from taskito_core.storage_worker import Progress, Pruned, Retention
 
 #: Jobs deleted by one transaction of ``purge_completed``, ``purge_dead`` and ``prune``.
@@ -140,6 +142,35 @@ class Control(QueueBase):
         """Undo ``pause``; False if the queue was not paused."""
         return self.storage.resume(job_options.queue_name("queue", queue))
 
+    def set_queue_limits(
+        self,
+        queue: str = "default",
+        *,
+        concurrency: int | Unset | None = UNSET,
+        rate: str | Unset | None = UNSET,
+        max_pending: int | Unset | None = UNSET,
+    ) -> QueueLimits:
+        """Limit all jobs of a queue, beside what their tasks say, over all workers; what holds now.
+
+        How many run at once, how many start in a time (``"100/m"``), and how many may be pending: beyond that
+        ``enqueue`` raises QueueFull. What is left out stays as it is, None: no limit. Survives restarts.
+        """
+        name = job_options.queue_name("queue", queue)
+        said: dict[str, Any] = {}
+        if not isinstance(concurrency, Unset):
+            said["concurrency"] = (
+                None if concurrency is None else job_options.whole("concurrency", concurrency, 1)
+            )
+        if not isinstance(rate, Unset):
+            said["rate"] = None if rate is None else parse_rate(rate)
+        if not isinstance(max_pending, Unset):
+            said["max_pending"] = (
+                None if max_pending is None else job_options.whole("max_pending", max_pending)
+            )
+        limits = self.storage.queue_limits().get(name, QueueLimits())._replace(**said)
+        self.storage.limit_queue(name, limits)
+        return limits
+
     def reset_circuit_breaker(self, task_name: str) -> bool:
         """Close a task's breaker and forget its failures; False if there is none."""
         with closing(self.backends.open_breaker()) as breaker:
@@ -187,4 +218,5 @@ class Control(QueueBase):
     aset_retention = aio.twin(set_retention)
     apause = aio.twin(pause)
     aresume = aio.twin(resume)
+    aset_queue_limits = aio.twin(set_queue_limits)
     areset_circuit_breaker = aio.twin(reset_circuit_breaker)

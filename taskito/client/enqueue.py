@@ -7,11 +7,12 @@ from typing import Any, Unpack, cast
 
 from taskito.client import aio
 from taskito.client.base import QueueBase
+from taskito.client.job_ids import new_ids
 from taskito.client.options.job_options import JobOptions, JobSpec
 from taskito.client.producer import Producer
 from taskito.client.results.job_result import JobResult
 from taskito_core.errors import ConfigError
-from taskito_core.job import NewJob, new_ids
+from taskito_core.job import NewJob
 
 
 class Enqueue(QueueBase):

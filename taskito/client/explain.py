@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from taskito.config.text import moment
 from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.coerce import did_you_mean
-from taskito_core.job import JobStatus
+from taskito_core.job import Job, JobStatus
 from taskito_core.limits import BreakerRecord, BreakerState
+from taskito_core.storage import Storage
 from taskito_core.storage_client import Facts, Gate
 from taskito_core.storage_worker import WorkerInfo, WorkerStatus
 
@@ -29,12 +30,14 @@ class BlockerKind(StrEnum):
     PARENTS = "parents"
     PAUSED = "queue paused"
     PLACES = "no place"
+    QUEUE_FULL = "queue at its limit"
     NO_WORKER = "no worker"
     UNKNOWN_TASK = "unknown task"
     UNREADABLE = "unreadable"
     BREAKER = "breaker open"
     RATE = "rate limit"
     UNREACHABLE = "limits unreachable"
+    BUSY = "no free child"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class JobExplanation:
         lines += [f"- {one.text}" for one in self.blockers]
         if not self.blockers:
             lines.append("- nothing stands in its way: it runs as soon as a worker has a child free for it")
+        if all(one.kind is BlockerKind.BUSY for one in self.blockers):
             lines.append(f"- {self.ahead} jobs of its queue come first")
             if self.lane:
                 lines.append(f"- it starts when the limits of task {self.lane} let it")
@@ -97,11 +101,15 @@ def explain(
     workers: Sequence[WorkerInfo],
     limits: Limits | None = None,
     unreadable: str | None = None,
+    full: int | None = None,
+    running: Mapping[str, int] | None = None,
 ) -> JobExplanation:
     """Read the facts. A job that can be claimed may still lack a worker, or be held back by its limits.
 
     ``limits``: of the task that the facts' ``lane`` names; None: it has none, or they were not asked.
+    ``running``: how many jobs of each queue run; None: not known.
     ``unreadable``: what a worker said last of arguments that it cannot read; None: nothing.
+    ``full``: the concurrency of its queue, of which as many jobs run; None: there is room.
     """
     job = facts.job
     blockers = _in_the_store(facts)
@@ -111,6 +119,11 @@ def explain(
             said = unreadable or "a worker cannot read its arguments"
             blockers.append(Blocker(BlockerKind.UNREADABLE, f"{said}; it is left to newer workers"))
         blockers += _of_limits(facts, limits) if limits is not None else []
+        if full is not None:
+            text = f"{full} jobs of queue {job.queue} run, and no more may (a limit of the queue)"
+            blockers.append(Blocker(BlockerKind.QUEUE_FULL, text))
+        if not blockers and running is not None:
+            blockers += _of_children(facts, workers, running)
     lane = "" if is_unread(facts.lane) else facts.lane
     return JobExplanation(job.id, job.task_name, job.queue, job.status, tuple(blockers), facts.ahead, lane)
 
@@ -125,10 +138,10 @@ def _in_the_store(facts: Facts) -> list[Blocker]:
         return [Blocker(BlockerKind.RUNNING, f"it runs on worker {job.worker}{asked}")]
     found: list[Blocker] = []
     if job.expires_at is not None and job.expires_at <= facts.now:
-        found.append(Blocker(BlockerKind.EXPIRED, f"it was to begin by {_moment(job.expires_at)}"))
+        found.append(Blocker(BlockerKind.EXPIRED, f"it was to begin by {moment(job.expires_at)}"))
     if job.scheduled_at > facts.now:
         retry = " (a retry)" if job.retry_count or job.crashes else ""
-        found.append(Blocker(BlockerKind.NOT_DUE, f"it is due at {_moment(job.scheduled_at)}{retry}"))
+        found.append(Blocker(BlockerKind.NOT_DUE, f"it is due at {moment(job.scheduled_at)}{retry}"))
     if job.gate == Gate.PARENTS:
         waits = _named([f"{parent} ({status})" for parent, status in facts.parents])
         found.append(Blocker(BlockerKind.PARENTS, f"it waits for {waits or 'parents that have just ended'}"))
@@ -163,6 +176,28 @@ def _among_workers(facts: Facts, workers: Sequence[WorkerInfo]) -> list[Blocker]
     return []
 
 
+def running_by_queue(storage: Storage) -> dict[str, int]:
+    """How many jobs of each queue run."""
+    return {queue: counts.running for queue, counts in storage.counts().by_queue.items()}
+
+
+def _of_children(facts: Facts, workers: Sequence[WorkerInfo], running: Mapping[str, int]) -> list[Blocker]:
+    """Do those who could run it have their hands full?"""
+    serving = [worker for worker in workers if _serves(worker, facts.job)]
+    jobs = sum(running.get(queue, 0) for queue in {queue for worker in serving for queue in worker.queues})
+    children = sum(worker.procs for worker in serving)
+    if jobs < children:
+        return []
+    text = f"{jobs} jobs run in the {children} children that could run it: it waits for one with room"
+    return [Blocker(BlockerKind.BUSY, text)]
+
+
+def _serves(worker: WorkerInfo, job: Job) -> bool:
+    return (
+        worker.status is WorkerStatus.ALIVE and job.queue in worker.queues and job.task_name in worker.tasks
+    )
+
+
 def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:
     found: list[Blocker] = []
     if limits.unreachable is not None:
@@ -170,7 +205,7 @@ def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:
         found.append(Blocker(BlockerKind.UNREACHABLE, text))
     breaker = limits.breaker
     if breaker is not None and breaker.retry_after > 0:
-        until = _moment(facts.now + round(breaker.retry_after * 1000))
+        until = moment(facts.now + round(breaker.retry_after * 1000))
         text = f"the circuit breaker of task {facts.lane} is open until {until}"
         if breaker.state is BreakerState.HALF_OPEN:
             text = f"the circuit breaker of task {facts.lane} is half open: its probe decides, by {until}"
@@ -184,7 +219,3 @@ def _of_limits(facts: Facts, limits: Limits) -> list[Blocker]:
 def _named(names: list[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from taskito.client import aio
 from taskito.client.base import QueueBase
-from taskito.client.explain import JobExplanation, Limits, explain
+from taskito.client.explain import JobExplanation, Limits, explain, running_by_queue
 from taskito.client.job_query import MOST_PER_PAGE, JobQuery, page_size, read_query
 from taskito.client.metrics import TaskMetrics, summarise
 from taskito.client.options import job_options
@@ -18,7 +18,7 @@ from taskito.running_job import job_log
 from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.errors import StorageUnavailable, not_found
 from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
-from taskito_core.limits import BreakerRecord
+from taskito_core.limits import BreakerRecord, QueueLimits
 from taskito_core.storage import Storage
 from taskito_core.storage_client import Counts, LogFilter, Replay
 from taskito_core.storage_worker import LogEntry, Retention, WorkerInfo
@@ -123,6 +123,10 @@ class Inspect(QueueBase):
         """The names of the paused queues, sorted."""
         return sorted(self.storage.paused())
 
+    def queue_limits(self) -> dict[str, QueueLimits]:
+        """The limits of the queues that have any, by name."""
+        return dict(self.storage.queue_limits())
+
     def retention(self) -> Retention:
         """How long this store keeps what has no time of its own, in seconds; None: for ever."""
         return self.storage.retention()
@@ -170,7 +174,9 @@ class Inspect(QueueBase):
         if pending and is_unread(found.lane):
             return explain(found, self.storage.workers(), unreadable=self._unreadable(found.job.id))
         limits = self._limits_of(found.lane) if found.lane and pending else None
-        return explain(found, self.storage.workers(), limits)
+        running = running_by_queue(self.storage) if pending else None
+        full = self._full(found.job.queue)
+        return explain(found, self.storage.workers(), limits, full=full, running=running)
 
     def metrics(self, task_name: str | None = None, since: float | timedelta = 3600) -> list[TaskMetrics]:
         """What the attempts of the last ``since`` seconds took: one record per task, by name.
@@ -190,6 +196,14 @@ class Inspect(QueueBase):
         lines = self.storage.logs(where, 1000)
         said = [entry.message for entry in lines if job_log.unreadable_by(entry) is not None]
         return said[-1] if said else None
+
+    def _full(self, queue: str) -> int | None:
+        """The concurrency of a queue of which as many jobs run; None: it has none, or there is room."""
+        concurrency = self.storage.queue_limits().get(queue, QueueLimits()).concurrency
+        if concurrency is None:
+            return None
+        counts = self.storage.counts().by_queue.get(queue)
+        return concurrency if counts is not None and counts.running >= concurrency else None
 
     def _record(self, one: Replay, replay: Job | None) -> ReplayRecord:
         result = None
@@ -226,6 +240,7 @@ class Inspect(QueueBase):
     aquery_logs = aio.twin(query_logs)
     areplay_history = aio.twin(replay_history)
     apaused_queues = aio.twin(paused_queues)
+    aqueue_limits = aio.twin(queue_limits)
     aretention = aio.twin(retention)
     acircuit_breakers = aio.twin(circuit_breakers)
     aexplain = aio.twin(explain)

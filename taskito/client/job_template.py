@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from taskito.client.callbacks import checked_middleware
-from taskito.client.options import concurrency, job_options, task_options
+from taskito.client.options import concurrency, job_options, spacing, task_options
 from taskito.client.options.job_options import JobOptions
-from taskito.client.producer import Producer, new_job
+from taskito.client.producer import Producer, new_job, with_spacing
 from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
 from taskito_core.job import NewJob
@@ -38,17 +38,24 @@ class JobTemplate:
         self._function = function
         self._max_payload = producer.settings.max_payload
         self._concurrency = concurrency.read(name, given, self._signature)
+        self._spacing = spacing.of_task(name, given, self._signature)
+        if self._spacing is not None:
+            self.defaults["spacing"] = self._spacing
 
     def fields(self, said: JobOptions, where: str) -> dict[str, Any]:
         """The fields of NewJob, all but its payload, that these options and the task's defaults make.
 
+        Beside them, under ``spacing``, what makes more of them of a call's arguments.
         ``where``: begins the message of a ConfigError.
         """
         fields = job_options.job_fields(where, said)
         soft, hard = self.policy.soft_timeout, fields.get("timeout", 0.0)
         if soft is not None and 0.0 < hard <= soft:
             raise ConfigError(f"{where}: timeout {hard:g} must be above the task's soft_timeout {soft:g}")
-        return {**self.defaults, **fields}
+        spaced = spacing.of_call(where, self.name, said, self._spacing)
+        if spaced is not None:
+            spacing.refuse_beside(where, spaced, fields)
+        return {**self.defaults, **fields, "spacing": spaced}
 
     def fields_now(self, said: JobOptions, where: str) -> Mapping[str, Any]:
         """``fields`` of the next job: the ``on_enqueue`` callbacks may change its options."""
@@ -76,6 +83,8 @@ class JobTemplate:
             self.check_call(args, kwargs)
         if self._concurrency is not None:
             fields = {**fields, **self._concurrency.fields(args, kwargs, inputs)}
+        if "spacing" in fields:
+            fields = with_spacing(fields, args, kwargs, inputs)
         return new_job(self.serializer, self._max_payload, fields, args, kwargs, ids, inputs)
 
     def check_call(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:

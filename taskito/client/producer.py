@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from taskito.client.callbacks import Callbacks
-from taskito.client.options import job_options
+from taskito.client.options import job_options, spacing
 from taskito.client.options.job_options import JobOptions
+from taskito.client.options.spacing import Spacing
 from taskito.client.results.job_result import JobReader, JobResult
 from taskito.config.settings import Settings
 from taskito.serialization.serializers import Inputs, Serializer, dump_call
@@ -96,7 +97,11 @@ class Producer:
             "priority": self.settings.default_priority,
             "result_ttl": self.settings.result_ttl,
             **job_options.job_fields(where, said),
+            "spacing": spacing.of_call(where, name, said, None),
         }
+        if fields["spacing"] is not None:
+            spacing.refuse_beside(where, fields["spacing"], job_options.job_fields(where, said))
+        fields = with_spacing(fields, args, kwargs, inputs)
         return new_job(self.serializer, self.settings.max_payload, fields, args, kwargs, ids, inputs)
 
     def submit(self, jobs: Sequence[NewJob], connection: object | None = None) -> list[JobResult[Any]]:
@@ -121,6 +126,15 @@ class Producer:
         if stored:
             self._home.plugins.observe("taskito_jobs_enqueued", jobs=stored)
         return [JobResult(self.reader, receipt.id) for receipt in receipts]
+
+
+def with_spacing(
+    fields: Mapping[str, Any], args: Sequence[object], kwargs: Mapping[str, object], inputs: Inputs | None
+) -> dict[str, Any]:
+    """The fields of NewJob, when those of ``spacing`` are made of the arguments of this call."""
+    made = dict(fields)
+    spaced: Spacing | None = made.pop("spacing")
+    return made if spaced is None else made | spaced.fields(args, kwargs, inputs)
 
 
 def new_job(

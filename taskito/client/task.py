@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from types import CodeType, FunctionType, MappingProxyType, MethodType
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, Unpack, cast
 
 from taskito.client import aio, canvas
+from taskito.client.job_ids import new_ids
 from taskito.client.job_template import JobTemplate
 from taskito.client.options import job_options, task_options
 from taskito.client.options.job_options import JobOptions, JobSpec, call_arguments
@@ -17,7 +19,6 @@ from taskito.client.producer import Producer
 from taskito.client.results.job_result import JobResult
 from taskito.serialization.import_path import module_name
 from taskito_core.errors import ConfigError
-from taskito_core.job import new_ids
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -110,7 +111,7 @@ class Task(Call[P, R_co]):
         self.template = self._template
         self.function = function
         self.is_async = is_async(function)
-        self.policy = self.template.policy
+        self.policy = dataclasses.replace(self.template.policy, is_async=self.is_async)
         self.serializer = self.template.serializer
         self.middleware = self.template.middleware
         self.producer = producer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from taskito.config.control_groups import limits
 
 
 def available_cpus(root: str | Path = "/") -> int:
@@ -18,36 +19,8 @@ def available_cpus(root: str | Path = "/") -> int:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         allowed = os.cpu_count() or 1
-    quotas = [math.ceil(quota) for quota in _quotas(Path(root))]
+    quotas = [math.ceil(quota) for quota in limits(Path(root), "cpu", _quota_v2, _quota_v1)]
     return max(1, min([allowed, *quotas]))
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """The quota of every control group this process is in, outer ones too: the tightest one binds."""
-    try:
-        membership = (root / "proc/self/cgroup").read_text()
-    except OSError:
-        return
-    mounts = root / "sys/fs/cgroup"
-    for line in membership.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "":  # version 2: one tree for everything
-            yield from _each_level([mounts], path, _quota_v2)
-        elif "cpu" in controllers.split(","):
-            yield from _each_level([mounts / controllers, mounts / "cpu"], path, _quota_v1)
-
-
-def _each_level(mounts: list[Path], path: str, read: Callable[[Path], float | None]) -> Iterator[float]:
-    mount = next((mount for mount in mounts if mount.is_dir()), None)
-    if mount is None:
-        return
-    # In a container the path may be the host's and not exist here; the mount itself is then our group.
-    inside = [part for part in path.split("/") if part not in ("", "..")]
-    for depth in range(len(inside), -1, -1):
-        quota = read(mount.joinpath(*inside[:depth]))
-        if quota is not None:
-            yield quota
 
 
 def _quota_v2(group: Path) -> float | None:

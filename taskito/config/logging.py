@@ -12,6 +12,7 @@ import sys
 from datetime import UTC, datetime
 from typing import IO, Literal
 
+from taskito.config.text import printable
 from taskito.running_job import job_context
 from taskito_core.errors import ConfigError
 from taskito_core.redact import mask_text
@@ -35,7 +36,7 @@ class JobFilter(logging.Filter):
         context = job_context.current()
         record.job_id = context.id if context else None
         record.task = context.task_name if context else None
-        record.attempt = context.retry_count + 1 if context else None
+        record.attempt = context.attempt if context else None
         return True
 
 
@@ -52,8 +53,12 @@ class TextFormatter(logging.Formatter):
         job = vars(record)
         return f"{line} (job {job['job_id']}, task {job['task']}, attempt {job['attempt']})"
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Local time with its distance from UTC, as the commands show moments."""
+        return datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(" ", "milliseconds")
+
     def format(self, record: logging.LogRecord) -> str:
-        return mask_text(super().format(record))
+        return printable(mask_text(super().format(record)))
 
 
 class JsonFormatter(logging.Formatter):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from taskito.config.cpus import available_cpus
+from taskito.config.lifetime import lifetime
 from taskito_core import coerce
 from taskito_core.errors import ConfigError
 from taskito_core.redact import mask_text, mask_url
@@ -111,7 +112,7 @@ class Settings:
     #: seconds a finished job is kept; FOREVER: for ever; None: as the store's retention says
     result_ttl: float | None = _setting(
         None,
-        coerce.optional(coerce.lifetime),
+        coerce.optional(lifetime),
         "a number of seconds, 'forever', or None for what the store's retention says",
     )
     #: seconds for which a job whose arguments no worker can read is left to newer ones; 0: it is dead at once

@@ -53,16 +53,23 @@ class CurrentJob:
 
     @property
     def task_name(self) -> str:
+        """The name under which its task is registered."""
         return self.context.task_name
 
     @property
     def queue_name(self) -> str:
+        """The queue it was claimed from."""
         return self.context.queue_name
 
     @property
     def retry_count(self) -> int:
         """Failed attempts before this one."""
         return self.context.retry_count
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1 on; also crashes and interruptions were attempts."""
+        return self.context.attempt
 
     @property
     def token(self) -> int:

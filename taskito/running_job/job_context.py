@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,6 +79,12 @@ class JobContext:
     soft_deadline: float | None = None  #: ``time.monotonic()`` at which its soft limit passes; None: never
     #: what one hook of this attempt leaves for a later one
     state: dict[str, Any] = field(default_factory=dict)
+    uncharged: int = 0  #: attempts before this one that no retry was charged for: crashes and interruptions
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt it is, from 1 on: as the worker's log and the job's errors count."""
+        return self.retry_count + self.uncharged + 1
 
 
 JobContext.__module__ = "taskito"
@@ -92,6 +98,11 @@ _current: ContextVar[JobContext | None] = ContextVar("taskito_current_job", defa
 def current() -> JobContext | None:
     """The context of the job that runs here and now; None: none does."""
     return _current.get()
+
+
+def current_in(context: Context) -> JobContext | None:
+    """The same of code that runs in this context."""
+    return context.get(_current)
 
 
 def enter(context: JobContext) -> Token[JobContext | None]:

@@ -7,7 +7,7 @@ changes nothing: an exception that it raises is logged with its name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
 from taskito.running_job.job_context import JobContext
@@ -80,13 +80,39 @@ class Chain(NamedTuple):
         error: BaseException | None = None
         begun: list[Layer] = []
         try:
-            for layer in self.layers:
-                if layer.before is not None:
-                    layer.before(context)
-                begun.append(layer)
+            self._enter(context, begun)
             value = call(*args, **kwargs)
         except BaseException as exc:
             error = exc
+        try:
+            return self._leave(context, begun, value, error)
+        finally:
+            del error  # As in ``_leave``.
+
+    async def around_coroutine(self, context: JobContext, call: Callable[[], Awaitable[object]]) -> object:
+        """The same for what is awaited."""
+        value: object = None
+        error: BaseException | None = None
+        begun: list[Layer] = []
+        try:
+            self._enter(context, begun)
+            value = await call()
+        except BaseException as exc:
+            error = exc
+        try:
+            return self._leave(context, begun, value, error)
+        finally:
+            del error  # As in ``_leave``.
+
+    def _enter(self, context: JobContext, begun: list[Layer]) -> None:
+        for layer in self.layers:
+            if layer.before is not None:
+                layer.before(context)
+            begun.append(layer)
+
+    def _leave(
+        self, context: JobContext, begun: list[Layer], value: object, error: BaseException | None
+    ) -> object:
         while begun:
             if (after := begun.pop().after) is not None:
                 # An interrupt that lands in here ends this hook only: the task's own outcome stands.

@@ -225,8 +225,9 @@ class _View:
 def _moment(body: Any) -> str:
     if isinstance(body, str):
         return body
-    text, _, zone = body
-    return f"{text}[{zone}]" if zone else str(text)
+    text, _, *names = body  # of its zone, or None and then of its offset
+    name = next(filter(None, names), None)
+    return f"{text}[{name}]" if name else str(text)
 
 
 #: The plain forms of what typed JSON writes with a tag.

@@ -71,7 +71,7 @@ class _ExecutorThread:
         self._waiting: collections.deque[InFlight] = collections.deque()
         self._wakeup = threading.Semaphore(0)
         self._draining = False
-        self.running = (0, 0.0)  #: seq and start of the job it is inside of
+        self.running: dict[int, float] = {}  #: seq and start of the job it is inside of
         self.cancelled = 0  #: seq of the job that was asked to cancel last
         self.thread = threading.Thread(target=self._run, name=f"taskito-{executor_id}", daemon=True)
 
@@ -117,9 +117,9 @@ class _ExecutorThread:
             self._mail.post(_Ended(self._id))
 
     def _run_one(self, entry: InFlight) -> ResultMessage:
-        self.running = (entry.seq, time.monotonic())
+        self.running = {entry.seq: time.monotonic()}
         result = run_in_thread(self._runner, entry, self)
-        self.running = (0, 0.0)
+        self.running = {}
         return result
 
 
@@ -205,7 +205,7 @@ class ThreadPool:
     def recall(self, executor_id: int) -> None:
         self._events.executors.returned(executor_id, self._executors[executor_id].take_back())
 
-    def running(self, executor_id: int) -> tuple[int, float]:
+    def running(self, executor_id: int) -> dict[int, float]:
         return self._executors[executor_id].running
 
     def stop_overdue(self, executor_id: int, seq: int) -> None:
@@ -234,9 +234,8 @@ class ThreadPool:
 
     def kill(self) -> None:
         for executor_id, executor in list(self._executors.items()):
-            seq, _ = executor.running
             log.error("thread %d does not end; its job goes back while it still runs here", executor_id)
-            self._lose(executor_id, Exit(_STOPPED_BY_US, seq, 0, ours=True))
+            self._lose(executor_id, Exit(_STOPPED_BY_US, executor.running, 0, ours=True))
 
     def dump_stacks(self) -> None:
         import faulthandler
@@ -261,7 +260,7 @@ class ThreadPool:
     def close(self) -> None:
         for executor in self._all:
             executor.drain()
-            if executor.running[0] == 0 and executor.thread.is_alive():
+            if not executor.running and executor.thread.is_alive():
                 executor.thread.join(_JOIN_TIMEOUT)
         self._callbacks.close()
         self._selector.unregister(self._mail)
@@ -281,7 +280,7 @@ class ThreadPool:
         for executor_id, batch in results.items():
             self._events.executors.results(executor_id, batch)
         for executor_id in ended:
-            self._lose(executor_id, Exit(_STOPPED_BY_US, 0, 0, ours=True))
+            self._lose(executor_id, Exit(_STOPPED_BY_US, {}, 0, ours=True))
 
     def _lose(self, executor_id: int, exit_: Exit) -> None:
         if self._executors.pop(executor_id, None) is not None:
@@ -305,6 +304,12 @@ class ThreadWorker:
             raise ConfigError(
                 "this queue has no tasks: decorate a function with @queue.task before running a worker"
             )
+        if awaited := app.callbacks.resources.needs_loop():
+            raise ConfigError(
+                f"{', '.join(awaited)} must run in the event loop of the jobs, and each thread has its own: "
+                "make it a plain function, or run the jobs in child processes"
+            )
+        self._runner = Runner(app)
         names = tuple(queues) if queues else None
         options = LoopOptions(queues=names, graceful_timeout=graceful_timeout, boot_timeout=boot_timeout)
         self._selector = selectors.DefaultSelector()
@@ -329,8 +334,13 @@ class ThreadWorker:
         ``request_shutdown`` does. Raises ConfigError or StorageError if it cannot start, and
         StorageUnavailable if at the end the store did not take what was done.
         """
-        with self._selector:
-            self._run_loop()
+        # Of this process, not of each thread: a model is not loaded several times into one memory.
+        self._runner.open_resources()
+        try:
+            with self._selector:
+                self._run_loop()
+        finally:
+            self._runner.close_resources()
         if self._loop.failure is not None:
             raise self._loop.failure
 

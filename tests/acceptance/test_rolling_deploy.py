@@ -113,7 +113,7 @@ class Orders:
     def slots(self, schedule: str) -> list[int]:
         """The seconds for which a schedule has fired, in order."""
         fired = self.queue.list_jobs(task_name=f"shop.{schedule}", limit=1000)
-        return sorted(job.to_dict()["scheduled_at"] // 1000 for job in fired)
+        return sorted(job.scheduled_at // 1000 for job in self.queue.storage.get([one.id for one in fired]))
 
     def check(self, starts: Counter[str], version_of: Mapping[int, str]) -> None:
         """Each ran once, in a worker that knows it, and nothing was charged for looking for one."""

@@ -232,7 +232,7 @@ def test_a_job_that_no_live_worker_can_read_is_dead_after_a_while(shop: ModuleTy
         job.result(60)
 
     [letter] = shop.queue.dead_letters()
-    assert (letter.job_id, letter.reason) == (job.id, DeadReason.NOT_RETRYABLE)
+    assert (letter.job_id, letter.reason) == (job.id, DeadReason.REJECTED)
     assert letter.retry_count == 0
 
 

@@ -113,7 +113,7 @@ def test_dead_jobs_are_listed_run_again_deleted_and_purged(ask: Run, queue: Queu
     assert "on purpose" in listed.stdout
     assert sorted(words(ask("jobs", "list", "--error", "on purpose", "-q").stdout)) == sorted(ids)
     assert "about to break" in ask("logs", ids[0]).stdout
-    entries = [json.loads(line) for line in ask("logs", "--level", "warning", "--json").stdout.splitlines()]
+    entries = json.loads(ask("logs", "--level", "warning", "--json").stdout)
     assert sorted(entry["job_id"] for entry in entries) == sorted(ids)
 
     [again] = words(ask("dead", "retry", ids[0]).stdout)

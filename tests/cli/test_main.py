@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from taskito.cli.main import COMMANDS, main
-from taskito.cli.settings import defaults
+from taskito.cli.options.settings import defaults
 from tests.cli.conftest import Run, environment
 
 UNREACHABLE = "postgresql://u:hunter2@127.0.0.1:1/d"
@@ -186,3 +186,14 @@ def test_every_command_has_help_of_more_than_a_line() -> None:
         command = main.get_command(context, name)
         assert command is not None
         assert len((command.help or "").strip().splitlines()) > 2, name
+
+
+def test_an_import_that_takes_long_is_named(taskito: Run, project: Path) -> None:
+    app = "import threading\nfrom taskito import Queue\nqueue = Queue()\nthreading.Event().wait(6)\n"
+    (project / "slowapp.py").write_text(app)
+
+    done = taskito("enqueue", "t", "--app", "slowapp:queue", "--unknown")
+
+    assert done.returncode == 0, done.stderr
+    said = f"importing 'slowapp:queue' takes longer than 5 s: it is at line 4 of {project}/slowapp.py\n"
+    assert done.stderr.startswith(said)

@@ -25,6 +25,7 @@ def test_everything_that_touches_storage_has_a_twin_with_the_same_arguments() ->
         *("periodic", "s", "si"),  # only declare and describe
         "embedded_worker",  # beside an event loop: arun_worker, and cancel it
         *("before_task", "after_task", "on_success", "on_failure", "on_retry", "on_dead"),
+        *("on_child_start", "on_child_stop"),
         *("test_mode", "all_enqueued", "assert_enqueued", "refute_enqueued"),  # look at memory only
     }
     for cls in (Queue, Task, JobResult):
@@ -89,7 +90,7 @@ def test_an_error_arrives_as_itself(queue: Queue, work: Work) -> None:
 
 
 def test_an_abandoned_wait_ends_its_thread(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskito.client.results.job_result._CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("taskito.client.results.job_end.CHECK_INTERVAL", 0.05)
     job = queue.enqueue("t")
 
     async def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from taskito import ConfigError, JobNotFoundError, JobStatus, Queue, Task, TaskCancelledError
-from taskito.client.options.concurrency import LONGEST_KEY
+from taskito.client.options.key_template import LONGEST_KEY
 from taskito_core.hookspecs import hookimpl
 from taskito_core.job import Job, NewJob
 from tests.client.conftest import Work

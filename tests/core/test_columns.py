@@ -11,7 +11,7 @@ from taskito_core.columns import GATED, JOBS, PLAIN, Kind, SetBy
 
 NAMES = [column.name for column in JOBS]
 #: What NewJob has beside columns: how moments are given, edges, and what is decided at the insert.
-NO_COLUMNS = {"delay", "expires", "parents", "drop_excess"}
+NO_COLUMNS = {"delay", "expires", "parents", "drop_excess", "call_key", "window"}
 EVERYTHING = NewJob(
     id="id",
     task_name="task",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from string import Formatter
 
 import pytest
@@ -23,7 +24,8 @@ def test_a_template_says_the_same_in_sql(name: str) -> None:
     values = {field: f"it's {field}" for field in fields}
     expression = messages.as_sql(TEMPLATES[name], **{field: f":{field}" for field in fields})
 
-    [said] = sqlite3.connect(":memory:").execute(f"SELECT {expression}", values).fetchone()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        [said] = connection.execute(f"SELECT {expression}", values).fetchone()
 
     assert said == TEMPLATES[name].format(**values)
 

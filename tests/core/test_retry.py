@@ -35,6 +35,7 @@ from taskito_core.retry import (
 )
 
 ERROR = ErrorInfo(ErrorKind.RAISED, "ValueError", "bad")
+REJECTED = ERROR._replace(kind=ErrorKind.REJECTED)
 POLICY = RetryPolicy(max_retries=2, backoff=1.0, jitter=False)
 ONCE = RetryPolicy(max_retries=0, max_crashes=0)
 
@@ -71,6 +72,7 @@ DECISIONS: list[tuple[dict[str, int], Result, Outcome]] = [
     ({"max_retries": 0}, Raised(ERROR, True), Dead("id", 7, DeadReason.RETRIES, None, ERROR, 5)),
     ({"retry_count": 2, "max_retries": 3}, Raised(ERROR, True), Retry("id", 7, 4.0, Charge.RETRY, ERROR, 5)),
     ({}, Raised(ERROR, False), Dead("id", 7, DeadReason.NOT_RETRYABLE, None, ERROR, 5)),
+    ({}, Raised(REJECTED, False), Dead("id", 7, DeadReason.REJECTED, None, REJECTED, 5)),
     ({}, Crashed(ERROR), Retry("id", 7, 1.0, Charge.CRASH, ERROR, 5)),
     ({"retry_count": 9}, Crashed(ERROR), Retry("id", 7, 1.0, Charge.CRASH, ERROR, 5)),
     (

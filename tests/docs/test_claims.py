@@ -151,7 +151,7 @@ def test_s10_a_worker_shows_no_password_in_banner_log_title_or_command_line(
 ) -> None:
     url = f"postgresql://me:{SECRET}@127.0.0.1:1/db"  # Nobody listens there: errors must keep it, too.
 
-    with worker(tmp_path, "--boot-timeout", "3", TASKITO_DB_URL=url) as (process, log):
+    with worker(tmp_path, "--boot-timeout", "5", TASKITO_DB_URL=url) as (process, log):
         wait_until(lambda: "does not answer" in log.read_text(), 30, "it has tried the store")
         seen = titles()
         assert process.wait(30) == 4

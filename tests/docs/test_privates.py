@@ -14,6 +14,7 @@ PUBLIC_ALL_THE_SAME = {
     **dict.fromkeys(("_replace", "_asdict", "_fields", "_make"), "a named tuple's methods"),
     "os._exit": "ends a process without running what its parent registered",
     "sys._getframe": "the documented way to a frame",
+    "sys._current_frames": "the documented way to those of other threads",
 }
 #: What a child needs of the interpreter and has no public name.
 EXCEPTIONS = {

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.harness import SHOW_FORKS, THREADS_AT_A_FORK
 from tools import documents
 
+#: As in ``pyproject.toml``.
+WARNINGS = f"error{SHOW_FORKS}"
 PAGES = {page: text for page, text in documents.pages().items() if documents.blocks(page, text, "python")}
 
 
@@ -26,9 +29,10 @@ def worker_of(directory: Path) -> Iterator[None]:
     """The worker that the page tells its reader to start; it must end with exit code 0."""
     command = [str(Path(sys.executable).with_name("taskito")), "worker", "--app", "app:queue", "--procs", "2"]
     log = directory / "worker.log"
+    environment = {**os.environ, "PYTHONWARNINGS": WARNINGS}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
         yield
@@ -41,6 +45,7 @@ def worker_of(directory: Path) -> Iterator[None]:
             process.wait()
             raise
     assert code == 0, log.read_text()
+    assert THREADS_AT_A_FORK not in log.read_text(), log.read_text()
 
 
 def script_of(page: str, text: str, directory: Path) -> str:
@@ -59,7 +64,7 @@ def script_of(page: str, text: str, directory: Path) -> str:
 def test_every_python_block_of_the_page_runs(page: str, tmp_path: Path) -> None:
     script = tmp_path / "page.py"
     script.write_text(script_of(page, PAGES[page], tmp_path))
-    environment = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONWARNINGS": WARNINGS, "PYTHONPATH": str(tmp_path)}
 
     with worker_of(tmp_path) if (tmp_path / "app.py").exists() else contextlib.nullcontext():
         outcome = subprocess.run(
@@ -74,3 +79,4 @@ def test_every_python_block_of_the_page_runs(page: str, tmp_path: Path) -> None:
         )
 
     assert outcome.returncode == 0, f"{page}:\n{outcome.stdout}{outcome.stderr}"
+    assert THREADS_AT_A_FORK not in outcome.stderr, outcome.stderr

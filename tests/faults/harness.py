@@ -63,6 +63,14 @@ def reap_orphans(session: int) -> None:
                 os.waitpid(pid, 0)
 
 
+#: The words of CPython 3.12 and newer.
+THREADS_AT_A_FORK = "is multi-threaded, use of"
+#: A warning that a fork raises is lost where warnings are errors: that one is to be written, and then found.
+#: But in a process whose name has a space Python takes the nice value for the number of threads.
+SHOW_FORKS = ",always:This process:DeprecationWarning" if os.getpriority(os.PRIO_PROCESS, 0) == 0 else ""
+WARNINGS = f"error::DeprecationWarning{SHOW_FORKS}"
+
+
 class Worker:
     """One ``taskito worker`` in its own session."""
 
@@ -79,7 +87,7 @@ class Worker:
             "TASKITO_DB_URL": url,
             "JOURNAL": str(self.journal),
             "PYTHONPATH": os.pathsep.join(map(str, (directory, HERE, HERE.parent / "jobs"))),
-            "PYTHONWARNINGS": "error::DeprecationWarning",
+            "PYTHONWARNINGS": WARNINGS,
             **env,
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -167,9 +175,17 @@ class Worker:
         wait_until(lambda: not in_session(self.pid), 10, "the session is empty")
 
     def kill_everything(self) -> None:
-        """SIGKILL to all of it, and reap it."""
+        """SIGKILL to all of it, and reap it. The worker must not have forked beside threads."""
         if self.process is None:
             return
+        self._kill()
+        # Of the worker's own: beside a task that forks there are threads of the child's.
+        lines = [line for line in self.output().splitlines() if THREADS_AT_A_FORK in line]
+        forks = [line for line in lines if "/taskito/worker/" in line]
+        assert forks == [], "\n".join(forks)
+
+    def _kill(self) -> None:
+        assert self.process is not None
         deadline = time.monotonic() + 20
         while (left := in_session(self.pid)) and time.monotonic() < deadline:
             for pid in left:

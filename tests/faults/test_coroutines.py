@@ -64,7 +64,7 @@ def test_a_job_that_has_returned_is_complete_whatever_its_coroutines_do(start_lo
         assert [job.result(60) for job in jobs] == [child] * 3, "no process was ended for it"
         assert [job.errors for job in jobs] == [[], [], []]
         assert queue.enqueue("loopapp.whoami").result(30) == child
-    assert worker.output().count("poller (deaf)") >= 3
+    wait_until(lambda: worker.output().count("poller (deaf)") >= 3)
     assert "task loopapp.leaves left coroutines running" in worker.output()
 
 

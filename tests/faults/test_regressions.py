@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import textwrap
+import time
 
 import pytest
 
@@ -163,12 +164,18 @@ def test_a_recycled_child_that_does_not_end_is_killed_and_jobs_go_on(start_app, 
     worker.kill_everything()
 
 
-def test_a_slow_import_leaves_the_store_its_whole_boot_timeout(start_app, app):
-    worker = start_app("time.sleep(3)", "--boot-timeout", "2")
+def test_a_slow_import_leaves_the_store_its_whole_boot_timeout(start_app, tmp_path):
+    text = """
+        time.sleep(3)
+        queue = Queue(db_url="postgresql://127.0.0.1:1/nobody")
+        print("imported at", time.monotonic(), flush=True)
+    """
+    worker = start_app(text, "--boot-timeout", "6", procs=0)
 
-    assert app.queue.enqueue("bootapp.nap", [0.0]).result(30)
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
+    assert worker.wait() == 4
+    ended = time.monotonic()
+    [imported] = [line for line in worker.output().splitlines() if line.startswith("imported at")]
+    assert ended - float(imported.split()[-1]) >= 6
 
 
 def test_a_terminal_that_goes_away_drains(app, backend_url, tmp_path):

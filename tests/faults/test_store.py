@@ -149,10 +149,10 @@ def test_a_worker_without_a_store_gives_up_when_its_patience_ends(app, start_wor
     app.queue.close()
     store.go_away()
 
-    worker = start_worker("--boot-timeout", "2", procs=0)
+    worker = start_worker("--boot-timeout", "5", procs=0)
 
     assert worker.wait(30) == 4
-    assert "the store did not answer within 2 s" in worker.output()
+    assert "the store did not answer within 5 s" in worker.output()
     worker.nothing_left()
 
 

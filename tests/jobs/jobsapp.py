@@ -8,6 +8,7 @@ import logging
 import os
 import sqlite3
 import time
+import warnings
 from contextlib import closing
 
 from taskito import JobCancelled, Queue, current_job
@@ -90,7 +91,9 @@ def chatter_and_hang() -> None:
 @queue.task(capture_output=True)
 def chatter_forked() -> int:
     """A copy of the process prints, and then tries to speak for the job."""
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: a child has threads of its own
+        pid = os.fork()
     if not pid:
         print("of the copy", flush=True)
         try:

@@ -36,8 +36,9 @@ OWN_MODULES = {
 #: Statements that only one plugin has.
 OWN_STATEMENTS = {
     "taskito_sqlite": {
-        "enqueue": "KEY_HOLDER STATUSES IS_AT_KEY TAKE_WRITE_LOCK",  # a row at a time, in one transaction
-        "claim": "NEXT_LANE FIRST_PRIORITY NEXT_PRIORITY DUE DUE_HEADS DUE_IN_ORDER",  # a probe each
+        "enqueue": "KEY_HOLDER STATUSES IS_AT_KEY KEY_OF TAKE_WRITE_LOCK",  # a row at a time
+        "claim": "PAUSED_OR_LIMITED NEXT_LANE FIRST_PRIORITY NEXT_PRIORITY DUE DUE_HEADS "
+        "DUE_IN_ORDER",  # a probe each
         "settle": "ADD_ERROR ADD_LETTER CANCEL_REQUESTED ALREADY_FINISHED ALREADY_RETRIED",  # a step each
         "gates": "OUTSTANDING MARK_FOLLOWED FOLLOWED CLEAR_FOLLOWED WAITING_CHILDREN UNFINISHED_PARENT "
         "LOST_PARENT VACATE_SLOTS LEAVE_SLOT TAKEN_SLOTS FIRST_AT_KEY EXPIRED",  # a step each
@@ -53,8 +54,8 @@ OWN_STATEMENTS = {
     },
     "taskito_postgres": {
         # sets of rows, against concurrent writers
-        "enqueue": "ENQUEUE_ONE COPY UNDO_FINISHED UNDO_FINISHED_ONE STANDS_FOR",
-        "claim": "CLAIM_CAPPED",
+        "enqueue": "ENQUEUE_ONE COPY UNDO_FINISHED UNDO_FINISHED_ONE STANDS_FOR ADD_CALLS COPY_CLOCK",
+        "claim": "CLAIM_CAPPED LOCK_LIMITS",
         "settle": "COMPLETE_EXTERNAL LOCK_ROWS ALREADY_RECORDED LOCKED_BY_OTHERS",
         "gates": "CANCEL_DEPENDANTS LOCK_PARENTS SET_LOCK_TIMEOUT UNRELEASED_CHILDREN LOCK_KEYS DROP_EXCESS "
         "KEYS_WITH_FREE_SLOT EXPIRE",
@@ -64,6 +65,7 @@ OWN_STATEMENTS = {
         "read": "LIST_JOBS COUNT_FINISHED_EXACTLY SERVER",
         "limits": "ADD_BUCKETS TAKE_TOKENS ADD_BREAKERS SWAP_BREAKERS",  # compare and swap
         "metrics": "RECORD IS_AHEAD",
+        "doctor": "SERVER_STATE OLD_SNAPSHOTS",  # SQLite has no server
         "clock": "CLOCK LOCK_CLOCK LIVE_AHEAD",  # the server's; rows may be locked by others
     },
 }

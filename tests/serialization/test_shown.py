@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -64,6 +64,10 @@ def shown(value: Any, serializer: Serializer = JSON) -> Any:
         ({1: "x", (2, 3): "y"}, {"1": "x", "[2, 3]": "y"}),
         (datetime(2026, 1, 2, 3, 4, tzinfo=UTC), "2026-01-02T03:04:00+00:00"),
         (datetime(2026, 1, 2, 3, 4, tzinfo=ZoneInfo("Europe/Berlin")), "2026-01-02T03:04:00[Europe/Berlin]"),
+        (
+            datetime(2026, 7, 1, tzinfo=timezone(timedelta(hours=2), "CEST")),
+            "2026-07-01T00:00:00+02:00[CEST]",
+        ),
         (date(2026, 1, 2), "2026-01-02"),
         (time(3, 4), "03:04:00"),
         (timedelta(days=1, seconds=5), "1 day, 0:00:05"),
@@ -79,6 +83,13 @@ def shown(value: Any, serializer: Serializer = JSON) -> Any:
 )
 def test_every_value_has_a_form_in_plain_json(serializer: Serializer, value: Any, form: Any) -> None:
     assert shown(value, serializer) == form
+
+
+def test_a_type_of_the_app_is_shown_as_its_encoder_wrote_it() -> None:
+    serializer = JsonSerializer()
+    serializer.register(Unwritable, lambda value: {"password": "hunter2", "at": 7}, lambda body: Unwritable())
+
+    assert shown([Unwritable()], serializer) == [{"password": MASK, "at": 7}]
 
 
 def test_what_only_pickle_takes_is_shown_as_text() -> None:

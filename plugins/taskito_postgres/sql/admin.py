@@ -219,6 +219,16 @@ DELETE FROM taskito.task_logs WHERE id = ANY (ARRAY(
      ORDER BY l.logged_at LIMIT %(limit)b FOR UPDATE SKIP LOCKED))
 """
 
+FORGET_CALLS = f"""
+-- Calls that no other can belong to any more: their time is over, and no pending job stands for them.
+DELETE FROM taskito.last_calls WHERE key = ANY (ARRAY(
+    SELECT l.key FROM taskito.last_calls l
+     WHERE l.until <= (SELECT {NOW}) AND (
+           SELECT true FROM taskito.jobs_live j
+            WHERE j.id = l.job_id AND j.token IS NULL LIMIT 1) IS NULL
+     ORDER BY l.until LIMIT %(limit)b FOR UPDATE SKIP LOCKED))
+"""
+
 RETENTION = """
 -- How long what is kept, in seconds; NULL: for ever.
 SELECT finished, dead, logs, metrics FROM taskito.retention
@@ -255,4 +265,28 @@ PAUSED = """
 SELECT queue, paused_at FROM taskito.paused_queues ORDER BY queue
 """
 
-HOT = (PRUNE, FORGET_LOGS)
+LIMIT_QUEUE = f"""
+-- Limits of a queue. The bucket of a rate that it had keeps its tokens; that of a new one is full.
+INSERT INTO taskito.queue_limits AS q (queue, concurrency, rate, burst, max_pending, tokens, refilled_at)
+SELECT %(queue)b::text, %(concurrency)b::int8, %(rate)b::float8, %(burst)b::int8, %(max_pending)b::int8,
+       %(burst)b::int8, {NOW}
+    ON CONFLICT (queue) DO UPDATE SET
+       concurrency = excluded.concurrency, max_pending = excluded.max_pending,
+       tokens = CASE WHEN q.rate IS NULL OR excluded.rate IS NULL THEN excluded.tokens
+                     ELSE least(q.tokens, excluded.burst) END,
+       refilled_at = CASE WHEN q.rate IS NULL THEN excluded.refilled_at ELSE q.refilled_at END,
+       rate = excluded.rate, burst = excluded.burst
+RETURNING 1
+"""
+
+UNLIMIT_QUEUE = """
+-- A queue has no limits.
+DELETE FROM taskito.queue_limits WHERE queue = %(queue)b RETURNING 1
+"""
+
+QUEUE_LIMITS = """
+-- The queues that have limits.
+SELECT queue, concurrency, rate, burst, max_pending FROM taskito.queue_limits ORDER BY queue
+"""
+
+HOT = (PRUNE, FORGET_LOGS, FORGET_CALLS)

@@ -17,11 +17,19 @@ IN_TIME = "(j.expires_at IS NULL OR j.expires_at > c.now)"
 #: It may be claimed at c.now, by a worker that wants its queue and lane.
 CLAIMABLE = f"{OPEN} AND j.scheduled_at <= c.now AND {IN_TIME}"
 
+#: Condition of a wanted queue w.
+_NOT_PAUSED = "(SELECT true FROM taskito.paused_queues q WHERE q.queue = w.queue LIMIT 1) IS NULL"
+#: No wanted queue has limits, but for those whose limits this transaction has locked and observes.
+_OBSERVED = """(SELECT true FROM taskito.queue_limits q
+           WHERE q.queue = ANY (%(queues)b) AND (q.concurrency IS NOT NULL OR q.rate IS NOT NULL)
+             AND q.queue <> ALL (%(limited)b) LIMIT 1) IS NULL"""
+
 _WORKER_CLOCK = f"""
 clock AS MATERIALIZED (
-    -- No row, and so nothing below, unless this worker is alive and no cascade is to be run before.
+    -- No row, and so nothing below, unless this worker is alive and nothing is to be done before.
     SELECT {NOW} AS now FROM taskito.workers
      WHERE worker_id = %(worker)b AND status = 'alive' AND ({CASCADES}) IS NOT TRUE
+       AND {_OBSERVED}
 )"""
 
 _PRESENT = f"""
@@ -34,7 +42,7 @@ _PRESENT = f"""
            SELECT j.lane, j.priority FROM taskito.jobs_live j
             WHERE {OPEN} AND j.queue = w.queue
             ORDER BY j.lane, j.priority DESC LIMIT 1) f
-     WHERE (SELECT true FROM taskito.paused_queues q WHERE q.queue = w.queue LIMIT 1) IS NULL
+     WHERE {_NOT_PAUSED}
     UNION ALL
     SELECT p.rank, p.queue, n.lane, n.priority, p.step + 1
       FROM present p CROSS JOIN LATERAL (
@@ -130,14 +138,15 @@ CLAIM_IN_ORDER = f"""
 -- CLAIM for queues with very many different priorities: read each lane in order. Slower where many jobs of
 -- high priority are not due yet. Respects caps, too.
 WITH RECURSIVE clock AS MATERIALIZED (
-    SELECT {NOW} AS now FROM taskito.workers WHERE worker_id = %(worker)b AND status = 'alive'
+    SELECT {NOW} AS now FROM taskito.workers
+     WHERE worker_id = %(worker)b AND status = 'alive' AND {_OBSERVED}
 ), lanes AS (
     SELECT w.rank, w.queue, f.lane
       FROM clock CROSS JOIN unnest(%(queues)b) WITH ORDINALITY AS w(queue, rank)
      CROSS JOIN LATERAL (
            SELECT j.lane FROM taskito.jobs_live j
             WHERE {OPEN} AND j.queue = w.queue ORDER BY j.lane LIMIT 1) f
-     WHERE (SELECT true FROM taskito.paused_queues q WHERE q.queue = w.queue LIMIT 1) IS NULL
+     WHERE {_NOT_PAUSED}
     UNION ALL
     SELECT l.rank, l.queue, n.lane
       FROM lanes l CROSS JOIN LATERAL (
@@ -167,12 +176,15 @@ WITH RECURSIVE clock AS MATERIALIZED (
 """
 
 WORKER_STATE = f"""
--- The clock, whether this worker is alive, and whether it is marked as waiting. The last statement of its
--- transaction, and so the one that says whether the commit waits for the disk. Where a standby must confirm
--- commits it always does: a claim that a promotion undoes would be run twice.
+-- The clock, whether this worker is alive, whether it is marked as waiting, and which queues have limits (as
+-- JSON; NULL: none). The last statement of its transaction, and so the one that says whether the commit waits
+-- for the disk. Where a standby must confirm commits it always does: a claim that a promotion undoes would be
+-- run twice.
 SELECT {NOW}, coalesce(w.status = 'alive', false), w.waiting,
        CASE WHEN %(lazily)b AND current_setting('synchronous_standby_names') = ''
-            THEN set_config('synchronous_commit', 'off', true) END
+            THEN set_config('synchronous_commit', 'off', true) END,
+       (SELECT json_agg(q.queue) FROM taskito.queue_limits q
+         WHERE q.concurrency IS NOT NULL OR q.rate IS NOT NULL)::text
   FROM (VALUES (1)) AS one LEFT JOIN taskito.workers w ON w.worker_id = %(worker)b
 """
 
@@ -234,4 +246,41 @@ UPDATE taskito.workers SET waiting = %(waiting)b
  WHERE worker_id = %(worker)b AND status = 'alive' AND waiting IS DISTINCT FROM %(waiting)b
 """
 
-HOT = (CLAIM, CLAIM_CAPPED, CLAIM_IN_ORDER, WORKER_STATE, NEXT_DUE, PEEK, LANES, SET_WAITING)
+LOCK_LIMITS = f"""
+-- The limits of these queues, and the clock. One worker at a time claims from a queue that has some; without
+-- waiting, for that one may stand still: then locked is false, and nothing else is told.
+WITH locked AS MATERIALIZED (
+    SELECT q.queue, q.concurrency, q.rate, q.burst, q.tokens, q.refilled_at FROM taskito.queue_limits q
+     WHERE q.queue = ANY (%(queues)b) AND (q.concurrency IS NOT NULL OR q.rate IS NOT NULL)
+     ORDER BY q.queue FOR UPDATE SKIP LOCKED
+), clock AS MATERIALIZED (SELECT {NOW} AS now, count(*) FROM locked)
+SELECT q.queue, l.queue IS NOT NULL AS locked, l.concurrency, l.rate, l.burst, l.tokens, l.refilled_at, c.now
+  FROM clock c CROSS JOIN taskito.queue_limits q LEFT JOIN locked l ON l.queue = q.queue
+ WHERE q.queue = ANY (%(queues)b) AND (q.concurrency IS NOT NULL OR q.rate IS NOT NULL)
+"""
+
+RUNNING = """
+-- How many jobs of these queues are running. After LOCK_LIMITS, so that it sees all who were before.
+SELECT l.queue, count(*) FROM taskito.jobs_live l
+ WHERE l.status = 'running' AND l.queue = ANY (%(queues)b) GROUP BY l.queue
+"""
+
+PUT_TOKENS = """
+-- What is left in the bucket of a queue.
+UPDATE taskito.queue_limits SET tokens = %(tokens)b::float8, refilled_at = %(refilled_at)b
+ WHERE queue = %(queue)b
+"""
+
+HOT = (
+    LOCK_LIMITS,
+    RUNNING,
+    PUT_TOKENS,
+    CLAIM,
+    CLAIM_CAPPED,
+    CLAIM_IN_ORDER,
+    WORKER_STATE,
+    NEXT_DUE,
+    PEEK,
+    LANES,
+    SET_WAITING,
+)

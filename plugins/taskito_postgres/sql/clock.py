@@ -123,11 +123,26 @@ UPDATE taskito.periodic_tasks SET registered_at = %(now)b
                           WHERE p.registered_at > %(now)b FOR UPDATE SKIP LOCKED))
 """
 
+SET_BACK_QUEUES = """
+-- The buckets of queues, too.
+UPDATE taskito.queue_limits SET refilled_at = %(now)b
+ WHERE queue = ANY (ARRAY(SELECT q.queue FROM taskito.queue_limits q
+                           WHERE q.refilled_at > %(now)b FOR UPDATE SKIP LOCKED))
+"""
+
 SET_BACK_BUCKETS = """
 -- Token buckets fill again from now on.
 UPDATE taskito.rate_limits SET refilled_at = %(now)b
  WHERE key = ANY (ARRAY(SELECT r.key FROM taskito.rate_limits r
                          WHERE r.refilled_at > %(now)b FOR UPDATE SKIP LOCKED))
+"""
+
+SET_BACK_CALLS = """
+-- What is left of the time in which a job stands for other calls stays.
+UPDATE taskito.last_calls SET until = least(until - %(by)b, %(now)b + until - called_at),
+       called_at = least(called_at - %(by)b, %(now)b)
+ WHERE key = ANY (ARRAY(SELECT l.key FROM taskito.last_calls l
+                         WHERE l.called_at > %(now)b ORDER BY l.key FOR UPDATE SKIP LOCKED))
 """
 
 SET_BACK_BREAKERS = f"""
@@ -141,4 +156,11 @@ UPDATE taskito.circuit_breakers SET {_set_back("opened_at")}
 #: Of each at most ``limit`` rows at a time.
 MANY = (SET_BACK_FINISHED, SET_BACK_LETTERS)
 #: Tables of a few rows each, when all else is done.
-FEW = (SET_BACK_WORKERS, SET_BACK_PERIODIC, SET_BACK_BUCKETS, SET_BACK_BREAKERS)
+FEW = (
+    SET_BACK_WORKERS,
+    SET_BACK_PERIODIC,
+    SET_BACK_BUCKETS,
+    SET_BACK_QUEUES,
+    SET_BACK_CALLS,
+    SET_BACK_BREAKERS,
+)

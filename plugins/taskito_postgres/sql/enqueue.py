@@ -18,6 +18,12 @@ TYPES = {
 }
 
 
+#: Condition of a statement: none of these queues has a ceiling, for then what is pending is to be counted.
+def _unbounded(queues: str) -> str:
+    return f"""(SELECT true FROM taskito.queue_limits q
+         WHERE q.max_pending IS NOT NULL AND q.queue = ANY ({queues}) LIMIT 1) IS NULL"""
+
+
 def _names(some: Sequence[columns.Column], table: str = "") -> str:
     return columns.listed([column.name for column in some], table)
 
@@ -28,9 +34,13 @@ def _parameters(some: Sequence[columns.Column], suffix: str = "") -> str:
 
 _ALL = (*columns.PLAIN, *columns.GATED)
 
+#: What a call may change of a pending job that stands for it.
+_CHANGED = tuple(column.name for column in columns.PLAIN if column.name not in ("id", "task_name", "queue"))
+
 ENQUEUE = f"""
--- Store new jobs without a gate. An id that is live already inserts nothing; one that has finished is
--- removed by UNDO_FINISHED. The caller sorts by id, so that two senders of one batch cannot deadlock.
+-- Store new jobs without a gate; none if one of their queues has a ceiling. An id that is live already
+-- inserts nothing; one that has finished is removed by UNDO_FINISHED. The caller sorts by id, so that two
+-- senders of one batch cannot deadlock.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 INSERT INTO taskito.jobs_live AS j
        ({_names(columns.PLAIN)},
@@ -43,6 +53,7 @@ SELECT {_names(columns.PLAIN, "n")},
        %(scheduled_at)b::int8[], %(delay)b::float8[])
        AS n({_names(columns.PLAIN)},
        scheduled_at, delay)
+ WHERE {_unbounded("%(queue)b::text[]")}
     ON CONFLICT (id) DO NOTHING
 RETURNING j.id
 """
@@ -57,8 +68,26 @@ SELECT {_parameters(columns.PLAIN)},
        c.now, coalesce(%(scheduled_at)b::int8, c.now + (%(delay)b::float8 * 1000)::bigint),
        CASE WHEN %(scheduled_at)b::int8 IS NULL AND %(delay)b::float8 > 0 THEN c.now END
   FROM clock c
+ WHERE {_unbounded("ARRAY[%(queue)b::text]")}
     ON CONFLICT (id) DO NOTHING
 RETURNING j.id
+"""
+
+COPY_CLOCK = f"""
+-- The clock, and whether a queue of a COPY has a ceiling.
+SELECT {NOW}, NOT ({_unbounded("%(queues)b::text[]")})
+"""
+
+PENDING = """
+-- How many jobs of a queue are pending; those without a gate and those with one are each counted up to the
+-- limit. In the order of the index that is meant; || '', as in the other index.
+SELECT count(*) FROM (
+       (SELECT 1 FROM taskito.jobs_live l
+         WHERE l.status = 'pending' AND l.gate IS NULL AND l.queue = %(queue)b
+         ORDER BY l.lane, l.priority DESC LIMIT %(limit)b)
+       UNION ALL
+       (SELECT 1 FROM taskito.jobs_live l
+         WHERE (l.gate || '') <> '' AND l.queue = %(queue)b LIMIT %(limit)b)) p
 """
 
 COPY = f"""
@@ -95,7 +124,7 @@ SELECT {_names(_ALL, "n")},
        AS n({_names(_ALL)},
        scheduled_at, delay, expires_at, expires, gate)
     ON CONFLICT DO NOTHING
-RETURNING j.id
+RETURNING j.id, j.queue, (SELECT q.max_pending FROM taskito.queue_limits q WHERE q.queue = j.queue)
 """
 
 UNDO_FINISHED = """
@@ -129,4 +158,70 @@ SELECT n.id, n.unique_key,
   FROM unnest(%(ids)b, %(unique_keys)b) AS n(id, unique_key)
 """
 
-HOT = (ENQUEUE, ENQUEUE_ONE, ENQUEUE_FULL, STANDS_FOR, UNDO_FINISHED, UNDO_FINISHED_ONE)
+ADD_CALLS = """
+-- A row for each of these keys, so that there is one to lock; sorted, as all that touch several of them.
+INSERT INTO taskito.last_calls (key, job_id, call_id, called_at, until)
+SELECT n.key, '', '', 0, 0 FROM unnest(%(keys)b) AS n(key) ORDER BY n.key
+    ON CONFLICT (key) DO NOTHING
+"""
+
+LAST_CALL = f"""
+-- The last calls of these keys: the job that stands for them, the call, until when it stands for others; and
+-- the clock, read under the locks.
+WITH locked AS MATERIALIZED (
+    SELECT l.key, l.job_id, l.call_id, l.until FROM taskito.last_calls l
+     WHERE l.key = ANY (%(keys)b) ORDER BY l.key FOR UPDATE
+), clock AS MATERIALIZED (SELECT {NOW} AS now, count(*) FROM locked)
+SELECT l.key, l.job_id, l.call_id, l.until, c.now FROM locked l CROSS JOIN clock c
+"""
+
+PUT_CALL = """
+-- Note the last calls of keys.
+UPDATE taskito.last_calls l SET job_id = n.job_id, call_id = n.call_id, called_at = %(now)b::int8,
+       until = n.until
+  FROM unnest(%(keys)b::text[], %(ids)b::text[], %(call_ids)b::text[], %(until)b::int8[])
+       AS n(key, job_id, call_id, until)
+ WHERE l.key = n.key
+"""
+
+PUT_OFF = f"""
+-- Pending jobs are put off, and are what later calls say. With a concurrency key they wait for a slot
+-- anew. Each with the concurrency key that it had. Pending is what has no token: one that is claimed at this
+-- moment has one.
+WITH clock AS MATERIALIZED (SELECT {NOW} AS now), before AS MATERIALIZED (
+    SELECT l.id, l.concurrency_key FROM taskito.jobs_live l
+     WHERE l.id = ANY (%(standing)b) AND l.token IS NULL ORDER BY l.id FOR UPDATE
+)
+UPDATE taskito.jobs_live j
+   SET {", ".join(f"{name} = n.{name}" for name in _CHANGED)},
+       scheduled_at = coalesce(n.scheduled_at, c.now + (n.delay * 1000)::bigint),
+       delayed_at = CASE WHEN n.scheduled_at IS NULL AND n.delay > 0 THEN c.now END,
+       expires_at = coalesce(n.expires_at, c.now + (n.expires * 1000)::bigint),
+       expires_from = CASE WHEN n.expires_at IS NULL AND n.expires IS NOT NULL THEN c.now END,
+       concurrency_key = n.concurrency_key, concurrency = n.concurrency, slot = NULL,
+       gate = CASE WHEN j.gate = 'parents' THEN j.gate
+                   WHEN n.concurrency_key IS NOT NULL THEN 'later' END
+  FROM clock c, before b, unnest(
+       {_parameters(_ALL, "[]")},
+       %(scheduled_at)b::int8[], %(delay)b::float8[], %(expires_at)b::int8[], %(expires)b::float8[],
+       %(standing)b::text[])
+       AS n({_names(_ALL)},
+       scheduled_at, delay, expires_at, expires, standing)
+ WHERE b.id = n.standing AND j.id = b.id AND j.token IS NULL
+RETURNING j.id, b.concurrency_key
+"""
+
+HOT = (
+    COPY_CLOCK,
+    PENDING,
+    ADD_CALLS,
+    LAST_CALL,
+    PUT_CALL,
+    PUT_OFF,
+    ENQUEUE,
+    ENQUEUE_ONE,
+    ENQUEUE_FULL,
+    STANDS_FOR,
+    UNDO_FINISHED,
+    UNDO_FINISHED_ONE,
+)

@@ -40,7 +40,7 @@ _COMPLETE = f"""
 -- LOCK_ROWS.
 WITH clock AS MATERIALIZED (SELECT {NOW} AS now)
 UPDATE taskito.jobs j
-   SET finished = true, status = 'complete', result = o.result, completed_at = c.now,
+   SET finished = true, status = 'complete', result = o.result, error = NULL, completed_at = c.now,
        started_at = coalesce(o.started_at, j.started_at),
        prune_at = {PRUNE_AT}
   FROM clock c, unnest(%(ids)b, %(tokens)b, %(results)b, %(started)b) AS o(id, token, result, started_at)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import sys
 import time
 import urllib.parse
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,6 +25,12 @@ from taskito_sqlite.file.identity import FileIdentity
 T = TypeVar("T")
 
 OLDEST = (3, 35, 0)
+
+if (3, 12) <= sys.version_info < (3, 12, 4):
+    # These take ?1 for a name and warn of it; the releases after them know that it is a number.
+    warnings.filterwarnings(
+        "ignore", r"Binding \d+ \('\?\d+'\) is a named parameter", DeprecationWarning, r"taskito_sqlite\."
+    )
 
 
 def require_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:

@@ -176,6 +176,15 @@ FORGET_LOGS = """
 DELETE FROM task_logs WHERE id IN (SELECT value FROM json_each(:ids))
 """
 
+FORGET_CALLS = """
+-- Calls that no other can belong to any more: their time is over, and no pending job stands for them.
+DELETE FROM last_calls WHERE key IN (
+  SELECT key FROM last_calls INDEXED BY last_calls_until
+   WHERE until <= :now AND NOT EXISTS (
+         SELECT 1 FROM jobs WHERE jobs.id = last_calls.job_id AND jobs.status = 'pending')
+   ORDER BY until LIMIT :limit)
+"""
+
 RETENTION = """
 -- How long what is kept, in seconds; NULL: for ever.
 SELECT finished, dead, logs, metrics FROM retention
@@ -243,8 +252,30 @@ PAUSED = """
 SELECT queue, paused_at FROM paused_queues ORDER BY queue
 """
 
+LIMIT_QUEUE = """
+-- Limits of a queue. The bucket of a rate that it had keeps its tokens; that of a new one is full.
+INSERT INTO queue_limits (queue, concurrency, rate, burst, max_pending, tokens, refilled_at)
+VALUES (:queue, :concurrency, :rate, :burst, :max_pending, :burst, :now)
+ON CONFLICT (queue) DO UPDATE SET
+  concurrency = excluded.concurrency, max_pending = excluded.max_pending,
+  tokens = CASE WHEN rate IS NULL OR excluded.rate IS NULL THEN excluded.tokens
+                ELSE min(tokens, excluded.burst) END,
+  refilled_at = CASE WHEN rate IS NULL THEN excluded.refilled_at ELSE refilled_at END,
+  rate = excluded.rate, burst = excluded.burst
+"""
+
+UNLIMIT_QUEUE = """
+-- A queue has no limits.
+DELETE FROM queue_limits WHERE queue = :queue
+"""
+
+QUEUE_LIMITS = """
+-- The queues that have limits.
+SELECT queue, concurrency, rate, burst, max_pending FROM queue_limits ORDER BY queue
+"""
+
 HOT = (
     *(CANCEL, ASK_TO_CANCEL, ORIGINAL, LETTER, KEEP_PARENTS, RETARGET, CANCELLED_CHILDREN, NAME_OTHER_PARENT),
     *(REVIVE, FOLLOW_PARENTS, DELETABLE, NEEDED, PURGEABLE, PRUNABLE, OUTLIVED, *DELETE, PAUSED),
-    *(OUTLIVED_LOGS, FORGET_LOGS),
+    *(OUTLIVED_LOGS, FORGET_LOGS, FORGET_CALLS),
 )

@@ -20,6 +20,25 @@ DUE_NOW = f"scheduled_at <= ?4 AND {UNEXPIRED}"
 #: What becomes a Claim. Token and moment are those that CLAIM is about to write.
 _CLAIM = columns.listed(Claim._fields, token="?6", claimed_at="?4", due_at="max(scheduled_at, created_at)")
 
+PAUSED_OR_LIMITED = """
+-- The queues that are paused, and (with a number) what limits others and what is in their buckets.
+SELECT queue, 0 AS limited, NULL, NULL, NULL, NULL, NULL FROM paused_queues
+UNION ALL
+SELECT queue, 1, concurrency, rate, burst, tokens, refilled_at FROM queue_limits
+ WHERE concurrency IS NOT NULL OR rate IS NOT NULL
+"""
+
+RUNNING = """
+-- How many jobs of a queue are running, counted no further than the limit.
+SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_running
+                       WHERE status = 'running' AND queue = :queue LIMIT :limit)
+"""
+
+PUT_TOKENS = """
+-- What is left in the bucket of a queue.
+UPDATE queue_limits SET tokens = :tokens, refilled_at = :refilled_at WHERE queue = :queue
+"""
+
 NEXT_LANE = f"""
 -- The first lane of a queue after this one that holds claimable jobs.
 SELECT lane FROM jobs INDEXED BY jobs_claim

@@ -97,9 +97,21 @@ SET_BACK_PERIODIC = """
 UPDATE periodic_tasks SET registered_at = :now WHERE registered_at > :now
 """
 
+SET_BACK_QUEUES = """
+-- The buckets of queues, too.
+UPDATE queue_limits SET refilled_at = :now WHERE refilled_at > :now
+"""
+
 SET_BACK_BUCKETS = """
 -- Token buckets fill again from now on.
 UPDATE rate_limits SET refilled_at = :now WHERE refilled_at > :now
+"""
+
+SET_BACK_CALLS = """
+-- What is left of the time in which a job stands for other calls stays.
+UPDATE last_calls SET until = min(until - :by, :now + until - called_at),
+       called_at = min(called_at - :by, :now)
+ WHERE called_at > :now
 """
 
 SET_BACK_BREAKERS = """
@@ -111,4 +123,11 @@ UPDATE circuit_breakers SET opened_at = min(opened_at - :by, :now) WHERE opened_
 #: Of each at most :limit rows at a time.
 MANY = (SET_BACK_FINISHED, SET_BACK_LETTERS)
 #: Tables of a few rows each, when all else is done.
-FEW = (SET_BACK_WORKERS, SET_BACK_PERIODIC, SET_BACK_BUCKETS, SET_BACK_BREAKERS)
+FEW = (
+    SET_BACK_WORKERS,
+    SET_BACK_PERIODIC,
+    SET_BACK_BUCKETS,
+    SET_BACK_QUEUES,
+    SET_BACK_CALLS,
+    SET_BACK_BREAKERS,
+)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from taskito_core import columns
 
 _PLAIN = ("created_at", "scheduled_at", "delayed_at", *(column.name for column in columns.PLAIN))
+#: What a call may change of a pending job that stands for it.
+_CHANGED = tuple(column.name for column in columns.PLAIN if column.name not in ("id", "task_name", "queue"))
 _FULL = (*_PLAIN, "gate", "expires_at", "expires_from", *(column.name for column in columns.GATED))
 
 ENQUEUE = f"""
@@ -21,8 +23,10 @@ VALUES ({", ".join("?" * len(_FULL))}, 'pending')
 """
 
 STORED = """
--- Which of these ids are stored.
-SELECT jobs.id FROM json_each(:ids) AS wanted JOIN jobs ON jobs.id = wanted.value
+-- Which of these ids are stored; and (with a number) the ceilings of queues.
+SELECT jobs.id, NULL FROM json_each(:ids) AS wanted JOIN jobs ON jobs.id = wanted.value
+UNION ALL
+SELECT queue, max_pending FROM queue_limits WHERE max_pending IS NOT NULL
 """
 
 STATUSES = """
@@ -35,6 +39,42 @@ KEY_HOLDER = """
 SELECT id FROM jobs INDEXED BY jobs_unique WHERE unique_key = :unique_key AND completed_at IS NULL
 """
 
+LAST_CALL = """
+-- The job that stands for the calls of a key, the call that was last, and until when it stands for others.
+SELECT job_id, call_id, until FROM last_calls WHERE key = :key
+"""
+
+PUT_CALL = """
+-- Note the last call of a key.
+INSERT OR REPLACE INTO last_calls (key, job_id, call_id, called_at, until)
+VALUES (:key, :job_id, :call_id, :now, :until)
+"""
+
+PUT_OFF = f"""
+-- A pending job is put off, and is what a later call says. With a concurrency key it waits for a slot anew.
+UPDATE jobs SET {", ".join(f"{name} = :{name}" for name in _CHANGED)},
+       scheduled_at = :scheduled_at, delayed_at = :delayed_at, expires_at = :expires_at,
+       expires_from = :expires_from, concurrency_key = :concurrency_key, concurrency = :concurrency,
+       slot = NULL,
+       gate = CASE WHEN gate = 'parents' THEN gate WHEN :concurrency_key IS NOT NULL THEN 'later' END
+ WHERE id = :id AND status = 'pending'
+RETURNING queue
+"""
+
+KEY_OF = """
+-- The concurrency key of a pending job.
+SELECT concurrency_key FROM jobs WHERE id = :id AND status = 'pending'
+"""
+
+PENDING = """
+-- How many jobs of a queue are pending, counted no further than the limit.
+SELECT count(*) FROM (
+  SELECT 1 FROM jobs INDEXED BY jobs_claim WHERE status = 'pending' AND gate IS NULL AND queue = :queue
+  UNION ALL
+  SELECT 1 FROM jobs INDEXED BY jobs_gated WHERE gate IS NOT NULL AND queue = :queue
+  LIMIT :limit)
+"""
+
 IS_AT_KEY = """
 -- Whether a job waits for a slot of its key.
 SELECT gate = 'key' FROM jobs WHERE id = :id
@@ -45,4 +85,15 @@ TAKE_WRITE_LOCK = """
 UPDATE jobs SET status = status WHERE 0
 """
 
-HOT = (ENQUEUE, STORED, STATUSES, KEY_HOLDER, IS_AT_KEY)
+HOT = (
+    ENQUEUE,
+    STORED,
+    PENDING,
+    STATUSES,
+    KEY_HOLDER,
+    IS_AT_KEY,
+    LAST_CALL,
+    PUT_CALL,
+    PUT_OFF,
+    KEY_OF,
+)

@@ -12,6 +12,15 @@ GET = f"""
 SELECT {columns.JOB_LIST} FROM jobs WHERE id IN (SELECT value FROM json_each(:ids))
 """
 
+IDS_BEGINNING = """
+-- Ids of jobs and letters from one text up to another, in order.
+SELECT id FROM (SELECT id FROM jobs WHERE id >= :first AND id <= :last ORDER BY id LIMIT :limit)
+UNION
+SELECT job_id FROM (SELECT job_id FROM dead_letter
+                     WHERE job_id >= :first AND job_id <= :last ORDER BY job_id LIMIT :limit)
+ ORDER BY 1 LIMIT :limit
+"""
+
 # ---- pages: newest first, keyset ----
 
 _MATCHES = """

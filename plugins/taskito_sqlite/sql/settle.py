@@ -8,7 +8,7 @@ _COPIED = columns.listed(columns.COPIED)
 
 COMPLETE = """
 -- Record a result. ?1 job, ?2 token, ?3 result, ?4 when it started, ?5 now.
-UPDATE jobs SET status = 'complete', result = ?3, started_at = ?4, completed_at = ?5,
+UPDATE jobs SET status = 'complete', result = ?3, error = NULL, started_at = ?4, completed_at = ?5,
                 prune_at = ?5 + CAST(result_ttl * 1000 AS INTEGER)
  WHERE id = ?1 AND token = ?2 AND status = 'running'
 """

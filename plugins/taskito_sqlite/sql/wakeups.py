@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 LIVE_WORKERS = """
--- Every live worker: whether it waits, the address and the queues of its Wakeups, and its last heartbeat.
+-- Every live worker: whether it waits, the address and the queues of its Wakeups, and its last heartbeat. And
+-- (without a worker) the ceilings of queues, because who enqueues asks for both.
 SELECT worker_id, waiting, notify_address, notify_queues, last_seen
   FROM workers INDEXED BY workers_alive WHERE status = 'alive'
+UNION ALL
+SELECT NULL, max_pending, NULL, queue, 0 FROM queue_limits WHERE max_pending IS NOT NULL
 """
 
 SET_ADDRESS = """

@@ -33,10 +33,12 @@ from taskito_testing.conformance.jobs.retention import Retaining
 from taskito_testing.conformance.jobs.reviving import Reviving
 from taskito_testing.conformance.jobs.roundtrip import RoundTrip
 from taskito_testing.conformance.jobs.schedules import Schedules
+from taskito_testing.conformance.jobs.spacing import Spacing
 from taskito_testing.conformance.jobs.transactions import Transactions
 from taskito_testing.conformance.jobs.unique import Unique
 from taskito_testing.conformance.limits.breaker import CircuitBreakerConformance
 from taskito_testing.conformance.limits.limiter import RateLimiterConformance
+from taskito_testing.conformance.limits.queues import QueueLimiting
 from taskito_testing.conformance.metrics import MetricsConformance
 from taskito_testing.conformance.model import Model
 from taskito_testing.conformance.reading.await_any import AwaitAny
@@ -76,6 +78,7 @@ class StorageConformance(
     Listing,
     Counting,
     Pruning,
+    QueueLimiting,
     Retaining,
     ClockSetBack,
     Expiry,
@@ -91,6 +94,7 @@ class StorageConformance(
     Deleting,
     Notes,
     Schedules,
+    Spacing,
     Knowing,
     Texts,
     Transactions,

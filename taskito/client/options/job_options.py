@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol, Required, TypedDict
 
+from taskito.config.lifetime import lifetime as read_lifetime
 from taskito.serialization.typed_json import is_plain
 from taskito_core import coerce
 from taskito_core.errors import ConfigError, PayloadTooLarge
@@ -54,6 +55,10 @@ class JobOptions(TypedDict, total=False):
     unique_key: str  #: while a live job holds this key, enqueueing gives that job
     expires: Seconds | datetime  #: not started by then, or in so long: cancelled
     depends_on: Dependencies  #: jobs that must complete first; if one ends otherwise, this one is cancelled
+    debounce: Seconds | None  #: run once, so long after the last call; None: not so, whatever the task says
+    debounce_key: str  #: the calls that belong together; default: as the task says, or all of its calls
+    throttle: Seconds | None  #: at most one job in so long: the calls after the first give that job
+    throttle_key: str  #: as ``debounce_key``
     connection: object  #: enqueue in the transaction that is open on this connection
 
 
@@ -200,7 +205,7 @@ def limit(what: str, value: object) -> float:
 
 def lifetime(what: str, value: object) -> float | None:
     """A duration, or ``forever``; None says nothing."""
-    read = coerce.lifetime if value in ("forever", math.inf) else lambda value: seconds(what, value)
+    read = read_lifetime if value in ("forever", math.inf) else lambda value: seconds(what, value)
     return None if value is None else read(value)
 
 
@@ -280,6 +285,7 @@ _FIELDS: dict[str, tuple[str | None, Callable[[str, Any], Any]]] = {
     "unique_key": ("unique_key", name),
     "expires": ("expires", seconds),
     "depends_on": ("parents", _parents),
+    **dict.fromkeys(("debounce", "debounce_key", "throttle", "throttle_key"), (None, _no_field)),
     "connection": (None, _no_field),
 }
 _UNSAID = {field.name: field.default for field in dataclasses.fields(NewJob)}

@@ -52,3 +52,10 @@ def parse_breaker(given: object) -> BreakerOptions:
         if name in given
     }
     return BreakerOptions(threshold, **spans)
+
+
+def rate_text(rate: RateLimit) -> str:
+    """A rate as ``parse_rate`` reads it: ``100/m``."""
+    period = round(rate.burst / rate.rate)
+    length, unit = max((seconds, unit) for unit, seconds in _UNITS.items() if period % seconds == 0)
+    return f"{rate.burst}/{unit if period == length else f'{period // length}{unit}'}"

@@ -41,6 +41,10 @@ class TaskOptions(TypedDict, total=False):
     circuit_breaker: Mapping[str, Any] | None  #: ``{"threshold": 5, "window": 60, "cooldown": 300}``
     concurrency: int | None  #: how many of its jobs, or of those of one key, may run at once
     concurrency_key: str | None  #: ``"user:{user_id}"``: filled from the call's arguments
+    debounce: Seconds | None  #: run once, so long after the last call
+    debounce_key: str | None  #: ``"user:{user_id}"``: the calls that belong together; default: all of them
+    throttle: Seconds | None  #: at most one job in so long: the calls after the first give that job
+    throttle_key: str | None  #: as ``debounce_key``
     on_excess: Literal["wait", "drop"]  #: a job over the limit waits, or is cancelled at once
 
 

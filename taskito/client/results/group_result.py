@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
-from taskito.client.results.job_result import JobReader, JobResult, await_finished, value_of
+from taskito.client.results.job_end import await_finished
+from taskito.client.results.job_result import JobReader, JobResult, value_of
 from taskito.client.results.progress import open_display
 from taskito.client.results.watched import WatchedJobs, follow
 from taskito.running_job.group_shape import filled, leaves
@@ -90,7 +92,8 @@ class GroupResult:
             for job in self.jobs:
                 storage.await_finished(job.id, 0)
         with open_display(progress) as display:
-            follow(WatchedJobs(storage, self.ids), wait, display.show)
+            watched = WatchedJobs(storage, self.ids)
+            wait.ride_out(lambda: follow(watched, wait, display.show))
         return self.statuses()
 
     async def _settled(self, listener: EndListener, wait: Wait) -> None:
@@ -98,7 +101,8 @@ class GroupResult:
         ids, at, size = self.ids, 0, 1
         while at < len(ids):
             page = ids[at : at + size]
-            known = {job.id: job for job in await aio.in_thread(self._reader.storage.get, page)}
+            get = partial(self._reader.storage.get, page)
+            known = {job.id: job for job in await aio.in_own_thread(wait.ride_out, get)}
             size = min(2 * size, _PAGE)
             for job_id in page:
                 job = known.get(job_id)
@@ -112,6 +116,9 @@ class GroupResult:
                     break
 
     def _results(self, wait: Wait) -> list[Any]:
+        return wait.ride_out(partial(self._results_now, wait))
+
+    def _results_now(self, wait: Wait) -> list[Any]:
         values: dict[str, Any] = {}
         for page in self._pages():
             for job_id, job in page.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
-from taskito.client.explain import explain
+from taskito.client.results.job_end import CHECK_INTERVAL, await_finished, is_over
 from taskito.client.results.shown import read_metadata, show_job
 from taskito.running_job.job_log import PUBLISHED
 from taskito.serialization.serializers import DEFAULT, Serializer, json_of
@@ -18,7 +19,6 @@ from taskito_core import messages
 from taskito_core.errors import (
     JobNotFoundError,
     MaxRetriesExceededError,
-    StorageError,
     TaskCancelledError,
     TaskFailedError,
     TaskitoError,
@@ -34,8 +34,6 @@ R_co = TypeVar("R_co", covariant=True)
 
 #: Log entries that ``stream`` reads at once.
 _PAGE = 1000
-#: Seconds after which a waiting thread checks whether the coroutine it waits for was cancelled.
-_CHECK_INTERVAL = 5.0
 #: Bytes of a result that the event loop may read itself.
 _QUICKLY_READ = 4096
 #: What the store says of a job that was cancelled because of another, which it names.
@@ -85,11 +83,12 @@ class JobResult(Generic[R_co]):
 
     @property
     def status(self) -> JobStatus:
+        """Where it is now: pending, running, complete, dead or cancelled."""
         return self._latest().status
 
     @property
     def error(self) -> str | None:
-        """``Type: message`` of the last failed attempt, if there was one."""
+        """``Type: message`` of the last failed attempt, if there was one; None once the job is complete."""
         return self._latest().error
 
     @property
@@ -144,7 +143,8 @@ class JobResult(Generic[R_co]):
         Returns the moment the job ends, and at once if it has. Raises TaskFailedError (its subclass
         MaxRetriesExceededError if the retries were used up), TaskTimeoutError, TaskCancelledError,
         JobNotFoundError, SerializationError, or the builtin TimeoutError when time is up, which
-        changes nothing about the job.
+        changes nothing about the job. A store that does not answer is waited for; StorageUnavailable is
+        raised if it is still away when time is up.
         """
         return self._value(Wait(timeout))
 
@@ -227,7 +227,7 @@ class JobResult(Generic[R_co]):
     alogs = aio.twin(logs)
 
     def to_dict(self) -> dict[str, Any]:
-        """The job as last read, in values that JSON can hold; times in epoch milliseconds.
+        """The job as last read, in values that JSON can hold; moments in ISO 8601, UTC.
 
         ``args``, ``kwargs`` and ``result`` are to be looked at: cut short, with ``***`` for what has a name
         like password or token. A text in place of them says why they cannot be read here.
@@ -240,7 +240,7 @@ class JobResult(Generic[R_co]):
     def _await_logs(self, seen: str | None, wait: Wait) -> None:
         """Return when there is a log entry after ``seen``, or the job has ended. Raises TimeoutError."""
         storage = self._reader.storage
-        while not storage.await_logs(self.id, seen, min(_CHECK_INTERVAL, max(0.0, wait.remaining))):
+        while not storage.await_logs(self.id, seen, min(CHECK_INTERVAL, max(0.0, wait.remaining))):
             if wait.remaining <= 0:
                 raise TimeoutError(f"job {self.id} published nothing for {wait.timeout} seconds")
 
@@ -253,11 +253,14 @@ class JobResult(Generic[R_co]):
 
     def _latest(self) -> Job:
         """The job as it is now. What cannot change any more is read only once."""
-        if self._job is None or not _is_over(self._job):
+        if self._job is None or not is_over(self._job):
             self.refresh()
         return self._known()
 
     def _value(self, wait: Wait) -> R_co:
+        return wait.ride_out(functools.partial(self._value_now, wait))
+
+    def _value_now(self, wait: Wait) -> R_co:
         try:
             self._job = await_finished(self._reader, self.id, self._job, wait)
         except JobNotFoundError:
@@ -278,37 +281,6 @@ class JobResult(Generic[R_co]):
 
 
 JobResult.__module__ = "taskito"
-
-
-def await_finished(reader: JobReader, job_id: str, job: Job | None, wait: Wait) -> Job:
-    """The job as it has ended. ``job``: as it was last read; None: not yet.
-
-    Raises JobNotFoundError, StorageUnavailable, and the builtin TimeoutError when the wait is over.
-    """
-    while True:
-        if job is None or not _is_over(job):
-            job = _read(reader, job_id)
-        if job.status.finished:
-            return job
-        if (remaining := wait.remaining) <= 0:
-            failed = f"; its last attempt failed with {job.error}" if job.error else ""
-            raise TimeoutError(
-                f"job {job.id} of task {job.task_name!r} is still {job.status} "
-                f"after {wait.timeout} seconds{failed}{_in_its_way(reader.storage, job)}"
-            )
-        reader.storage.await_finished(job_id, min(remaining, _CHECK_INTERVAL))
-
-
-def _in_its_way(storage: Storage, job: Job) -> str:
-    """Why the job that was waited for does not begin, as the end of a sentence; '' if that is not known."""
-    if job.status is not JobStatus.PENDING:
-        return ""
-    try:
-        facts = storage.facts(job.id)
-        found = explain(facts, storage.workers()).blockers if facts is not None else ()
-    except StorageError:
-        return ""  # That the time is up is the answer; this is a hint.
-    return "".join(f"; {one.text}" for one in found)
 
 
 def value_of(reader: JobReader, job: Job) -> Any:
@@ -333,17 +305,6 @@ def _is_quickly_read(reader: JobReader, job: Job) -> bool:
     if job.status is not JobStatus.COMPLETE or len(job.result or b"") > _QUICKLY_READ:
         return False
     return reader.serializer_of(job.task_name) is DEFAULT
-
-
-def _read(reader: JobReader, job_id: str) -> Job:
-    if found := reader.storage.get([job_id]):
-        return found[0]
-    raise not_found(job_id)
-
-
-def _is_over(job: Job) -> bool:
-    """True if it will not change any more: one that was cancelled because of another may be revived."""
-    return job.status.finished and job.status is not JobStatus.CANCELLED
 
 
 def _first_to_fail(storage: Storage, job: Job) -> Job | None:

@@ -7,6 +7,7 @@ import json
 from enum import StrEnum
 from typing import Any, Protocol
 
+from taskito.config.text import show_moments
 from taskito.serialization.serializers import Serializer
 from taskito.serialization.shown import Parameters, show_call, show_mapping, show_result
 from taskito_core.job import DeadLetter, Job
@@ -40,7 +41,8 @@ def _shown(reader: TaskReader, record: Job | DeadLetter) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(record) if field.name not in _NOT_SHOWN]
     serializer, parameters = reader.serializer_of(record.task_name), reader.parameters_of(record.task_name)
     call = show_call(serializer, record.payload, parameters)
-    return {_SHOWN_AS.get(name, name): _plain(getattr(record, name)) for name in names} | {
+    values = {_SHOWN_AS.get(name, name): _plain(getattr(record, name)) for name in names}
+    return show_moments(values) | {
         "metadata": show_mapping(read_metadata(record)),
         "tags": list(record.tags),
         "args": call.args,

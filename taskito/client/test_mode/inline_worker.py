@@ -102,8 +102,12 @@ class InlineWorker:
         return running if running is not None and running.worker is self else None
 
     def _drain(self) -> None:
+        opened = False
         try:
             while (claim := self._next()) is not None:
+                if not opened:
+                    self._runner.open_resources()
+                    opened = True
                 task = self._app.tasks.get(claim.task_name)
                 if task is None:
                     self._settle(Release(claim.id, claim.token, lane=claim.task_name))
@@ -114,6 +118,8 @@ class InlineWorker:
                 finally:
                     _running.reset(token)
         finally:
+            if opened:
+                self._runner.close_resources()
             self._runner.close()
 
     def _next(self) -> Claim | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from taskito.config.settings import Settings
+    from taskito.running_job.child_resources import ChildResources
     from taskito.running_job.middleware import Chain
     from taskito.serialization.serializers import Serializer
     from taskito.worker.ipc.app_manifest import AppManifest, TaskPolicy
@@ -44,6 +45,11 @@ class CallbackChains(Protocol):
 
     def chain(self, task_name: str, task: Any, /) -> Chain:
         """All that concern this task, in the order of their calls."""
+        ...
+
+    @property
+    def resources(self) -> ChildResources:
+        """What is made in each child before its first job."""
         ...
 
 

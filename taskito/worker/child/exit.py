@@ -50,6 +50,7 @@ def as_a_copy(kind: ResultKind, body: bytes) -> NoReturn:
 def in_good_order(app: App, runner: Runner) -> NoReturn:
     """Hooks, event loop, connections, threads, exit functions; then exit 0 whatever they did."""
     steps: tuple[Callable[[], object], ...] = (
+        runner.close_resources,
         lambda: app.plugins.observe("taskito_child_stopping"),
         runner.close,
         app.close,

@@ -19,9 +19,12 @@ _OURS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGALRM, signal.SI
 class ForkGuard:
     """Watches for forks in one child, and cuts the new process off from it."""
 
-    def __init__(self, slots: SlotTable, descriptors: Callable[[], Iterable[int]]) -> None:
+    def __init__(
+        self, slots: SlotTable, descriptors: Callable[[], Iterable[int]], on_fork: Callable[[], None]
+    ) -> None:
         self._slots = slots
         self._descriptors = descriptors  #: what a forked process must not keep
+        self._on_fork = on_fork  #: called in a forked process, too
         self._handlers: dict[signal.Signals, object] = {}
         self._held = HeldSignals(_OURS)
         self.forked = False  #: a task forked, and this is the new process
@@ -56,3 +59,4 @@ class ForkGuard:
                 os.close(fd)
         with contextlib.suppress(OSError):
             self._slots.close()
+        self._on_fork()

@@ -69,6 +69,11 @@ class Inbox:
         return True
 
     @property
+    def data(self) -> int:
+        """The descriptor of the socket."""
+        return self._data.fileno()
+
+    @property
     def alarm(self) -> int:
         """A descriptor that is readable for ever once draining has begun."""
         return self._alarm_read
@@ -96,6 +101,25 @@ class Inbox:
             return self._waiting.popleft()
         except IndexError:
             return None
+
+    def first(self) -> JobMessage | None:
+        """What ``take`` would give; another thread may take it meanwhile."""
+        try:
+            return self._waiting[0]
+        except IndexError:
+            return None
+
+    def put_back(self, job: JobMessage) -> None:
+        """A job that was taken and not begun."""
+        self._waiting.appendleft(job)
+
+    def receive(self) -> None:
+        """Take in what is there to read, without waiting; while draining hand it back. Raises as ``wait``."""
+        if self.draining:
+            self.hand_back()
+        else:
+            with self._reading:
+                self._read()
 
     def wait(self) -> None:
         """Block until there may be a job to take, or draining has begun.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskito.running_job.group_shape import filled, leaves
@@ -37,6 +37,12 @@ def for_each(function: Callable[..., object], *args: Any) -> list[object]:
     """One call per item of the last argument, and the list of what they return."""
     *first, items = args
     return [function(*first, *item) for item in items]
+
+
+async def for_each_coroutine(function: Callable[..., Awaitable[object]], *args: Any) -> list[object]:
+    """The same for a coroutine function: one call after the other."""
+    *first, items = args
+    return [await function(*first, *item) for item in items]
 
 
 def _read(app: App, ids: Sequence[str]) -> dict[str | None, Job]:

@@ -36,6 +36,8 @@ class Interrupts:
         self._armed = 0  # the seq whose soft limit is running
         self._open = False  # task code is running
         self._missed: BaseException | None = None
+        #: What heeds SIGALRM and SIGUSR2 for the jobs that run beside each other.
+        self.on_alarm = self.on_request = _nobody
         self._own_code: frozenset[CodeType] = frozenset({self.guard.__code__, self._limited.__code__})
         # Bound once: ``is`` tells whether they still stand.
         self._handlers = ((signal.SIGALRM, self._on_alarm), (signal.SIGUSR2, self._on_user_signal))
@@ -94,17 +96,14 @@ class Interrupts:
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
         if self._armed and self._armed == self._seq:
-            self._deliver(SoftTimeoutError("the task ran longer than its soft_timeout"), frame)
+            self._deliver(overran(), frame)
+        else:
+            self.on_alarm(frame)
 
     def _on_user_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._seq and self._slots.interrupt_seq(self._slot) == self._seq:
-            cancelled = self._slots.cancel_seq(self._slot) == self._seq
-            exc = (
-                JobCancelled(CANCELLED_ON_REQUEST)
-                if cancelled
-                else WorkerShutdown("the worker is shutting down")
-            )
-            self._deliver(exc, frame)
+            self._deliver(requested(self._slots.cancel_seq(self._slot) == self._seq), frame)
+        self.on_request(frame)
 
     def _deliver(self, exc: BaseException, frame: FrameType | None) -> None:
         if not self._open or (frame is not None and frame.f_code in self._own_code):
@@ -113,3 +112,19 @@ class Interrupts:
             return
         if not self._divert(exc, frame):
             raise exc
+
+
+def overran() -> SoftTimeoutError:
+    """For a job over its soft limit."""
+    return SoftTimeoutError("the task ran longer than its soft_timeout")
+
+
+def requested(cancelled: bool) -> JobCancelled | WorkerShutdown:
+    """For a job that is to be broken off, because it was cancelled or because the worker ends."""
+    if cancelled:
+        return JobCancelled(CANCELLED_ON_REQUEST)
+    return WorkerShutdown("the worker is shutting down")
+
+
+def _nobody(frame: FrameType | None) -> None:
+    """There are no such jobs."""

@@ -1,4 +1,4 @@
-"""A child: runs the jobs it is given, one after another, in its main thread.
+"""A child: runs the jobs it is given, one after another in its main thread, or some beside each other.
 
 A second thread answers the supervisor meanwhile: see ``control``. The slot table shows what is running;
 nothing a task does to this process may reach beyond its job.
@@ -25,6 +25,7 @@ from taskito.config.logging import configure
 from taskito.config.output import TASK_PATIENCE, protect
 from taskito.running_job.job_log import Fields
 from taskito.worker.child import bootstrap
+from taskito.worker.child.concurrent_jobs import ConcurrentJobs
 from taskito.worker.child.control import Control
 from taskito.worker.child.exit import as_a_copy, at_once, in_good_order
 from taskito.worker.child.failures import boot_failure
@@ -44,6 +45,7 @@ from taskito.worker.ipc.child_options import ChildOptions, Lifespan
 from taskito.worker.ipc.failure_events import unpack_failure_event
 from taskito.worker.ipc.slots import SlotTable
 from taskito.worker.ipc.wire import (
+    Company,
     JobMessage,
     MessageType,
     ResultKind,
@@ -98,7 +100,10 @@ class Child:
         self._runner = Runner(app)
         self._interrupts = Interrupts(ends.slots, ends.slot, self._runner.interrupt)
         self._control = Control(ends.control, self._inbox, self._break_off)
-        self._forks = ForkGuard(ends.slots, self._descriptors)
+        self._concurrent = ConcurrentJobs(
+            self, self._runner, self._inbox, self._interrupts, ends.slots, ends.slot, ends.options
+        )
+        self._forks = ForkGuard(ends.slots, self._descriptors, self._concurrent.forked)
         self._state = ProcessState(self._repair_traces, self._interrupts.repair)
         self._done = 0
         self._last = (0, 0.0)  # seq and start of the last job that ended
@@ -114,6 +119,7 @@ class Child:
         self._set_up()
         try:
             self._app.plugins.hook.taskito_child_started()
+            self._runner.open_resources()
         except BaseException as exc:
             self._control.send(MessageType.FAILED, boot_failure(exc))
             at_once(EXIT_BOOT_FAILED)
@@ -135,7 +141,33 @@ class Child:
         self._inbox.send(pack_note(seq, note))
 
     def cancel_asked(self, seq: int) -> bool:
-        return self._slots.cancel_seq(self._slot) == seq
+        return self._slots.cancel_seq(self._slot) == seq or self._concurrent.cancel_asked(seq)
+
+    # ---- for jobs that run beside each other ----
+
+    @property
+    def may_begin(self) -> bool:
+        return not self._inbox.draining and not self._lifespan.is_over(self._done)
+
+    @property
+    def forked(self) -> bool:
+        return self._forks.forked
+
+    def is_sampled(self, task_name: str) -> bool:
+        return self._took.get(task_name, _SLOW) >= _SLOW or self._done % _SAMPLED == 0
+
+    def show_running(self, task_name: str, jobs: int) -> None:
+        self._set_title(f"{task_name} and {jobs - 1} more" if jobs > 1 else task_name)
+
+    def after(self, task_name: str, entry: int, result: ResultMessage) -> None:
+        self._done += 1
+        self._slots.end(self._slot, self._done, entry)
+        self._took[task_name] = result.ran
+        self._keep(result)
+
+    def send_results(self, at_once: bool) -> None:
+        if at_once or monotonic() - self._oldest >= _RESULT_AGE:
+            self._inbox.flush()
 
     # ---- boot ----
 
@@ -182,7 +214,11 @@ class Child:
         inbox, took = self._inbox, self._took
         while not inbox.draining:
             if inbox.failure_events:
-                self._run_callbacks()
+                self.run_callbacks()
+            waiting = inbox.first()
+            if waiting is not None and waiting.company is not Company.ALONE:
+                self._run_concurrently()
+                continue
             job = inbox.take()
             if job is None:
                 inbox.flush()
@@ -196,13 +232,23 @@ class Child:
                 inbox.flush()
                 if inbox.frame_size == 1:
                     self._set_title(job.task_name)
+            if job.company is not Company.ALONE:
+                inbox.put_back(job)  # The other thread took the one that was waiting.
+                continue
             self._run(job, slow or self._done % _SAMPLED == 0)
             if self._lifespan.is_over(self._done):
                 self._retire()
         inbox.hand_back()
-        self._run_callbacks()
+        self.run_callbacks()
         if self._runner.observes_failures:
             self._await_dismissal()
+
+    def _run_concurrently(self) -> None:
+        self._concurrent.serve()
+        if self._concurrent.tasks:
+            self._put_right(" or ".join(sorted(self._concurrent.tasks)), thorough=True)
+        if self._lifespan.is_over(self._done):
+            self._retire()
 
     def _retire(self) -> None:
         """Ask to be replaced, begin nothing more, and hand back what still arrives, until DRAIN."""
@@ -212,7 +258,7 @@ class Child:
         while not inbox.draining:
             inbox.hand_back()
             if inbox.failure_events:
-                self._run_callbacks()
+                self.run_callbacks()
             inbox.wait()
 
     def _await_dismissal(self) -> None:
@@ -222,9 +268,9 @@ class Child:
         alone_at = monotonic() + _ALONE
         while not inbox.dismissed and (self._control.told_to_drain or monotonic() < alone_at):
             inbox.linger(_RECHECK)
-            self._run_callbacks()
+            self.run_callbacks()
 
-    def _run_callbacks(self) -> None:
+    def run_callbacks(self) -> None:
         """Tell the app's callbacks of the failed attempts that this child was chosen to tell."""
         inbox = self._inbox
         inbox.flush()  # Results must not wait for what callbacks may take.
@@ -256,11 +302,8 @@ class Child:
             self._unchecked = job.task_name
         self._done += 1
         self._slots.end(self._slot, self._done)
-        self._last = (seq, started)
         inbox = self._inbox
-        if not inbox.unsent:
-            self._oldest = ended
-        inbox.finish(pack_result(ResultMessage(seq, kind, started, ran, body, peak_memory)))
+        self._keep(ResultMessage(seq, kind, started, ran, body, peak_memory))
         if self._runner.unfinished():
             inbox.flush()  # The job has ended, however long this takes.
             self._interrupts.bounded(partial(self._runner.finish, job.task_name), _LONGEST_FINISH)
@@ -268,12 +311,19 @@ class Child:
         elif ended - self._oldest >= _RESULT_AGE:
             inbox.flush()
 
+    def _keep(self, result: ResultMessage) -> None:
+        """A job has ended: have its result sent with others, soon."""
+        self._last = (result.seq, result.started)
+        if not self._inbox.unsent:
+            self._oldest = result.started + result.ran
+        self._inbox.finish(pack_result(result))
+
     def _put_right(self, task_name: str, thorough: bool) -> None:
         """Undo what a job of this task did to the process; not ``thorough``: most of it, the rest later."""
         self._unchecked = "" if thorough else task_name
         if self._state.restore(task_name, thorough):
             # It may do so again: from now on it counts as slow.
-            self._took[task_name] = max(self._took[task_name], _SLOW)
+            self._took[task_name] = max(self._took.get(task_name, _SLOW), _SLOW)
 
     def _set_title(self, what: str) -> None:
         if what != self._title:
@@ -287,7 +337,7 @@ class Child:
         if isinstance(exc, OSError) and exc.errno in (errno.EPIPE, errno.ECONNRESET):
             at_once(EXIT_SUPERVISOR_GONE)
         seq, started = self._last
-        if seq and self._inbox.unsent and not self._slots.running_seq(self._slot):
+        if seq and self._inbox.unsent and not self._slots.read(self._slot).running:
             # The last job did it: let it be found as the one this process died of.
             self._slots.end(self._slot, self._done - 1)
             self._slots.begin(self._slot, seq, started)
@@ -301,6 +351,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
         os.set_inheritable(fd, False)
     # While the app is imported there is nothing to hand back: SIGTERM may simply end it.
     bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGHUP))
+    faulthandler.register(signal.SIGUSR1, arguments.trace, all_threads=True, chain=False)
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()
@@ -324,7 +375,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
         data=socket.socket(fileno=arguments.data),
         control=control,
         trace=arguments.trace,
-        slots=SlotTable(arguments.slots, arguments.slot_count),
+        slots=SlotTable(arguments.slots, arguments.slot_count, arguments.options.jobs_at_once),
         lifeline=arguments.lifeline,
         options=arguments.options,
     )

@@ -8,10 +8,11 @@ by here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
@@ -45,7 +46,7 @@ class Capture:
         with self._lock:
             if not self._open:
                 return False
-            *lines, rest = (self._pending[stream] + text).split("\n")
+            *lines, rest = map(_overwritten, (self._pending[stream] + text).split("\n"))
             if len(rest) >= LONGEST_LINE:
                 lines, rest = [*lines, rest], ""
             self._pending[stream] = rest
@@ -67,7 +68,16 @@ class Capture:
         self._left -= len(line) + 1
         if self._left < 0:
             line = f"(what it printed beyond {MOST_KEPT} characters was not kept)"
-        self._note(job_log.printed(stream, line))
+        self._note(job_log.printed(stream, line.removesuffix("\r")))
+
+
+def _overwritten(line: str) -> str:
+    """What a terminal would show of a line that is written again and again, as a progress bar is."""
+    if "\r" not in line:
+        return line
+    shown = line.rstrip("\r")
+    end = "\r" if shown != line else ""  # What comes next is written over it.
+    return shown.rpartition("\r")[2] + end
 
 
 class _StandIn:
@@ -95,11 +105,25 @@ def captured(
     note: Callable[[job_log.Fields], None], function: Callable[..., object], *args: object, **kwargs: object
 ) -> object:
     """Call the function, and have ``note`` keep each line that it prints."""
+    with _kept(note):
+        return function(*args, **kwargs)
+
+
+async def captured_coroutine(
+    note: Callable[[job_log.Fields], None], function: Callable[[], Awaitable[object]]
+) -> object:
+    """The same for what is awaited, and for the coroutines that it starts."""
+    with _kept(note):
+        return await function()
+
+
+@contextlib.contextmanager
+def _kept(note: Callable[[job_log.Fields], None]) -> Iterator[None]:
     capture = Capture(note)
     token = _capture.set(capture)
     stand_in()
     try:
-        return function(*args, **kwargs)
+        yield
     finally:
         _stand_down()
         _capture.reset(token)

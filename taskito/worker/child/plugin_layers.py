@@ -7,9 +7,13 @@ what went wrong is said with the plugin's name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from typing import Any, cast
 
+import pluggy
+
+from taskito.running_job.job_context import JobContext
 from taskito_core.errors import TaskitoError
 from taskito_core.hookspecs import Returned
 from taskito_core.plugin_manager import Plugins
@@ -100,3 +104,60 @@ class PluginLayer:
         if not self._blamed:
             self._blamed = True
             log.error("the wrapper of taskito_run_job in plugin %s %s", self._plugin, what)
+
+
+async def around_coroutine(
+    plugins: Plugins, context: JobContext, call: Callable[[], Awaitable[object]]
+) -> object:
+    """What ``plugins.hook.taskito_run_job`` does, for what is awaited: it could only wait for it.
+
+    Wrappers are entered from the last to the first, and left in reverse.
+    """
+    entered: list[Callable[[Returned | BaseException], object]] = []
+    ended: Returned | BaseException
+    try:
+        for implementation in reversed(plugins.hook.taskito_run_job.get_hookimpls()):
+            if implementation.wrapper or implementation.hookwrapper:
+                known = {"context": context, "call": _not_yours}
+                wrapping = implementation.function(*[known[name] for name in implementation.argnames])
+                next(wrapping)
+                entered.append(partial(_leave if implementation.wrapper else _leave_with_box, wrapping))
+        ended = Returned(await call())
+    except BaseException as exc:
+        ended = exc
+    while entered:
+        try:
+            ended = cast(Returned, entered.pop()(ended))
+        except BaseException as exc:
+            ended = exc
+    if isinstance(ended, BaseException):
+        try:
+            raise ended
+        finally:
+            del ended  # Its traceback holds this frame, which would hold it: a cycle for each failure.
+    return value_of(plugins, ended)
+
+
+def _leave(wrapping: Wrapping, ended: Returned | BaseException) -> object:
+    try:
+        if isinstance(ended, BaseException):
+            wrapping.throw(ended)
+        else:
+            wrapping.send(ended)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("a wrapper of taskito_run_job yielded twice")
+
+
+def _leave_with_box(wrapping: Generator[None, object, object], ended: Returned | BaseException) -> object:
+    """pluggy's older kind: it gets a box that it may put something else into."""
+    box = pluggy.Result(None, ended) if isinstance(ended, BaseException) else pluggy.Result(ended, None)
+    try:
+        wrapping.send(box)
+    except StopIteration:
+        return box.get_result()
+    raise RuntimeError("a wrapper of taskito_run_job yielded twice")
+
+
+def _not_yours() -> object:
+    raise RuntimeError("only the core makes the call that taskito_run_job is given")

@@ -10,13 +10,14 @@ import contextvars
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.running_job import job_log
-from taskito.running_job.job_context import JobContext, NoControls, enter
+from taskito.running_job.job_context import KEPT, JobContext, NoControls, enter
 from taskito.serialization.serializers import Inputs, Serializer, load_call
 from taskito.serialization.unfit_value import UnfitValue
 from taskito.worker.child import inputs as child_inputs
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 NOT_ITS_PROCESS = "only the process that runs a job can speak for it, not one that it forked"
 
 
+#: The kind of a result, and its body.
+Ended = tuple[ResultKind, bytes]
 #: What a call gives that has run nothing of the function's body yet.
 _NOT_RUN = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
@@ -96,6 +99,30 @@ class JobControls:
         self.recorded = body
 
 
+@dataclass(slots=True)
+class Attempt:
+    """One run of a job: what there is to call, and with what."""
+
+    job: JobMessage
+    host: Host | None
+    task: AppTask
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    inputs: Inputs | None
+    context: JobContext
+    controls: JobControls | None
+    chain: Chain
+    isolated: contextvars.Context
+
+
+class _WithoutInputs(BaseException):
+    """A job whose inputs could not be had. No Exception, so that no middleware takes it for the task's."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__()
+        self.ended = ended
+
+
 class _ThreadState(threading.local):
     #: Made at the first async task. The default is the class's own: to look in vain for an attribute of a
     #: ``threading.local`` takes two microseconds.
@@ -119,10 +146,21 @@ class Runner:
     def storage(self) -> Storage:
         return self._app.storage
 
-    def run(
-        self, job: JobMessage, guard: Guard | None = None, host: Host | None = None
-    ) -> tuple[ResultKind, bytes]:
+    def run(self, job: JobMessage, guard: Guard | None = None, host: Host | None = None) -> Ended:
         """The kind of result and its body; see ``wire.ResultKind``. Never raises."""
+        attempt = self.prepare(job, host)
+        if not isinstance(attempt, Attempt):
+            return attempt
+        call = partial(attempt.isolated.run, self._surrounded(attempt), *attempt.args, **attempt.kwargs)
+        if guard is not None:
+            call = partial(guard, call, attempt.task.policy.soft_timeout)
+        return self.conclude(attempt, call)
+
+    def prepare(self, job: JobMessage, host: Host | None, wait: bool = True) -> Attempt | Ended:
+        """A job that is about to run, or how it ended without.
+
+        ``wait``: for the results of other jobs that it needs; if not, ``coroutine`` does that.
+        """
         task = self._tasks.get(job.task_name)
         if task is None:
             return ResultKind.UNKNOWN_TASK, b""
@@ -143,27 +181,32 @@ class Runner:
             metadata,
             controls or NoControls(task.serializer),
         )
-        if inputs is not None:
-            try:
-                args = child_inputs.arguments(self._app, job.id, inputs, args)
-            except SerializationError as exc:
-                return self._unreadable(job, host, exc)
-            except BaseException as exc:
-                return failure(exc, lambda error: isinstance(error, StorageUnavailable))
+        context.uncharged = job.crashes + job.interruptions
+        if inputs is not None and wait:
+            read = self._with_inputs(job, host, inputs, args)
+            if isinstance(read, tuple):
+                return read
+            args = read
         if task.policy.soft_timeout is not None:
             context.soft_deadline = time.monotonic() + task.policy.soft_timeout
         chain = self._callbacks.chain(task.name, task)
         # Each job in its own copy of the context: what it sets must not be seen by the next.
         isolated = contextvars.copy_context()
         isolated.run(enter, context)
+        return Attempt(job, host, task, args, kwargs, inputs, context, controls, chain, isolated)
+
+    def conclude(self, attempt: Attempt, call: Callable[[], object]) -> Ended:
+        """Make the call, which returns what the task does; how the job ended."""
+        task, controls, chain = attempt.task, attempt.controls, attempt.chain
         try:
-            call = partial(isolated.run, self._surrounded(task, chain, context, inputs), *args, **kwargs)
-            value = call() if guard is None else guard(call, task.policy.soft_timeout)
+            value = call()
+        except _WithoutInputs as exc:
+            return exc.ended
         except plugin_layers.UnfitReturnError as exc:
             return rejection(exc)
         except BaseException as exc:
-            if unfit := unreadable.unfit_call(task, exc, args, kwargs, inputs):
-                return self._unreadable(job, host, unfit)
+            if unfit := unreadable.unfit_call(task, exc, attempt.args, attempt.kwargs, attempt.inputs):
+                return self._unreadable(attempt.job, attempt.host, unfit)
             return failure(exc, task.is_retryable)
         kind = ResultKind.RETURNED
         try:
@@ -174,12 +217,21 @@ class Runner:
         except BaseException as exc:
             return rejection(exc)
         if chain.on_success:
-            isolated.run(chain.succeeded, context, value)
+            attempt.isolated.run(chain.succeeded, attempt.context, value)
         return kind, body
 
-    def _unreadable(
-        self, job: JobMessage, host: Host | None, problem: SerializationError
-    ) -> tuple[ResultKind, bytes]:
+    def _with_inputs(
+        self, job: JobMessage, host: Host | None, inputs: Inputs, args: Sequence[Any]
+    ) -> list[Any] | Ended:
+        """The arguments, together with those that come from other jobs."""
+        try:
+            return child_inputs.arguments(self._app, job.id, inputs, args)
+        except SerializationError as exc:
+            return self._unreadable(job, host, exc)
+        except BaseException as exc:
+            return failure(exc, lambda error: isinstance(error, StorageUnavailable))
+
+    def _unreadable(self, job: JobMessage, host: Host | None, problem: SerializationError) -> Ended:
         note = None if host is None else partial(host.note, job.seq)
         return unreadable.left_to_others(self._app, job, note, problem)
 
@@ -194,6 +246,16 @@ class Runner:
         if task is not None:
             chain = self._callbacks.chain(task.name, task)
             contextvars.copy_context().run(chain.failed, event.context, event.error, event.retry_count)
+
+    @property
+    def coroutines(self) -> Coroutines:
+        """This thread's event loop."""
+        coroutines = self._local.coroutines
+        if coroutines is None:
+            from taskito.worker.child.coroutines import Coroutines  # asyncio: only for those who use it
+
+            coroutines = self._local.coroutines = Coroutines()
+        return coroutines
 
     def interrupt(self, exc: BaseException, frame: FrameType | None) -> bool:
         """From a signal handler: let ``exc`` reach an async task. False: there is none, raise it."""
@@ -211,26 +273,38 @@ class Runner:
         assert coroutines is not None
         coroutines.finish(task_name)
 
+    def open_resources(self) -> None:
+        """Make what the app has in each child. Raises what its functions raise."""
+        self._callbacks.resources.open(self._await_kept)
+
+    def close_resources(self) -> None:
+        """Give it back, as long as the event loop is there."""
+        self._callbacks.resources.close(self._await_kept)
+
+    def _await_kept(self, coroutine: Coroutine[Any, Any, object]) -> object:
+        context = contextvars.copy_context()
+        context.run(KEPT.set, True)  # What it starts is there for all jobs.
+        return self.coroutines.run(coroutine, context)
+
     def close(self) -> None:
         """Close this thread's event loop, if it has one."""
         coroutines, self._local.coroutines = self._local.coroutines, None
         if coroutines is not None:
             coroutines.close()
 
-    def _surrounded(
-        self, task: AppTask, chain: Chain, context: JobContext, inputs: Inputs | None
-    ) -> Callable[..., object]:
+    def _surrounded(self, attempt: Attempt) -> Callable[..., object]:
         """The task's function inside of its middleware, and that inside of the plugins' wrappers.
 
         What the inner two print is captured, if it is.
         """
+        task, context, inputs = attempt.task, attempt.context, attempt.inputs
         function: Callable[..., object] = task.function
         if task.is_async:
             function = partial(self._run_coroutine, function)
         if inputs is not None and inputs.each:
             function = partial(child_inputs.for_each, function)
-        if chain.layers:
-            function = partial(chain.around, context, function)
+        if attempt.chain.layers:
+            function = partial(attempt.chain.around, context, function)
         if task.capture_output and not isinstance(context.controls, NoControls):
             function = partial(output.captured, context.controls.note, function)
         if self._hook is not None:
@@ -238,12 +312,32 @@ class Runner:
         return function
 
     def _run_coroutine(self, function: Callable[..., Any], *args: object, **kwargs: object) -> object:
-        coroutines = self._local.coroutines
-        if coroutines is None:
-            from taskito.worker.child.coroutines import Coroutines  # asyncio: only for those who use it
+        return self.coroutines.run(function(*args, **kwargs), contextvars.copy_context())
 
-            coroutines = self._local.coroutines = Coroutines()
-        return coroutines.run(function(*args, **kwargs), contextvars.copy_context())
+    async def coroutine(self, attempt: Attempt) -> object:
+        """The same for an ``async def`` task, to be awaited in the attempt's context, beside other jobs."""
+        task, context, inputs = attempt.task, attempt.context, attempt.inputs
+        args: Sequence[Any] = attempt.args
+        if inputs is not None and inputs.results_of is not None:
+            # In a thread: the store may take its time, and the other jobs go on.
+            from taskito.worker.child.coroutines import in_thread
+
+            read = await in_thread(self._with_inputs, attempt.job, attempt.host, inputs, args)
+            if isinstance(read, tuple):
+                raise _WithoutInputs(read)
+            attempt.args = args = read
+        function: Callable[[], Awaitable[object]]
+        if inputs is not None and inputs.each:
+            function = partial(child_inputs.for_each_coroutine, task.function, *args)
+        else:
+            function = partial(task.function, *args, **attempt.kwargs)
+        if attempt.chain.layers:
+            function = partial(attempt.chain.around_coroutine, context, function)
+        if task.capture_output:
+            function = partial(output.captured_coroutine, context.controls.note, function)
+        if self._hook is not None:
+            function = partial(plugin_layers.around_coroutine, self._app.plugins, context, function)
+        return await function()
 
     def _through_plugins(
         self, hook: Any, context: JobContext, function: Callable[..., object], *args: object, **kwargs: object

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import gc
 import logging
 import os
 import signal
 import socket
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -107,7 +109,7 @@ class Zygote:
         with open(read_end, "rb") as pipe:
             bootstrap.block_signals()
             try:
-                middle = os.fork()
+                middle = _fork_quietly()
                 if middle == 0:
                     pipe.close()
                     self._fork_again(slot, supervisor, descriptors, write_end)
@@ -123,7 +125,7 @@ class Zygote:
         """In the middle process, and on in the child. Nothing returns to the zygote's loop, ever."""
         code = EXIT_BOOT_FAILED
         try:
-            pid = os.fork()
+            pid = _fork_quietly()
             if pid == 0:
                 os.close(write_end)
                 self._become_child(slot, supervisor, descriptors)
@@ -137,6 +139,7 @@ class Zygote:
     def _become_child(self, slot: int, supervisor: int, descriptors: list[int]) -> NoReturn:
         """Signals are blocked; the zygote's handlers still stand."""
         self._channel.close()
+        os.close(self._arguments.trace)
         for fd in self._received:
             os.close(fd)
         _await_adoption(supervisor)
@@ -157,6 +160,17 @@ class Zygote:
         ends.control.setblocking(True)
         ends.control.sendall(pack_hello(os.getpid()))
         Child(self._app, ends).main()
+
+
+def _fork_quietly() -> int:
+    """``os.fork`` without Python's own warning of threads: which there are was checked after the import.
+
+    Python 3.12 and newer count them in a line of /proc, and take our nice value for the count, because our
+    name has a space in it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        return os.fork()
 
 
 def _await_adoption(supervisor: int) -> None:
@@ -188,10 +202,12 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
     """Boot with all signals blocked by the supervisor; import, report, serve."""
     parent = os.getppid()
     arguments = parse_zygote(argv)
-    known = (arguments.channel, arguments.slots, arguments.lifeline)
+    known = (arguments.channel, arguments.trace, arguments.slots, arguments.lifeline)
     for fd in known:
         os.set_inheritable(fd, False)
     bootstrap.reset_signals(caught=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    # From the first moment on: a signal that comes too early waits, and one that nobody caught would end us.
+    faulthandler.register(signal.SIGUSR1, arguments.trace, all_threads=True, chain=False)
     bootstrap.unblock_signals()
     os.setpgid(0, 0)
     platform.die_with_parent()
@@ -209,7 +225,7 @@ def main(argv: Sequence[str], load: LoadApp) -> NoReturn:
         channel.sendall(pack(MessageType.FAILED, boot_failure(exc)))
         at_once(EXIT_BOOT_FAILED)
     bootstrap.write_lines()
-    slots = SlotTable(arguments.slots, arguments.slot_count)
+    slots = SlotTable(arguments.slots, arguments.slot_count, arguments.options.jobs_at_once)
     unshareable = _audit(known)
     native = native_threads.described(native_threads.unfit_for_fork())
     report = dataclasses.replace(report, native_threads=tuple(native))

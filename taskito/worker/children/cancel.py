@@ -33,18 +33,17 @@ class ForcedCancels:
 
     def begin(self, child: ChildHandle, seq: int, now: float) -> None:
         """Break into this job, which the child is inside of. Asked again, it does nothing."""
-        known = self._going_on.get(child.executor_id)
-        if known is None or known.seq != seq:
-            self._going_on[child.executor_id] = _ForcedCancel(child, seq, now + REPEAT, now + GRACE)
+        if seq not in self._going_on:
+            self._going_on[seq] = _ForcedCancel(child, seq, now + REPEAT, now + GRACE)
             self._interrupt(child, seq)
 
     def advance(self, now: float) -> None:
         """Do what is due: one more interrupt, or the end of the process."""
-        for executor_id, cancel in list(self._going_on.items()):
-            if self._slots.running_seq(cancel.child.slot) != cancel.seq:
-                del self._going_on[executor_id]
+        for seq, cancel in list(self._going_on.items()):
+            if seq not in self._slots.read(cancel.child.slot).running:
+                del self._going_on[seq]
             elif now >= cancel.kill_at:
-                del self._going_on[executor_id]
+                del self._going_on[seq]
                 self._hard_timeouts.begin(cancel.child, cancel.seq, now, cancelled=True)
             elif now >= cancel.next_at:
                 cancel.next_at = now + REPEAT
@@ -52,7 +51,8 @@ class ForcedCancels:
 
     def forget(self, child: ChildHandle) -> None:
         """It is dead."""
-        self._going_on.pop(child.executor_id, None)
+        for seq in [seq for seq, cancel in self._going_on.items() if cancel.child is child]:
+            del self._going_on[seq]
 
     def next_deadline(self) -> float:
         """When ``advance`` has something to do at the latest; infinity: never."""

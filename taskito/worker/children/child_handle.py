@@ -12,25 +12,15 @@ import selectors
 import signal
 import socket
 from enum import Enum, auto
-from pathlib import Path
 from typing import Protocol
 
-import taskito_core
-from taskito.worker.ipc.slots import anonymous_file
+from taskito.worker.children.import_watch import ImportWatch
+from taskito.worker.children.trace import Trace
 from taskito.worker.ipc.wire import MessageParser, MessageType, WireError, pack
-from taskito_core.job import clean_text
 
 _READ_SIZE = 256 * 1024
 #: A child that has not read so many bytes is sent nothing that can go to another.
 _FULL = 1024 * 1024
-_TRACE_CAP = 16 * 1024
-#: How faulthandler begins the list of one thread's frames, and our own lines in it.
-_FIRST_FRAME = "(most recent call first):"
-_OWN_FRAMES = (
-    f'  File "{Path(__file__).parents[2]}{os.sep}',
-    f'  File "{Path(taskito_core.__file__).parent}{os.sep}',
-    '  File "<frozen runpy>',
-)
 
 
 class ChildEvents(Protocol):
@@ -168,7 +158,8 @@ class ChildHandle:
         self.doomed_for = ""  #: why
         data, self.child_data = socket.socketpair()
         control, self.child_control = socket.socketpair()
-        self.trace = anonymous_file("taskito-trace")
+        self.stack = Trace()
+        self.import_watch: ImportWatch | None = None  #: of one that imports the app itself, until it has
         self.data = Channel(selector, data, self)
         self.control = Channel(selector, control, self)
 
@@ -219,30 +210,8 @@ class ChildHandle:
         self.data.read_all()
         self.control.read_all()
 
-    def trace_text(self) -> str | None:
-        """What faulthandler wrote: the last part, if it is long."""
-        size = os.fstat(self.trace).st_size
-        text = os.pread(self.trace, _TRACE_CAP, max(0, size - _TRACE_CAP)).decode(errors="replace")
-        return clean_text(own_frames_removed(text)) if text.strip() else None
-
-    def clear_trace(self) -> None:
-        os.ftruncate(self.trace, 0)
-        os.lseek(self.trace, 0, os.SEEK_SET)
-
     def close(self) -> None:
         self.close_childs_ends()
         self.data.close()
         self.control.close()
-        os.close(self.trace)
-
-
-def own_frames_removed(stacks: str) -> str:
-    """What faulthandler wrote, without the worker's own frames and the threads that have no others."""
-    threads: list[list[str]] = [[]]
-    for line in stacks.splitlines():
-        if not line.startswith("  File "):
-            threads.append([line])
-        elif not line.startswith(_OWN_FRAMES):
-            threads[-1].append(line)
-    kept = [lines for lines in threads if len(lines) > 1 or not "".join(lines).endswith(_FIRST_FRAME)]
-    return "\n".join(line for lines in kept for line in lines) or stacks
+        self.stack.close()

@@ -36,7 +36,7 @@ class HardKill:
         self._cancelled = cancelled
         self._stopping = False
         self.at = now + DUMP_TIME  #: when ``advance`` has something to do at the latest
-        child.clear_trace()
+        child.stack.clear()
         child.signal(signal.SIGUSR1)
 
     def advance(self, now: float) -> bool:
@@ -49,7 +49,8 @@ class HardKill:
             self.at = now + STOP_TIME
         if now < self.at and not self._stopped():
             return False
-        if self._slots.read(self._child.slot).seq != self._seq:
+        running = self._slots.read(self._child.slot).running
+        if self._seq not in running if self._seq else running:
             self._child.signal(signal.SIGCONT)
             return True
         if self._cancelled:

@@ -16,10 +16,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskito.worker.children.child_handle import ChildHandle
+from taskito.worker.children.import_watch import ImportWatch
+from taskito.worker.children.trace import Trace
 from taskito.worker.ipc import signals
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.child_options import ChildOptions
@@ -84,8 +87,8 @@ class SpawnLauncher(Launcher):
         """Start the child; its pid."""
         data, control = child.child_data.fileno(), child.child_control.fileno()
         arguments = ["--slot", str(child.slot), "--data", str(data), "--control", str(control)]
-        arguments += ["--trace", str(child.trace), "--supervisor", str(os.getpid())]
-        process = self._popen("child", arguments, (data, control, child.trace))
+        arguments += ["--trace", str(child.stack.fd), "--supervisor", str(os.getpid())]
+        process = self._popen("child", arguments, (data, control, child.stack.fd))
         self._processes[process.pid] = process
         return process.pid
 
@@ -114,11 +117,13 @@ class ZygoteHandle(Launcher):
         self._on_forked = on_forked
         self._parser = MessageParser()
         ours, theirs = socket.socketpair()
-        arguments = ["--channel", str(theirs.fileno())]
+        self.stack = Trace()
+        arguments = ["--channel", str(theirs.fileno()), "--trace", str(self.stack.fd)]
         try:
-            self._process = self._popen("zygote", arguments, (theirs.fileno(),))
+            self._process = self._popen("zygote", arguments, (theirs.fileno(), self.stack.fd))
         except OSError:
             ours.close()
+            self.stack.close()
             raise
         finally:
             theirs.close()
@@ -127,15 +132,26 @@ class ZygoteHandle(Launcher):
         self._open = True
         self.pid = self._process.pid
         self.ready = False
+        self.import_watch = ImportWatch(options.app, self, options.boot_timeout, time.monotonic())
         selector.register(ours, selectors.EVENT_READ, self._handle)
 
     def fork(self, child: ChildHandle) -> None:
         """Ask for a child; ``on_forked`` will tell its pid. Raises OSError if it cannot be asked now."""
         message = pack_slot_pid(MessageType.FORK, child.slot, os.getpid())
-        descriptors = [child.child_data.fileno(), child.child_control.fileno(), child.trace]
+        descriptors = [child.child_data.fileno(), child.child_control.fileno(), child.stack.fd]
         sent = socket.send_fds(self._channel, [message], descriptors)
         if sent != len(message):
             raise OSError("the zygote takes no more requests")
+
+    def signal(self, signum: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signum)
+
+    def give_up(self) -> None:
+        """Kill it while it imports the app, and what the app has started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.kill()
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -146,6 +162,7 @@ class ZygoteHandle(Launcher):
         self.pid = 0
         self._process.returncode = 0
         self.hang_up()
+        self.stack.close()
 
     def hang_up(self) -> None:
         """Close the channel: a zygote whose channel ends, ends."""

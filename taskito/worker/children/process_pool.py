@@ -17,6 +17,7 @@ from taskito.worker.children import reaper
 from taskito.worker.children.cancel import ForcedCancels
 from taskito.worker.children.child_handle import ChildHandle, ChildState
 from taskito.worker.children.hard_timeout import HardTimeouts
+from taskito.worker.children.import_watch import where
 from taskito.worker.children.launch import LaunchOptions, read_failure
 from taskito.worker.children.spawner import Spawner
 from taskito.worker.dispatch.inflight import InFlight
@@ -70,7 +71,7 @@ class ProcessPool:
         self._procs = procs  #: None: the app's setting; 0: as many as there are CPUs
         self._events = events
         self._boot_timeout = options.boot_timeout
-        self._slots = SlotTable.create(MAX_PROCS + 1)
+        self._slots = SlotTable.create(MAX_PROCS + 1, options.child.jobs_at_once)
         self._spawner = Spawner(
             options,
             selector,
@@ -99,11 +100,11 @@ class ProcessPool:
     def recall(self, executor_id: int) -> None:
         self._children[executor_id].control.write(pack(MessageType.RECALL))
 
-    def running(self, executor_id: int) -> tuple[int, float]:
-        record = self._slots.read(self._children[executor_id].slot)
-        return record.seq, record.started
+    def running(self, executor_id: int) -> dict[int, float]:
+        return self._slots.read(self._children[executor_id].slot).running
 
     def stop_overdue(self, executor_id: int, seq: int) -> None:
+        self.recall(executor_id)  # What ended beside it is written out before the process is stopped.
         self._hard_timeouts.begin(self._children[executor_id], seq, time.monotonic())
 
     def revoke(self, executor_ids: Iterable[int]) -> None:
@@ -113,14 +114,15 @@ class ProcessPool:
 
     def interrupt(self) -> None:
         for child in self._children.values():
-            if seq := self._slots.running_seq(child.slot):
-                self._slots.set_interrupt(child.slot, seq)
+            if running := self._slots.read(child.slot).running:
+                for seq in running:
+                    self._slots.set_interrupt(child.slot, seq)
                 child.signal(signal.SIGUSR2)
 
     def cancel(self, executor_id: int, seq: int, force: bool) -> None:
         child = self._children[executor_id]
         self._slots.set_cancel(child.slot, seq)
-        if force and self._slots.running_seq(child.slot) == seq:
+        if force and seq in self._slots.read(child.slot).running:
             self._forced_cancels.begin(child, seq, time.monotonic())
 
     def drain(self) -> None:
@@ -145,7 +147,7 @@ class ProcessPool:
 
     def dump_stacks(self) -> None:
         for child in self._children.values():
-            child.clear_trace()
+            child.stack.clear()
             child.signal(signal.SIGUSR1)
         self._stacks_at = time.monotonic() + DUMP_TIME
 
@@ -164,6 +166,7 @@ class ProcessPool:
         self._hard_timeouts.advance(now)
         for child, status in self._spawner.stillborn():
             self._child_died(child, status)
+        self._spawner.watch_imports(now)
         for child in self._spawner.overdue(now):
             self._give_up_booting(child, now)
         for child in self._children.values():
@@ -260,7 +263,7 @@ class ProcessPool:
     def _hand_out_failure_events(self) -> None:
         """To children that have no job now, or else to any: those who have one come to it later."""
         ready = [child for child in self._children.values() if child.runs_callbacks]
-        idle = [child for child in ready if not self._slots.running_seq(child.slot)]
+        idle = [child for child in ready if not self._slots.read(child.slot).running]
         self._failure_events.give_to([child.take_failure_event for child in idle or ready])
 
     def _child_failed(self, child: ChildHandle, body: bytes) -> None:
@@ -298,8 +301,10 @@ class ProcessPool:
         if not child.pid:
             self._spawner.unforked(child)
             return
-        child.fault = f"it was not ready within {self._boot_timeout:g} s"
+        what = "it was not ready" if self._spawner.app_known else "importing it did not end"
+        child.fault = f"{what} within {self._boot_timeout:g} s"
         child.doom(now + DUMP_TIME, child.fault)
+        child.stack.clear()
         child.signal(signal.SIGUSR1)  # Its stack is logged when it is dead.
 
     def _end_doomed(self, child: ChildHandle, now: float) -> None:
@@ -341,7 +346,9 @@ class ProcessPool:
         if child.opened:
             self._events.executors.lost(child.executor_id, exit_)
         if not self._spawner.app_known and not self._spawner.closed:
-            self._events.app_failed(f"the child that imports it died of {reaper.cause_of(status)}", None)
+            place, stack_shown = where(exit_.error.traceback)
+            died = f"the child that imports it died of {reaper.cause_of(status)}"
+            self._events.app_failed(f"{child.fault or died}{place}", stack_shown)
         elif not asked:
             delay = 0.0 if useful else self._spawner.backoff.failed(now)
             stack = f"\n{exit_.error.traceback}" if exit_.error.traceback and not child.opened else ""
@@ -350,5 +357,5 @@ class ProcessPool:
 
 
 def _log_stack(child: ChildHandle) -> None:
-    stack = child.trace_text() or "none: it has not booted yet"
+    stack = child.stack.text() or "none: it has not booted yet"
     log.warning("stack of child %d (slot %d):\n%s", child.pid, child.slot, stack)

@@ -57,13 +57,11 @@ def cause_of(status: int) -> str:
 def exit_of(child: ChildHandle, status: int, record: SlotRecord) -> Exit:
     """How this child ended, by its wait status and its last record in the slot table."""
     error = _error(child, status)
-    return Exit(
-        error, record.seq, record.done, child.timed_out, child.killed, record.started, child.cancelled
-    )
+    return Exit(error, record.running, record.done, child.timed_out, child.killed, child.cancelled)
 
 
 def _error(child: ChildHandle, status: int) -> ErrorInfo:
-    cause, trace = cause_of(status), child.trace_text()
+    cause, trace = cause_of(status), child.stack.text()
     if child.fault is not None:
         return ErrorInfo(ErrorKind.CRASH, "ProtocolError", child.fault, trace)
     sentence = messages.KILLED if os.WIFSIGNALED(status) else messages.EXITED

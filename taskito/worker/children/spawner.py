@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from taskito.worker.children.child_handle import ChildEvents, ChildHandle, ChildState
+from taskito.worker.children.import_watch import ImportWatch
 from taskito.worker.children.launch import FORK_TIMEOUT, LaunchOptions, SpawnLauncher, ZygoteHandle
 from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.slots import SlotTable
@@ -82,8 +83,22 @@ class Spawner:
             if not self._start_child(now):
                 return
 
+    def watch_imports(self, now: float) -> None:
+        """Name the imports that take long, and end those that take too long."""
+        zygote = self.zygote
+        if zygote is not None and zygote.pid and not zygote.ready and zygote.import_watch.advance(now):
+            zygote.give_up()
+        for child in self.children.values():
+            if child.import_watch is not None and child.state is ChildState.STARTING:
+                child.import_watch.advance(now)
+
     def next_deadline(self) -> float:
         times = [self._boot_deadline(child) for child in self.children.values()]
+        if self.zygote is not None and self.zygote.pid and not self.zygote.ready:
+            times.append(self.zygote.import_watch.next_deadline())
+        for child in self.children.values():
+            if child.import_watch is not None and child.state is ChildState.STARTING:
+                times.append(child.import_watch.next_deadline())
         if self._missing() > 0 and self._can_start():
             times.append(self.backoff.not_before)
         return min(times, default=_NEVER)
@@ -140,15 +155,18 @@ class Spawner:
 
     def zygote_died(self, cause: str, now: float) -> None:
         assert self.zygote is not None
-        was_ready = self.zygote.ready
+        was_ready, watch = self.zygote.ready, self.zygote.import_watch
         self.zygote.gone()
         self.zygote = None
         for child in self._owed():
             self.forget(child)
         if self.closed or not self._use_zygote:
             return
-        if not self.app_known:
+        if watch.fault is not None:
+            self._zygote_failed(watch.fault, watch.stack_text)
+        elif not self.app_known:
             self._on_app_failed(f"the process that imports it died of {cause}", None)
+        if not self.app_known:
             return
         log.error("the zygote died of %s; the children live on, and a new one is started", cause)
         if not was_ready:
@@ -205,7 +223,8 @@ class Spawner:
         if not self.app_known:
             self._on_app_failed(message, traceback)
         else:
-            log.error("the new zygote cannot load the app: %s", traceback or message)
+            stack = f"\n{traceback}" if traceback else ""
+            log.error("the new zygote cannot load the app: %s%s", message, stack)
 
     def _start_child(self, now: float) -> bool:
         """Ask for one child; False (and a delay before the next try) if it cannot be had."""
@@ -223,6 +242,8 @@ class Spawner:
                 self.zygote.fork(child)
             else:
                 child.pid = self.launcher.launch(child)
+                if not self.app_known:  # Once is enough: the others take as long.
+                    child.import_watch = ImportWatch(self._options.app, child, _NEVER, now)
         except OSError as exc:
             self.forget(child)
             return self._start_failed(str(exc), now)

@@ -10,23 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from taskito.worker.dispatch import results
-from taskito.worker.dispatch.executors import RECALL_AFTER, SILENT_AFTER, Executors
+from taskito.worker.dispatch.executors import RECALL_AFTER, Executors
 from taskito.worker.dispatch.inflight import NEVER, Executor, Exit, InFlight
 from taskito.worker.dispatch.lanes import Lanes
 from taskito.worker.dispatch.prefetch import Pace, PrefetchBuffer
 from taskito.worker.dispatch.results import FINISHED, measure
+from taskito.worker.dispatch.sharing import BUDGET, MAX_FRAME, MAX_FRAME_SIZE, Frame, Sharing
 from taskito.worker.ipc.app_manifest import TaskPolicy
+from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.wire import ResultKind, ResultMessage
 from taskito_core.job import Claim, Complete, Outcome, Release
 from taskito_core.metrics import Tallies
 from taskito_core.retry import HandedBack, Result, RetryPolicy, Returned, decide, refuse
 
-#: Expected seconds of work a child may hold at once: short jobs travel in batches, long ones alone.
-BUDGET = 0.005
-#: Jobs in one frame, however short they are.
-MAX_FRAME = 64
-#: Bytes of payloads and metadata in one frame, at most (or one job): far below what a message may hold.
-MAX_FRAME_SIZE = 1024 * 1024
 #: What is expected to begin within so many seconds is claimed ahead, so that no child waits for the store.
 LOOK_AHEAD = 0.025
 #: What is not expected to begin within so many seconds is handed back: other workers may have a child free.
@@ -45,8 +41,14 @@ FRESH = 0.01
 class Dispatcher:
     """Inbox of claims, from the store to a child and back."""
 
-    def __init__(self, tasks: Mapping[str, TaskPolicy], rng: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tasks: Mapping[str, TaskPolicy],
+        rng: Callable[[], float],
+        options: ChildOptions | None = None,
+    ) -> None:
         self._tasks = tasks
+        self._sharing = Sharing(tasks, options or ChildOptions())
         self._rng = rng  #: random numbers in [0, 1) for the jitter
         self._next_seq = 1
         self._outbox: list[InFlight] = []
@@ -74,15 +76,14 @@ class Dispatcher:
         unreported = how.done - executor.received
         back: list[InFlight] = []
         for entry in executor.outstanding.values():
-            if unreported > 0:
+            if entry.seq in how.running:
+                result, began = results.of_exit(entry, how), how.running[entry.seq]
+                if isinstance(result, FINISHED):
+                    measure(self.tallies, entry.claim, False, entry.store_time(began), now - began, 0)
+                self._decide(entry, result, None)
+            elif unreported > 0:
                 unreported -= 1
                 self._decide(entry, results.of_lost_result(how), None)
-            elif entry.seq in (how.running, how.timed_out, how.cancelled):
-                result = results.of_exit(entry, how)
-                if isinstance(result, FINISHED):
-                    started = entry.store_time(how.started)
-                    measure(self.tallies, entry.claim, False, started, now - how.started, 0)
-                self._decide(entry, result, None)
             else:
                 back.append(entry)
         self._back_to_buffer(back)
@@ -97,19 +98,24 @@ class Dispatcher:
         for executor in self.executors:
             if executor.closing:
                 continue
-            left = executor.left(self._now)
-            if self._accepts(executor):
-                free += 1
-                left += mean  # The job that it is given first is not claimed ahead.
-            if left < LOOK_AHEAD:
-                soon += 1
-                spare += LOOK_AHEAD - left
+            accepts = self._accepts(executor)
+            free += accepts
+            # The job that it is given first is not claimed ahead.
+            starts, seconds = executor.soon(LOOK_AHEAD, self._now, mean if accepts else 0.0)
+            soon += starts
+            spare += seconds
         waiting = len(self._buffer)
         ahead = max(soon - waiting, int((spare - self._buffer.work) / mean))
         ahead = min(ahead, int(MAX_BUFFERED_SIZE / max(1.0, self._mean_size)) - waiting)
         if self._stalled:
             ahead = 0
+        else:
+            free += self._sharing.free(self.executors)  # Beside others.
         return max(0, min(MAX_CLAIM - waiting, max(0, free - waiting) + max(0, ahead)))
+
+    def free(self) -> int:
+        """How many jobs executors could begin at once."""
+        return self.executors.free() + (0 if self._stalled else self._sharing.free(self.executors))
 
     def claimed(self, claims: Iterable[Claim], now: float, unguarded: Collection[str] = ()) -> None:
         """These claims are ours from now on; ``unguarded`` (ids) must go to the lane of their task."""
@@ -120,7 +126,8 @@ class Dispatcher:
             policy = tasks.get(claim.task_name)
             seq = self._next_seq
             self._next_seq += 1
-            in_flight[seq] = entry = InFlight(seq, claim, policy or _STRANGER, now, 0.0)
+            company = self._sharing.company(claim)
+            in_flight[seq] = entry = InFlight(seq, claim, policy or _STRANGER, now, 0.0, company)
             self._mean_size += 0.2 * (len(claim.payload) - self._mean_size)
             if policy is None or claim.id in unguarded:
                 # Some other app's, or another version's: off to a lane we do not serve.
@@ -172,11 +179,18 @@ class Dispatcher:
 
     # ---- the children's side ----
 
-    def assign(self, now: float) -> list[tuple[Executor, list[InFlight]]]:
+    def assign(self, now: float) -> list[Frame]:
         """Bind buffered jobs to the executors that are free now: (executor, jobs of one frame)."""
         self._now = now
+        if not self.draining and self.executors.reopen(now):
+            self._stalled = False
         if not self._buffer:
             return []
+        if self._sharing.enabled:
+            frames, stale = self._sharing.assign(self.executors, self._buffer, now)
+            for entry in stale:
+                self._outcome(entry, Release(entry.claim.id, entry.claim.token))
+            return frames
         ready = [executor for executor in self.executors if self._accepts(executor)]
         ready.sort(key=lambda executor: executor.work)
         frames = []
@@ -195,7 +209,7 @@ class Dispatcher:
         self._stalled = False
         executor.received += len(messages)
         executor.progress = now
-        executor.recalled = False
+        executor.responds()
         was_late, executor.late = executor.late, False
         for message in messages:
             entry = executor.take_back(message.seq)
@@ -228,7 +242,10 @@ class Dispatcher:
             return
         back = [entry for seq in seqs if (entry := executor.take_back(seq)) is not None]
         # While it is inside of the job that held the others up, it gets nothing to put behind it.
-        executor.recalled = bool(executor.outstanding)
+        if executor.shares and back:
+            executor.leave_alone(self._now)
+        else:
+            executor.recalled = bool(executor.outstanding) and not executor.shares
         self._back_to_buffer(back)
 
     def return_surplus(self, now: float) -> None:
@@ -304,7 +321,8 @@ class Dispatcher:
         for entry in executor.outstanding.values():
             entry.work = self.pace.expected(entry.claim.task_name)
         executor.work = sum(entry.work for entry in executor.outstanding.values())
-        executor.recall_now |= len(executor.outstanding) > 1 and executor.work > PATIENCE
+        if not executor.shares:
+            executor.recall_now |= len(executor.outstanding) > 1 and executor.work > PATIENCE
         self._buffer.reckon()
 
     def _accepts(self, executor: Executor) -> bool:
@@ -318,9 +336,6 @@ class Dispatcher:
     def _fill(self, executor: Executor, most: int, now: float) -> list[InFlight]:
         frame: list[InFlight] = []
         waiting, outstanding = self._buffer.entries, executor.outstanding
-        if not outstanding:
-            executor.progress = now
-            executor.work = 0.0
         size, taken = 0, 0.0
         while waiting and len(frame) < most:
             entry = waiting[0]
@@ -334,12 +349,8 @@ class Dispatcher:
             if entry.fresh_until < now:
                 self._outcome(entry, Release(entry.claim.id, entry.claim.token))
                 continue
-            executor.work += entry.work
-            outstanding[entry.seq] = entry
+            executor.give(entry, now)
             frame.append(entry)
-            limit = min(entry.timeout or SILENT_AFTER, SILENT_AFTER)
-            if now + limit < executor.check_at:
-                executor.check_at = now + limit
         self._buffer.took(taken)
         return frame
 

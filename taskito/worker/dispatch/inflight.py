@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from taskito.worker.ipc.app_manifest import TaskPolicy
-from taskito.worker.ipc.wire import JobMessage
+from taskito.worker.ipc.wire import Company, JobMessage
 from taskito_core.job import Claim, ErrorInfo, Outcome
 
 NEVER = float("inf")
 #: Jobs a child may hold at once, however short they are.
 MAX_OUTSTANDING = 128
+#: An executor that holds jobs and is inside of none for so many seconds is ended; the jobs go elsewhere.
+SILENT_AFTER = 60.0
+
+
+#: Seconds for which an executor that is blocked gets nothing to run beside what blocks it: at first, and at
+#: most.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
 
 class InFlight:
@@ -20,6 +28,7 @@ class InFlight:
         "apart",
         "claim",
         "claimed",
+        "company",
         "fresh_until",
         "outcome",
         "policy",
@@ -30,10 +39,19 @@ class InFlight:
         "work",
     )
 
-    def __init__(self, seq: int, claim: Claim, policy: TaskPolicy, claimed: float, work: float) -> None:
+    def __init__(
+        self,
+        seq: int,
+        claim: Claim,
+        policy: TaskPolicy,
+        claimed: float,
+        work: float,
+        company: Company = Company.ALONE,
+    ) -> None:
         self.seq = seq  #: the worker's own number for this claim, never reused
         self.claim = claim
         self.policy = policy
+        self.company = company  #: beside what it may run
         self.claimed = claimed  #: monotonic time at which the claim was known here
         self.work = work  #: seconds it was expected to run when it was last bound
         #: hard limit in seconds, 0: none
@@ -62,6 +80,7 @@ class InFlight:
             claim.queue,
             claim.metadata,
             claim.payload,
+            self.company,
         )
 
 
@@ -69,11 +88,10 @@ class Exit(NamedTuple):
     """What is known of a child that is gone."""
 
     error: ErrorInfo  #: signal or exit code, with the last stack if there was one
-    running: int  #: seq of the job it was inside of; 0: none
+    running: Mapping[int, float]  #: seqs of the jobs it was inside of: monotonic time at which each began
     done: int  #: how many jobs it had ended in all, their results written or not
     timed_out: int = 0  #: seq of the job whose hard limit it was killed for; 0: none
     ours: bool = False  #: it was killed by us at shutdown: its jobs are handed back uncharged
-    started: float = 0.0  #: monotonic time at which ``running`` began
     cancelled: int = 0  #: seq of the job it was killed for because it was cancelled by force; 0: none
 
 
@@ -81,28 +99,38 @@ class Executor:
     """One child (or thread) and what it holds, in the order it will run it."""
 
     __slots__ = (
+        "all_begun",
         "check_at",
         "closing",
+        "counts",
+        "given",
         "id",
         "late",
         "outstanding",
+        "pause",
         "progress",
         "quiet",
         "recall_now",
         "recalled",
         "received",
+        "reopen_at",
         "work",
     )
 
     def __init__(self, executor_id: int, now: float) -> None:
         self.id = executor_id
         self.outstanding: dict[int, InFlight] = {}
+        self.counts = [0] * len(Company)  #: how many of each ``Company`` those are
         self.work = 0.0
+        self.given = now  #: when it was last given something
+        self.all_begun = False  #: all it holds has begun, as far as was checked since
         self.received = 0  #: results that arrived; ended jobs beyond it were lost with the child
         self.progress = now  #: when it was last given work while empty, or ended a job
         self.quiet = 0.0  #: since when it holds jobs and is inside of none, if after ``progress``
         self.check_at = NEVER  #: no hard limit of what it holds can have passed before
         self.recalled = False  #: was asked for what it has not begun, and has ended no job since
+        self.pause = 0.0  #: seconds for which it was left alone after it handed back jobs beside others
+        self.reopen_at = NEVER  #: when it is tried again
         self.recall_now = False  #: is to be asked for it at once
         self.late = False  #: its last report ended with a job that took longer than expected
         self.closing = False
@@ -113,16 +141,61 @@ class Executor:
             return 0
         return MAX_OUTSTANDING - len(self.outstanding)
 
+    @property
+    def shares(self) -> bool:
+        """It holds jobs that run beside each other."""
+        return bool(self.outstanding) and not self.counts[Company.ALONE]
+
+    def responds(self) -> None:
+        """It has ended a job, or begun all that it was given."""
+        self.recalled, self.reopen_at, self.pause = False, NEVER, 0.0
+
+    def leave_alone(self, now: float) -> None:
+        """Jobs beside others came back because something blocks them: longer each time that this is so.
+
+        Or it was only slow to begin them: what runs in it may last for hours, so its end is not waited for.
+        """
+        self.pause = min(max(2 * self.pause, FIRST_PAUSE), LONGEST_PAUSE)
+        self.recalled, self.reopen_at = True, now + self.pause
+
+    def give(self, entry: InFlight, now: float) -> None:
+        """Bind this job to it."""
+        if not self.outstanding:
+            self.progress, self.work = now, 0.0
+        self.given, self.all_begun = now, False
+        self.work += entry.work
+        self.outstanding[entry.seq] = entry
+        self.counts[entry.company] += 1
+        limit = min(entry.timeout or SILENT_AFTER, SILENT_AFTER)
+        if now + limit < self.check_at:
+            self.check_at = now + limit
+
+    def soon(self, window: float, now: float, first: float = 0.0) -> tuple[int, float]:
+        """How many more jobs it should begin within ``window`` seconds, and the seconds it has for them.
+
+        ``first``: seconds of work that it is given before those.
+        """
+        left = self.left(now) + first
+        if left >= window:
+            return 0, 0.0
+        if not self.shares:
+            return 1, window - left
+        at_once = len(self.outstanding)
+        spare = (window - left) * at_once
+        return max(1, min(MAX_OUTSTANDING, int(spare * at_once / max(self.work, 1e-6)))), spare
+
     def left(self, now: float) -> float:
-        """Seconds until it is expected to have ended what it holds."""
+        """Seconds until it is expected to have ended what it holds; of jobs beside each other, the first."""
         if not self.outstanding:
             return 0.0
-        over = now - self.progress - self.work
+        work = self.work / len(self.outstanding) ** 2 if self.shares else self.work
+        over = now - self.progress - work
         # Once a guess has proved wrong, it is not trusted to be nearly right.
         return 2 * over if over > 0 else -over
 
     def take_back(self, seq: int) -> InFlight | None:
         entry = self.outstanding.pop(seq, None)
         if entry is not None:
+            self.counts[entry.company] -= 1
             self.work = self.work - entry.work if self.outstanding else 0.0
         return entry

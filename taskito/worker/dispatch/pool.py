@@ -1,12 +1,12 @@
 """What the loop and a pool ask of each other; a pool runs jobs in child processes or in threads.
 
-A pool offers *executors* that run one job at a time each. It reports always on the loop's thread. Nothing in
-it blocks. Times are ``time.monotonic()`` seconds.
+A pool offers *executors* that run one job at a time each, or some beside each other. It reports always on
+the loop's thread. Nothing in it blocks. Times are ``time.monotonic()`` seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from taskito.worker.dispatch.inflight import Exit, InFlight
@@ -71,12 +71,15 @@ class Pool(Protocol):
         """Ask an executor for what it has not begun; ``ExecutorEvents.returned`` answers."""
         ...
 
-    def running(self, executor_id: int) -> tuple[int, float]:
-        """(seq, start) of the job the executor is inside of now; seq 0: none."""
+    def running(self, executor_id: int) -> Mapping[int, float]:
+        """The seqs of the jobs that the executor is inside of now, each with its start."""
         ...
 
     def stop_overdue(self, executor_id: int, seq: int) -> None:
-        """End this job, whose limit has passed. ``lost`` follows unless it ended in time."""
+        """End this job, whose limit has passed. ``lost`` follows unless it ended in time.
+
+        ``seq`` 0: end the executor, which begins none of its jobs.
+        """
         ...
 
     def revoke(self, executor_ids: Iterable[int]) -> None:

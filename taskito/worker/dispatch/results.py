@@ -13,6 +13,8 @@ from taskito_core.retry import Crashed, HandedBack, Lost, Raised, Result, Return
 #: How attempts end that count. One that was handed back, or whose result was lost with its process, has
 #: not finished.
 FINISHED = (Returned, Raised, Crashed)
+#: The end of the message about a process that died under several jobs.
+_SUSPECTED = "{problem}; {others} more ran in it, any of which may be the cause: each runs alone from now on"
 _UNASKED = ErrorInfo(ErrorKind.RAISED, "WorkerShutdown", messages.STOPPED_UNASKED)
 
 
@@ -40,14 +42,23 @@ def of_message(entry: InFlight, message: ResultMessage, stopping: bool) -> Resul
 
 
 def of_exit(entry: InFlight, how: Exit) -> Result:
-    """How the run ended that a child was inside of when it ended."""
+    """How a run ended that a child was inside of when it ended.
+
+    If we killed the child for one of its jobs, or for a reason of ours, the others are handed back. If it
+    died by itself, any of them may be the cause: all are charged, and run alone from then on (``sharing``).
+    """
     if entry.seq == how.cancelled:
         return Stopped(messages.CANCELLED_ON_REQUEST)
     if entry.seq == how.timed_out:
         message = messages.TIMED_OUT.format(timeout=entry.timeout)
         error = ErrorInfo(ErrorKind.TIMEOUT, "TaskTimeoutError", message, how.error.traceback)
         return Raised(error, retryable=True)
-    return HandedBack() if how.ours else Crashed(how.error)
+    if how.ours or how.timed_out or how.cancelled:
+        return HandedBack()
+    if len(how.running) == 1:
+        return Crashed(how.error)
+    note = _SUSPECTED.format(problem=how.error.message, others=len(how.running) - 1)
+    return Crashed(how.error._replace(message=note))
 
 
 def of_lost_result(how: Exit) -> Lost:

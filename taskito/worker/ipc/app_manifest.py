@@ -28,6 +28,7 @@ class TaskPolicy:
     rate_limit: RateLimit | None = None  #: how many may start, over all workers
     breaker: BreakerOptions | None = None
     concurrency: int | None = None  #: how many of its jobs, or of those of one key, may run at once
+    is_async: bool = False  #: its function is a coroutine function: several may run in one child
     notify: bool = False  #: the app has callbacks that want to know of its failed attempts
 
 

@@ -24,6 +24,7 @@ class ZygoteArguments(NamedTuple):
 
     app: str
     channel: int  #: stream socket to the supervisor
+    trace: int  #: file for stacks
     slots: int
     slot_count: int
     lifeline: int  #: kept open as long as the process lives
@@ -47,7 +48,7 @@ class ChildArguments(NamedTuple):
 
 def parse_zygote(argv: Sequence[str]) -> ZygoteArguments:
     """Raises ConfigError for anything but what our own supervisor writes."""
-    app, numbers, options = _parse(argv, ("channel", "slots", "slot_count", "lifeline"))
+    app, numbers, options = _parse(argv, ("channel", "trace", "slots", "slot_count", "lifeline"))
     return ZygoteArguments(app, **numbers, options=options)
 
 

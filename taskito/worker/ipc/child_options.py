@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from taskito_core.errors import ConfigError
 
+#: Jobs of ``async def`` tasks that one child of ``taskito worker`` runs beside each other by default. So few
+#: that an app's pools of connections and other people's servers bear it, should nobody have thought of them.
+ASYNC_CONCURRENCY = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
@@ -17,6 +21,13 @@ class ChildOptions:
     log_level: str = "info"
     log_format: str = "text"
     max_jobs: int | None = None  #: jobs after which a child is replaced, give or take a tenth; None: never
+    async_concurrency: int = 1  #: jobs of ``async def`` tasks that one child may be inside of at once
+    threads: int = 1  #: the same of other tasks; more than 1: each in a thread of its own
+
+    @property
+    def jobs_at_once(self) -> int:
+        """How many jobs a child may be inside of, of both kinds together."""
+        return self.async_concurrency + (self.threads if self.threads > 1 else 0)
 
     def to_argument(self) -> str:
         """One word of a command line."""

@@ -46,6 +46,7 @@ def unpack_failure_event(body: bytes) -> FailureEvent:
     except (ValueError, TypeError) as exc:
         raise WireError(f"a malformed failure event: {exc}") from None
     context = JobContext(error.job_id, task_name, queue_name, before, error.token, metadata)
+    context.uncharged = error.attempt - 1 - before
     return FailureEvent(context, error, retry_count)
 
 

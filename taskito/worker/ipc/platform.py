@@ -100,6 +100,16 @@ def peak_memory() -> int:
     return int(rest.split(None, 1)[0]) * 1024 if found else 0
 
 
+def catches(pid: int, signum: signal.Signals) -> bool:
+    """Would this process survive this signal, because it handles it? Also where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            masks = dict(line.split(":", 1) for line in file if line.startswith(("SigBlk", "SigCgt")))
+    except OSError:
+        return not sys.platform.startswith("linux")
+    return any(int(mask, 16) >> (signum - 1) & 1 for mask in masks.values())
+
+
 def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 from taskito_core.job import ErrorInfo, ErrorKind
 
 #: Raised by one whenever a message changes its meaning; HELLO carries it.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 #: No message is larger; a length beyond it is garbage.
 MAX_MESSAGE = 64 * 1024 * 1024
 
 _HEAD = struct.Struct("!IB")
-_JOB = struct.Struct("!QqIIIHHHII")
+_JOB = struct.Struct("!QBqIIIHHHII")
 _RESULT = struct.Struct("!QBddQI")
 _SEQ = struct.Struct("!Q")
 _DELAY = struct.Struct("!d")
@@ -70,6 +70,14 @@ class ResultKind(IntEnum):
     UNREADABLE = 8  #: this app cannot read the arguments, and leaves them to others; body empty
 
 
+class Company(IntEnum):
+    """Beside what a job may run in its child."""
+
+    ALONE = 0  #: beside no other; it runs in the main thread
+    COROUTINES = 1  #: beside others of this kind and the next, in the child's event loop
+    THREADS = 2  #: beside others of this kind and the last, in a thread of its own
+
+
 class JobMessage(NamedTuple):
     """One job as a child receives it."""
 
@@ -83,6 +91,7 @@ class JobMessage(NamedTuple):
     queue: str
     metadata: str | None
     payload: bytes
+    company: Company = Company.ALONE
 
 
 class ResultMessage(NamedTuple):
@@ -106,13 +115,14 @@ def pack(kind: MessageType, body: bytes = b"") -> bytes:
 def pack_jobs(jobs: Iterable[JobMessage]) -> bytes:
     """A JOBS message."""
     parts: list[bytes] = []
-    for seq, token, retries, crashes, interruptions, id_, task_name, queue, metadata, payload in jobs:
+    for job in jobs:
+        seq, token, retries, crashes, interruptions, id_, task_name, queue, metadata, payload, company = job
         id_bytes, task_bytes, queue_bytes = id_.encode(), task_name.encode(), queue.encode()
         # Metadata is a JSON object or absent, so the empty string can stand for None.
         metadata_bytes = metadata.encode() if metadata else b""
         lengths = (len(id_bytes), len(task_bytes), len(queue_bytes), len(metadata_bytes), len(payload))
         parts += (
-            _JOB.pack(seq, token, retries, crashes, interruptions, *lengths),
+            _JOB.pack(seq, company, token, retries, crashes, interruptions, *lengths),
             id_bytes,
             task_bytes,
             queue_bytes,
@@ -129,6 +139,7 @@ def unpack_jobs(body: bytes) -> Iterator[JobMessage]:
         head = _unpack(_JOB, body, at)
         (
             seq,
+            company,
             token,
             retries,
             crashes,
@@ -158,6 +169,7 @@ def unpack_jobs(body: bytes) -> Iterator[JobMessage]:
             body[queue:metadata].decode(),
             body[metadata:payload].decode() or None,
             body[payload:at],
+            _COMPANIES[company],
         )
 
 
@@ -285,6 +297,8 @@ class MessageParser:
 
 
 _KNOWN = frozenset(MessageType)
+#: By index, because the child asks for every job; a number beyond them is taken for the safest.
+_COMPANIES = (*Company, *([Company.ALONE] * (256 - len(Company))))
 
 
 def _unpack(form: struct.Struct, body: bytes, at: int) -> tuple[Any, ...]:

@@ -33,7 +33,7 @@ TROUBLE_PAUSE = 1.0
 #: tokens given back.
 LONGEST_HOLD = 5.0
 #: What a breaker counts as a failure: the task's own, not what happened to its worker.
-_FAILURES = (DeadReason.RETRIES, DeadReason.NOT_RETRYABLE, DeadReason.CRASHES)
+_FAILURES = (DeadReason.RETRIES, DeadReason.NOT_RETRYABLE, DeadReason.CRASHES, DeadReason.REJECTED)
 
 
 @dataclass(slots=True)

@@ -27,20 +27,16 @@ class Claiming:
 
     def limit(self, now: float) -> int:
         """How many jobs to ask for now; 0: it is not time."""
-        return self._dispatcher.want() if self._timer.is_due(now, self._dispatcher.executors.free()) else 0
+        return self._dispatcher.want() if self._timer.is_due(now, self._dispatcher.free()) else 0
 
     def standby_limit(self, now: float) -> int:
         """How many jobs to claim at the next wakeup; 0: nothing stands by."""
         limit = self._dispatcher.want()
-        return limit if limit > 0 and not self._timer.is_due(now, self._dispatcher.executors.free()) else 0
+        return limit if limit > 0 and not self._timer.is_due(now, self._dispatcher.free()) else 0
 
     def next_deadline(self) -> float:
         """When to claim without an event; infinity: there is no room, and getting some is an event."""
-        return (
-            self._timer.next(self._dispatcher.executors.free())
-            if self._dispatcher.want() > 0
-            else float("inf")
-        )
+        return self._timer.next(self._dispatcher.free()) if self._dispatcher.want() > 0 else float("inf")
 
     def want(self, limit: int, now: float) -> Want | None:
         """What the next exchange asks for; None: nothing."""

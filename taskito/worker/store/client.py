@@ -17,7 +17,7 @@ from taskito.worker.ipc.failure_events import FailureEvent
 from taskito.worker.store import requests
 from taskito.worker.store.admission import AdmissionControl
 from taskito.worker.store.claiming import Claiming, seconds_until
-from taskito.worker.store.failures import failure_events_of, log_failures
+from taskito.worker.store.failures import failure_events_of, log_deaths, log_failures
 from taskito.worker.store.job_log import JobLogBuffer
 from taskito.worker.store.lease import Lease, OrphanClaims, PeerWatch
 from taskito.worker.store.liveness import PeerLifelines
@@ -218,15 +218,13 @@ class StoreClient:
         want = self._claiming.want(0 if alone else self._claiming.limit(now), now)
         outcomes = [entry.outcome for entry in batch if entry.outcome is not None]
         endings = self._admission.endings_of(batch)
-        return requests.ExchangeJobs(
-            self.worker.id, outcomes, endings, want, self._dispatcher.executors.free()
-        )
+        return requests.ExchangeJobs(self.worker.id, outcomes, endings, want, self._dispatcher.free())
 
     def _stand_by(self, now: float) -> None:
         """Nothing is to be done: have the store thread claim by itself as soon as something arrives."""
         if self.registered and not self._leaving and (limit := self._claiming.standby_limit(now)) > 0:
             self._standing_by = True
-            want, free = self._claiming.want(limit, now), self._dispatcher.executors.free()
+            want, free = self._claiming.want(limit, now), self._dispatcher.free()
             self._thread.stand_by(requests.ExchangeJobs(self.worker.id, (), {}, want, free))
 
     # ---- replies ----
@@ -326,9 +324,9 @@ class StoreClient:
     def _rescued(self, job_ids: list[str]) -> None:
         for worker_id in self._suspects:
             self._peers.forget(worker_id)
+        log_deaths(self._suspects, job_ids)
         self._suspects = {}
         if job_ids:
-            log.warning("rescued %d jobs of dead workers: %s", len(job_ids), ", ".join(job_ids[:20]))
             self._claiming.woken()
 
     def _beaten(self, beat: Beat, now: float) -> None:
@@ -344,8 +342,6 @@ class StoreClient:
             self._revoke(beat.unknown_to_store)
         here = {peer.worker_id for peer in beat.peers if peer.host == self.worker.host}
         self._suspects = self._watch.observe(beat.peers, now, self._peers.watch(here))
-        for worker_id in self._suspects:
-            log.warning("worker %s is dead; what it ran is rescued", worker_id)
 
     def _cancel(self, asked: Mapping[str, bool]) -> None:
         for executor, entry in self._dispatcher.give_up(asked):
@@ -376,6 +372,9 @@ class StoreClient:
         refused = isinstance(error, StorageError) and not isinstance(error, StorageUnavailable)
         if refused and batch and isinstance(request, requests.ExchangeJobs):
             self._outbox.refused(batch, error)
+            return
+        if refused and isinstance(request, requests.Register) and self._lease.in_doubt:
+            self._lease.enrolled()
             return
         if not self.registered and (refused or isinstance(error, ConfigError)):
             self.fatal = error

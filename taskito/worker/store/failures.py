@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from taskito.running_job.job_context import JobContext
 from taskito.worker.dispatch.inflight import InFlight
@@ -39,6 +39,12 @@ def log_failures(recorded: Iterable[InFlight]) -> None:
         log.warning("and %d more jobs failed", len(failed) - MOST_LINES)
 
 
+def log_deaths(workers: Iterable[str], rescued: Sequence[str]) -> None:
+    """Log which workers were found dead, once, and which of their jobs were rescued here."""
+    jobs = f"rescued {len(rescued)} jobs: {', '.join(rescued[:20])}" if rescued else "it had none left"
+    log.warning("worker %s is dead; %s", ", ".join(workers), jobs)
+
+
 def failure_events_of(recorded: Iterable[InFlight], worker_id: str, now: int) -> list[FailureEvent]:
     """The events of outcomes that the store recorded at ``now``, for tasks with callbacks for failures."""
     wanted = (entry for entry in recorded if entry.policy.notify)
@@ -57,6 +63,7 @@ def failure_event_of(entry: InFlight, worker_id: str, now: int) -> FailureEvent 
             return None
     metadata = json.loads(claim.metadata) if claim.metadata else {}
     context = JobContext(claim.id, claim.task_name, claim.queue, claim.retry_count, claim.token, metadata)
+    context.uncharged = claim.crashes + claim.interruptions
     return FailureEvent(context, _attempt_error(entry, error, worker_id, now), retry_count)
 
 

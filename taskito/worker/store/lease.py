@@ -37,6 +37,7 @@ class Lease:
         self.registered = False
         self.booting = True  #: never registered so far
         self._enrolled = False  #: the id is in the store, and wakeups are perhaps not listened for yet
+        self.in_doubt = False  #: whether the id is in the store: an answer was lost
         self.beat_at = 0.0  #: when the next heartbeat is due
         self._beaten_at = 0.0  #: when the last one was sent
 
@@ -46,15 +47,18 @@ class Lease:
 
     def enrolled(self) -> None:
         """The store has recorded the id."""
-        self._enrolled = True
+        self._enrolled, self.in_doubt = True, False
 
     def listening(self) -> None:
         """Wakeups arrive: this completes the registration."""
         self.registered, self.booting = True, False
 
     def enrolment_failed(self) -> None:
-        """It may have been recorded all the same, and no id is registered twice."""
-        self._take_new_id()
+        """It may have been recorded all the same: if the store refuses the id next time, it was.
+
+        Should it have been declared dead since, the first exchange says so.
+        """
+        self.in_doubt = True
 
     def lost(self) -> None:
         """The store declared this worker dead: register anew, under a new id."""
@@ -74,7 +78,7 @@ class Lease:
         self.beat_at = min(self.beat_at, self._beaten_at + EARLY_BEAT)
 
     def _take_new_id(self) -> None:
-        self._enrolled = False
+        self._enrolled = self.in_doubt = False
         self.worker = replace(self.worker, id=new_worker_id())
         self._renamed(self.worker.id)
 

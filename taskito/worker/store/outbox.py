@@ -6,7 +6,6 @@ import logging
 
 from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.inflight import InFlight
-from taskito_core.job import Dead, DeadReason
 from taskito_core.messages import rejected
 
 log = logging.getLogger("taskito.worker")
@@ -23,6 +22,7 @@ class Outbox:
         #: To be sent with nothing else: parts of a batch that was refused as a whole, and outcomes whose
         #: rows the task's own transaction may still hold.
         self._alone: list[list[InFlight]] = []
+        self._stood_in: set[int] = set()  #: claims whose outcome was refused, and another is sent for it
 
     @property
     def waiting(self) -> bool:
@@ -49,10 +49,12 @@ class Outbox:
             return
         [entry] = batch
         claim = entry.claim
-        if isinstance(entry.outcome, Dead) and entry.outcome.reason is DeadReason.REJECTED:
+        if entry.seq in self._stood_in:
+            self._stood_in.remove(entry.seq)
             log.error("job %s can be recorded neither with its outcome nor without: %s", claim.id, error)
             self._dispatcher.settled(batch, frozenset({claim.id}))
             return
         log.error("the outcome of job %s cannot be stored: %s", claim.id, error)
+        self._stood_in.add(entry.seq)
         entry.outcome = rejected(claim.id, claim.token, error)
         self._alone.insert(0, batch)

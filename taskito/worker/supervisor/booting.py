@@ -7,7 +7,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import taskito_core
@@ -15,6 +15,7 @@ from taskito.worker.dispatch.dispatcher import Dispatcher
 from taskito.worker.dispatch.inflight import NEVER, Exit
 from taskito.worker.dispatch.pool import Pool
 from taskito.worker.ipc.app_manifest import AppManifest
+from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.wire import ResultMessage
 from taskito.worker.store.admission import open_admission_control
 from taskito.worker.store.cron import Schedules
@@ -48,6 +49,7 @@ class LoopOptions:
     queues: tuple[str, ...] | None = None  #: None: every queue the app names
     graceful_timeout: float
     boot_timeout: float
+    child: ChildOptions = field(default_factory=ChildOptions)  #: of executors that are child processes
 
 
 class NoExecutors:
@@ -132,7 +134,7 @@ def open_running(
         version=taskito_core.__version__,
     )
     _log_beginning(manifest, worker, plugins.describe(manifest.storage))
-    dispatcher = Dispatcher(manifest.tasks, random.random)
+    dispatcher = Dispatcher(manifest.tasks, random.random, options.child)
     return Running(
         worker,
         pool,

@@ -67,6 +67,7 @@ def run_worker(options: WorkerOptions) -> int:
                 queues=options.queues,
                 graceful_timeout=options.graceful_timeout,
                 boot_timeout=options.boot_timeout,
+                child=options.child,
             ),
             lambda manifest: plugin_manager.load(manifest.plugins),
             selector,

@@ -125,15 +125,15 @@ class Running:
         pool, dispatcher, executors = self._pool, self._dispatcher, self._dispatcher.executors
         for executor, frame in dispatcher.assign(now):
             pool.send(executor.id, frame)
-        for executor in executors.recalls(now):
+        for executor in executors.recalls(now, pool.running):
             pool.recall(executor.id)
         for executor in executors.to_check(now):
             self._check(executor, now)
         dispatcher.return_surplus(now)
 
     def _check(self, executor: Executor, now: float) -> None:
-        seq, started = self._pool.running(executor.id)
-        if self._dispatcher.executors.overdue(executor.id, seq, started, now):
+        running = self._pool.running(executor.id)
+        if (seq := self._dispatcher.executors.overdue(executor.id, running, now)) is not None:
             # By its number: the executor may be inside of the next job already.
             self._pool.stop_overdue(executor.id, seq)
             executor.check_at = now + CHECK_AGAIN
@@ -174,8 +174,7 @@ class Running:
         self._pool.revoke(executor_ids)
 
     def cancel_asked(self, executor: Executor, entry: InFlight, force: bool) -> None:
-        running, _ = self._pool.running(executor.id)
-        if running == entry.seq:
+        if entry.seq in self._pool.running(executor.id):
             self._pool.cancel(executor.id, entry.seq, force)
         else:
             self._pool.recall(executor.id)  # Not begun: it comes back, and goes back.
@@ -217,7 +216,7 @@ class Running:
     @property
     def running(self) -> int:
         """How many jobs have begun and not ended."""
-        return sum(1 for executor in self._dispatcher.executors if self._pool.running(executor.id)[0])
+        return sum(len(self._pool.running(executor.id)) for executor in self._dispatcher.executors)
 
     @property
     def known_to_store(self) -> bool:

@@ -21,7 +21,16 @@ TABLES = {
     "jobs", "dead_letter", "rate_limits", "periodic_tasks", "job_errors", "job_dependencies", "task_metrics",
     "replay_history", "task_logs", "circuit_breakers", "workers",
 }  # fmt: skip
-OUR_OWN = {"jobs_live", "jobs_done", "paused_queues", "schema_version", "clock", "retention"}
+OUR_OWN = {
+    "jobs_live",
+    "jobs_done",
+    "paused_queues",
+    "schema_version",
+    "clock",
+    "retention",
+    "last_calls",
+    "queue_limits",
+}
 
 
 def rows(database: psycopg.Connection[Any], statement: str) -> list[tuple[Any, ...]]:

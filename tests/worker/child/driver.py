@@ -19,6 +19,7 @@ from taskito.worker.ipc.app_manifest import AppManifest
 from taskito.worker.ipc.child_options import ChildOptions
 from taskito.worker.ipc.slots import SlotTable, anonymous_file
 from taskito.worker.ipc.wire import (
+    Company,
     JobMessage,
     MessageParser,
     MessageType,
@@ -117,7 +118,13 @@ class Zygote:
         self.lifeline = os.pipe()
         ours, theirs = socket.socketpair()
         self.channel = Wire(ours)
-        descriptors = {"channel": theirs.fileno(), "slots": self.table.fd, "lifeline": self.lifeline[1]}
+        self.trace = anonymous_file("test-trace")
+        descriptors = {
+            "channel": theirs.fileno(),
+            "trace": self.trace,
+            "slots": self.table.fd,
+            "lifeline": self.lifeline[1],
+        }
         self.program = Program("zygote", app, descriptors, {"slot-count": slots}, env)
         theirs.close()
         self.pid = self.program.process.pid
@@ -138,7 +145,7 @@ class Zygote:
         self.channel.sock.close()
         printed = self.program.end()
         self.table.close()
-        for fd in self.lifeline:
+        for fd in (*self.lifeline, self.trace):
             os.close(fd)
         return printed
 
@@ -199,6 +206,7 @@ class Child:
             "default",
             fields.get("metadata"),
             payload,
+            fields.get("company", Company.ALONE),
         )
 
     def send(self, *jobs: JobMessage) -> list[int]:

@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
-from taskito import Queue
+from taskito import Queue, TaskMiddleware
 from taskito.running_job.job_context import JobContext
 from taskito_core import hookimpl
 from taskito_core.hookspecs import Returned
@@ -74,3 +75,36 @@ def slow() -> None:
 @queue.task(name="async_slow", soft_timeout=0.1)
 async def async_slow() -> None:
     await asyncio.sleep(30)
+
+
+class LooksOnOldStyle:
+    """pluggy's older kind of wrapper: it is given a box with the result."""
+
+    @hookimpl(hookwrapper=True)
+    def taskito_run_job(self, context: JobContext) -> Generator[None, Any, None]:
+        box = yield
+        if context.task_name == "async_boxed":
+            box.force_result(Returned(box.get_result().value + " in a box"))
+
+
+queue.plugins.register(LooksOnOldStyle(), "looks on, old style")
+
+
+class Around(TaskMiddleware):
+    def before(self, ctx: JobContext) -> None:
+        note(f"{ctx.task_name} before")
+
+    def after(self, ctx: JobContext, result: Any, error: BaseException | None) -> None:
+        note(f"{ctx.task_name} after {result!r} {type(error).__name__}")
+
+
+@queue.task(name="async_boxed", middleware=[Around()])
+async def async_boxed() -> str:
+    await asyncio.sleep(0)
+    return "a value"
+
+
+@queue.task(name="async_fail", middleware=[Around()])
+async def async_fail() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("as asked")

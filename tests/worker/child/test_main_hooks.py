@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from taskito.serialization.serializers import DEFAULT
 from taskito.worker.ipc.argv import EXIT_BOOT_FAILED
-from taskito.worker.ipc.wire import MessageType, ResultKind
+from taskito.worker.ipc.wire import Company, MessageType, ResultKind
 from tests.worker.child.driver import Spawned
 
 APP = "tests.worker.child.plugged:queue"
@@ -39,6 +42,33 @@ def test_hooks_surround_the_child_and_each_job(tmp_path: Path) -> None:
         "slow SoftTimeoutError",
         "async_slow SoftTimeoutError",
         "stopping",
+    ]
+
+
+@pytest.mark.parametrize("company", [Company.ALONE, Company.COROUTINES])
+def test_hooks_and_middleware_surround_an_async_job_alone_and_beside_others(
+    tmp_path: Path, company: Company
+) -> None:
+    journal = tmp_path / "journal"
+    child = Spawned(APP, env={"PLUGGED_JOURNAL": str(journal)})
+    try:
+        child.boot()
+        boxed = child.run("async_boxed", company=company)
+        kinds = [child.run(task, company=company).kind for task in ("async_fail", "async_slow")]
+    finally:
+        child.close()
+
+    assert DEFAULT.loads(boxed.body) == "a value in a box"
+    assert kinds == [ResultKind.RAISED, ResultKind.TIMED_OUT]
+    assert journal.read_text().splitlines() == [
+        "started",
+        "async_boxed before",
+        "async_boxed after 'a value' NoneType",
+        "async_boxed returned",
+        "async_fail before",
+        "async_fail after None ValueError",
+        "async_fail ValueError",
+        "async_slow SoftTimeoutError",
     ]
 
 

@@ -38,6 +38,24 @@ def test_the_streams_do_not_end_each_others_lines(capture, kept):
     assert kept == [("stderr", "err"), ("stdout", "out again")]
 
 
+def test_a_progress_bar_becomes_its_last_line(capture, kept):
+    capture.write("stderr", "\r  0%|          |")
+    for step in range(1, 10_000):
+        capture.write("stderr", f"\r{step // 100:3}%|##        |")
+    capture.write("stderr", "\r100%|##########|\n")
+    capture.write("stdout", "10%\r20%\rdone\r")
+    capture.write("stdout", "\nline\r\n")
+    capture.write("stdout", "half\rwhole\r")
+    capture.close()
+
+    assert kept == [
+        ("stderr", "100%|##########|"),
+        ("stdout", "done"),
+        ("stdout", "line"),
+        ("stdout", "whole"),
+    ]
+
+
 def test_a_line_that_does_not_end_is_kept_in_pieces(capture, kept):
     for _ in range(5):
         capture.write("stdout", "x" * (LONGEST_LINE // 2))

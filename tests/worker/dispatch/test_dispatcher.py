@@ -182,7 +182,7 @@ def test_a_crash_charges_the_running_job_and_hands_the_rest_on(dispatcher):
     give_five(dispatcher)
     dispatcher.results(1, [returned(1)], 0.0)
 
-    dispatcher.lose_executor(1, Exit(KILLED, running=2, done=1), 0.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running={2: 0.0}, done=1), 0.0)
     dispatcher.executors.open(2, 0.0)
 
     [complete, crash] = outcomes(dispatcher)
@@ -195,7 +195,7 @@ def test_a_crash_charges_the_running_job_and_hands_the_rest_on(dispatcher):
 def test_a_job_whose_end_was_not_reported_is_an_interruption_and_not_a_crash(dispatcher):
     give_five(dispatcher)
 
-    dispatcher.lose_executor(1, Exit(KILLED, running=3, done=2), 0.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running={3: 0.0}, done=2), 0.0)
 
     charges = {o.job_id: o.charge for o in outcomes(dispatcher)}
     assert charges == {"job1": Charge.INTERRUPTION, "job2": Charge.INTERRUPTION, "job3": Charge.CRASH}
@@ -205,7 +205,7 @@ def test_the_third_crash_is_the_last(dispatcher):
     dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, crashes=2)], 0.0)
     dispatcher.assign(0.0)
-    dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0), 0.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running={1: 0.0}, done=0), 0.0)
 
     [dead] = outcomes(dispatcher)
     assert isinstance(dead, Dead)
@@ -216,7 +216,7 @@ def test_a_hard_timeout_is_a_failed_attempt(dispatcher):
     dispatcher.executors.open(1, 0.0)
     dispatcher.claimed([claim(1, "slow")], 0.0)
     dispatcher.assign(0.0)
-    dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0, timed_out=1), 6.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running={1: 0.0}, done=0, timed_out=1), 6.0)
 
     [retry] = outcomes(dispatcher)
     assert isinstance(retry, Retry)
@@ -228,7 +228,7 @@ def test_what_a_shutdown_kills_is_handed_back_uncharged(dispatcher):
     dispatcher.claimed([claim(1)], 0.0)
     dispatcher.assign(0.0)
     dispatcher.drain()
-    dispatcher.lose_executor(1, Exit(KILLED, running=1, done=0, ours=True), 0.0)
+    dispatcher.lose_executor(1, Exit(KILLED, running={1: 0.0}, done=0, ours=True), 0.0)
 
     assert outcomes(dispatcher) == [Release("job1", 101)]
     assert dispatcher.interrupted == 1

@@ -44,7 +44,7 @@ def test_what_a_killed_child_had_not_begun_is_not_run_here_if_it_was_given_to_an
     dispatcher.executors.open(2, 0.0)
     dispatcher.claimed([claim(n) for n in range(6)], 0.0)
     running = sent(dispatcher)[1][0]
-    killed = Exit(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), running, 0, ours=True)
+    killed = Exit(ErrorInfo(ErrorKind.CRASH, "SIGKILL", "killed"), {running: 0.0}, 0, ours=True)
 
     assert dispatcher.revoke({"job0", "job1", "job2"}) == [1]
     dispatcher.lose_executor(1, killed, 0.1)

@@ -85,8 +85,8 @@ def test_when_a_breaker_opens_executors_are_asked_at_once_for_what_they_have_not
 
     dispatcher.hand_back({"broken"})
     assert dispatcher.executors.next_recall() == 0.0
-    assert dispatcher.executors.recalls(0.0) == [executor]
-    assert dispatcher.executors.recalls(0.0) == [], "it is asked once"
+    assert dispatcher.executors.recalls(0.0, lambda _: {}) == [executor]
+    assert dispatcher.executors.recalls(0.0, lambda _: {}) == [], "it is asked once"
     dispatcher.returned(1, [unbegun.seq, other.seq])
 
     assert [entry.outcome for entry in dispatcher.take_outbox()] == [Release("job2", 102)]

@@ -124,7 +124,7 @@ class World:
 
     def kill(self, child: int) -> None:
         jobs = self.children.pop(child)
-        running = jobs[0].seq if jobs and self.random.random() < 0.8 else 0
+        running = {jobs[0].seq: self.now} if jobs and self.random.random() < 0.8 else {}
         error = ErrorInfo(ErrorKind.CRASH, "SIGKILL", "simulated")
         if self.random.random() < 0.5:
             self.flush(child)  # It had reached the socket.
@@ -140,7 +140,7 @@ class World:
             self.children[executor.id].extend(frame)
         if self.random.random() < 0.02:
             self.recycle(self.random.choice(list(self.children)))
-        for executor in self.dispatcher.executors.recalls(self.now):
+        for executor in self.dispatcher.executors.recalls(self.now, lambda _: {}):
             self.hand_back(executor.id)
         self.dispatcher.return_surplus(self.now)
         for child in list(self.children):

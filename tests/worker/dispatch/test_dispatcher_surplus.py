@@ -157,9 +157,11 @@ def test_a_child_that_holds_jobs_which_turn_out_not_to_be_short_is_asked_for_the
     [seqs] = sent(dispatcher).values()
 
     dispatcher.results(1, [returned(seqs[0], ran=0.015)], 0.015)
-    assert dispatcher.executors.recalls(0.015) == [], "once is nothing: any process is stopped now and then"
+    assert dispatcher.executors.recalls(0.015, lambda _: {}) == [], (
+        "once is nothing: any process is stopped now and then"
+    )
     dispatcher.results(1, [returned(seqs[1], ran=0.015)], 0.03)
-    assert [executor.id for executor in dispatcher.executors.recalls(0.03)] == [1]
+    assert [executor.id for executor in dispatcher.executors.recalls(0.03, lambda _: {})] == [1]
     dispatcher.returned(1, seqs[3:])
 
     outcomes(dispatcher)

@@ -87,14 +87,14 @@ def test_an_attempt_that_died_with_its_process_ran_until_then(
 ) -> None:
     seq = begin(dispatcher, due_at=9_000)
 
-    death = Exit(KILLED, seq, 0, timed_out=seq if timed_out else 0, started=100.5)
+    death = Exit(KILLED, {seq: 100.5}, 0, timed_out=seq if timed_out else 0)
     dispatcher.lose_executor(1, death, 103.0)
 
     [tally] = tallied(dispatcher)
     assert (tally.failed, tally.total_run, tally.total_wait, tally.peak_memory) == (1, 2.5, 1.5, 0)
 
 
-@pytest.mark.parametrize("death", [Exit(KILLED, 1, 0, ours=True, started=100.0), Exit(KILLED, 0, 1)])
+@pytest.mark.parametrize("death", [Exit(KILLED, {1: 100.0}, 0, ours=True), Exit(KILLED, {}, 1)])
 def test_an_attempt_broken_off_by_us_or_whose_result_was_lost_does_not_count(
     dispatcher: Dispatcher, death: Exit
 ) -> None:

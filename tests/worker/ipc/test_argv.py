@@ -14,8 +14,9 @@ def test_unknown_options_are_refused() -> None:
         parse_zygote(["app:queue", "--nonsense", "1"])
     with pytest.raises(ConfigError, match="APP"):
         parse_child([])
+    words = ["--channel", "x", "--trace", "9", "--slots", "1", "--slot-count", "1", "--lifeline", "2"]
     with pytest.raises(ConfigError, match="whole numbers"):
-        parse_zygote(["a:b", "--channel", "x", "--slots", "1", "--slot-count", "1", "--lifeline", "2"])
+        parse_zygote(["a:b", *words])
     with pytest.raises(ConfigError, match="options of a child"):
         parse_zygote(["a:b", "--options", '{"nonsense": 1}', "--channel", "1"])
 
@@ -23,7 +24,7 @@ def test_unknown_options_are_refused() -> None:
 def test_options_of_children_arrive_as_they_were_given() -> None:
     options = ChildOptions(log_level="debug", log_format="json", max_jobs=7)
 
-    words = ["--channel", "3", "--slots", "4", "--slot-count", "5", "--lifeline", "6"]
+    words = ["--channel", "3", "--trace", "9", "--slots", "4", "--slot-count", "5", "--lifeline", "6"]
     arguments = parse_zygote(["a:b", *words, "--options", options.to_argument()])
 
     assert arguments.options == options

@@ -54,7 +54,8 @@ def test_a_failure_is_told_as_the_store_keeps_it(outcome: Outcome, retry_count: 
     [event] = failure_events_of([entry(outcome)], "w1", 1234)
 
     error = AttemptError("j1", 7, 4, *ERROR, "w1", 1234)
-    assert event == FailureEvent(JobContext("j1", "t", "mail", 2, 7, {"a": 1}), error, retry_count)
+    context = JobContext("j1", "t", "mail", 2, 7, {"a": 1}, uncharged=1)
+    assert event == FailureEvent(context, error, retry_count)
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,8 @@ def test_a_registration_whose_answer_was_lost_is_no_reason_to_give_up(scene, nam
 
     assert scene.client.fatal is None
     assert scene.client.registered
-    assert scene.client.worker.id == scene.names[-1]
+    assert scene.names == [scene.client.worker.id]  # The one that its log has said.
+    assert [one.id for one in scene.storage.workers()] == [scene.client.worker.id]
 
 
 def test_upkeep_goes_on_under_load_too(scene):

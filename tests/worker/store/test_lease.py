@@ -63,9 +63,10 @@ def test_an_id_is_registered_once_and_listened_for_until_that_succeeds():
     assert lease.registration() == Register(lease.worker)
     lease.enrolment_failed()
     assert lease.registration() == Register(lease.worker)
-    assert names == [lease.worker.id] != ["first"]
+    assert (lease.worker.id, lease.in_doubt, names) == ("first", True, [])
 
     lease.enrolled()
+    assert not lease.in_doubt
     assert lease.registration() == Listen(lease.worker, first=True)
     lease.listening()
     lease.lost()

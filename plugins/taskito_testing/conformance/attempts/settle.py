@@ -23,6 +23,18 @@ from taskito_testing.factories import (
 
 
 class Settling(ConformanceBase):
+    def test_a_job_that_completes_has_no_error_any_more(self, storage: Storage, worker: str) -> None:
+        """What its earlier attempts failed with is in their errors, and not the job's."""
+        first = enqueue_and_claim(storage, worker)
+        storage.exchange(worker, [retry(first)], None)
+        assert storage.get([first.id])[0].error is not None
+        [again] = claim(storage, worker)
+
+        storage.exchange(worker, [complete(again)], None)
+
+        [job] = storage.get([first.id])
+        assert (job.status, job.error, len(storage.errors(job.id))) == (JobStatus.COMPLETE, None, 1)
+
     def test_a_completed_job_keeps_its_result_and_its_times(self, storage: Storage, worker: str) -> None:
         claimed = enqueue_and_claim(storage, worker)
         started_at = claimed.claimed_at + 1

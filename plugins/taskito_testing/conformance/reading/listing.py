@@ -46,6 +46,19 @@ class Listing(ConformanceBase):
 
         assert [found.id for found in storage.get([job.id, job.id])] == [job.id]
 
+    def test_ids_are_found_by_their_beginning(self, storage: Storage, worker: str) -> None:
+        """Of live and finished jobs, each once; no character means another."""
+        names = ["abc", "abd", "ab", "b", "a", "AB", "ab%", "ab_", "abé", "ab\U0001f600"]
+        storage.enqueue([make_job(id=name) for name in names])
+        ended = claim(storage, worker, 2)
+        storage.exchange(worker, [complete(ended[0]), dead(ended[1])], None)
+
+        assert set(storage.ids_beginning("ab", 20)) == {name for name in names if name.startswith("ab")}
+        assert storage.ids_beginning("abc", 20) == ["abc"]
+        assert storage.ids_beginning("ab_", 20) == ["ab_"]
+        assert storage.ids_beginning("x", 20) == []
+        assert len(storage.ids_beginning("ab", 2)) == 2
+
     def test_jobs_are_listed_newest_first(self, storage: Storage) -> None:
         ids = _enqueue_one_by_one(storage, 5)
 

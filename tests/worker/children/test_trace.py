@@ -6,7 +6,7 @@ from pathlib import Path
 
 import taskito
 import taskito_core
-from taskito.worker.children.child_handle import own_frames_removed
+from taskito.worker.children.trace import own_frames_removed
 
 
 def test_a_stack_shows_the_tasks_frames_and_not_the_workers():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +19,18 @@ from taskito_core.redact import mask_text
 
 if TYPE_CHECKING:
     from taskito.client.queue import Queue
+    from taskito_core.plugin_manager import Plugins
     from taskito_core.storage import Storage
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: Seconds after which an import of the app that goes on is named; a worker does so too.
+SLOW_AFTER = 5.0
 
 
 class Target(NamedTuple):
     storage: Storage
     location: str  #: as people may see it
+    plugins: Plugins
 
 
 def app_option(function: F) -> F:
@@ -43,6 +48,36 @@ def json_option(function: F) -> F:
     return click.option("--json", is_flag=True, help="Print JSON instead of text.")(function)
 
 
+@contextmanager
+def _named_if_slow(app: str) -> Iterator[None]:
+    """A block that imports the app, in this thread."""
+    importing, done = threading.get_ident(), threading.Event()
+
+    def watch() -> None:
+        if not done.wait(SLOW_AFTER):
+            where = _place(importing)
+            click.echo(f"importing {app!r} takes longer than {SLOW_AFTER:g} s{where}", err=True)
+
+    # A daemon: if the import ends the process, this does not keep it.
+    watcher = threading.Thread(target=watch, name="taskito-slow-import", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _place(thread_id: int) -> str:
+    """The line of a module that a thread is at."""
+    frame = sys._current_frames().get(thread_id)
+    for file, line in reversed(
+        [(one.filename, one.lineno) for one in traceback.extract_stack(frame) if one.name == "<module>"]
+    ):
+        return f": it is at line {line} of {file}"
+    return ""
+
+
 def import_app(app: str) -> Queue:
     """The app's Queue. An error inside the app is shown once, as Python shows it, and exits with 3.
 
@@ -52,7 +87,8 @@ def import_app(app: str) -> Queue:
     from taskito.worker.child.failures import place_in_app
 
     try:
-        return load_app(app)
+        with _named_if_slow(app):
+            return load_app(app)
     except AppLoadError:
         raise
     except ConfigError as exc:
@@ -91,7 +127,7 @@ def open_target(app: str | None) -> Iterator[Target]:
     storage = loaded.open_storage(wanted)
     try:
         with _said_where(settings):
-            yield Target(storage, loaded.describe(wanted))
+            yield Target(storage, loaded.describe(wanted), loaded)
     finally:
         storage.close()
 

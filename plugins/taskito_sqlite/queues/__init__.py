@@ -1,0 +1,1 @@
+"""What holds for all jobs of a queue."""
