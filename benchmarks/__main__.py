@@ -20,6 +20,7 @@ MEASUREMENTS: dict[str, Callable[[Backend, float], dict[str, Any]]] = {
     "enqueue": throughput.enqueue,
     "producers": throughput.producers,
     "pickup": latency.pickup,
+    "turns": latency.turns,
     "cpu": cpu.efficiency,
     "idle": latency.idle,
     "start": latency.start,

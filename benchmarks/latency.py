@@ -53,6 +53,27 @@ def pickup(backend: Backend, scale: float) -> dict[str, Any]:
     }
 
 
+def turns(backend: Backend, scale: float) -> dict[str, Any]:
+    """One job after the other, as a script does that needs each result: delay(), result(), and again."""
+    count = max(int(300 * scale), 20)
+    spent = []
+    with backend.fresh() as store:
+        queue = store.queue()
+        with worker(store):
+            warm(queue)
+            stamp = register(queue).stamp
+            for _ in range(count):
+                began = time.monotonic()
+                stamp.delay().result(timeout=30)
+                spent.append((time.monotonic() - began) * 1000)
+        queue.close()
+    return {
+        "what": f"{count} turns of delay() and result(), back to back; milliseconds",
+        "turn_ms": _percentiles(spent),
+        "target": {"turn_p50_ms": 5.0},
+    }
+
+
 def idle(backend: Backend, scale: float) -> dict[str, Any]:
     """What a worker of 2 processes costs while there is nothing to do."""
     span = max(IDLE_SECONDS * scale, 5.0)

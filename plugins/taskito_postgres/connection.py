@@ -6,6 +6,7 @@ transaction another one: names are qualified, and what must be set is set inside
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import threading
@@ -23,7 +24,9 @@ from taskito_postgres import location
 from taskito_postgres.session import Connection, Session, Settings, connect
 
 T = TypeVar("T")
+log = logging.getLogger("taskito.postgres")
 
+_POOL_NAME = "taskito-pool"
 DEFAULT_POOL_SIZE = 10
 #: Seconds to wait for one of the pool's connections before saying that the store does not answer.
 POOL_TIMEOUT = 30.0
@@ -38,6 +41,25 @@ _READ_ONLY, _SHUTDOWN = "25006", "57P"
 _PASSING = frozenset({_READ_ONLY, "25P03", "25P04", "26000"})  # stood still, lost prepared statement
 #: What is missing while a backup is restored: schema, table, column, key, right.
 _RESTORING = frozenset({"3F000", "42P01", "42703", "42P10", "42501"})
+
+
+class _InUse(threading.local):
+    """Whether this thread is at work for a ``Connections``."""
+
+    depth = 0
+
+
+_in_use = _InUse()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what the driver warns of while it works for us: our errors and our log say it once."""
+    ours = _in_use.depth or (record.threadName or "").startswith(_POOL_NAME)
+    return not ours or record.levelno > logging.WARNING or log.isEnabledFor(logging.DEBUG)
+
+
+for _name in ("psycopg", "psycopg.pool"):
+    logging.getLogger(_name).addFilter(_is_news)
 
 
 class _Opened(psycopg.Connection[Any]):
@@ -182,12 +204,15 @@ class Connections:
     def translated(self, doing: str) -> Iterator[None]:
         """Turn what the driver raises into StorageUnavailable or StorageError."""
         self._check_process()
+        _in_use.depth += 1
         try:
             yield
         except TaskitoError:
             raise
         except (psycopg.Error, UnicodeError, OverflowError, struct.error, OSError) as error:
             raise self.translate(error, doing) from error
+        finally:
+            _in_use.depth -= 1
 
     def translate(self, error: Exception, doing: str) -> StorageError:
         """What this driver's error means to a caller; names the server, keeps the password."""
@@ -241,7 +266,7 @@ class Connections:
             max_size=self._size,
             max_idle=MAX_IDLE,
             num_workers=1,
-            name="taskito",
+            name=_POOL_NAME,
             open=True,
         )
 

@@ -31,7 +31,7 @@ log = logging.getLogger("taskito.postgres")
 
 #: Seconds between attempts to connect again.
 RECONNECT_FIRST, RECONNECT_LAST = 0.1, 10.0
-#: Seconds between two notifications of one process.
+#: Seconds between two notifications of one process that enqueues in a stream: workers claim batches then.
 INTERVAL = 0.02
 
 
@@ -217,6 +217,10 @@ class Notifier:
     def notified(self) -> None:
         """A worker was waiting and the caller has notified it: not again before the interval is over."""
         self._last = time.monotonic()
+
+    def waited(self) -> None:
+        """The caller has waited for the end of a job, and so does not enqueue in a stream: notify it may."""
+        self._last = 0.0
 
     def notify_soon(self, queues: Collection[str]) -> None:
         """Notify of jobs in these queues as soon as the interval allows, from a thread of its own."""

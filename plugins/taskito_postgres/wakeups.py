@@ -68,6 +68,7 @@ class WakeupsMixin(Base):
             return self._wait_for_end(job_id, event, deadline)
         finally:
             self._finished.forget([job_id], event)
+            self._notifier.waited()
 
     def await_any(self, ids: Sequence[str], timeout: float, woken: threading.Event) -> list[str]:
         deadline = time.monotonic() + timeout
@@ -90,6 +91,7 @@ class WakeupsMixin(Base):
                     return self._mark_as_awaited_any(ids)[0]
         finally:
             self._finished.forget(ids, woken)
+            self._notifier.waited()
 
     def _wait_for_end(
         self, job_id: str, event: threading.Event, deadline: float, or_until: Callable[[], bool] | None = None

@@ -148,7 +148,7 @@ def test_a_command_of_a_plugin_that_cannot_be_loaded_is_unknown_and_the_reason_i
         done = with_lib("greet")
 
         assert done.returncode == 2
-        assert "No such command 'greet'" in done.stderr
+        assert "there is no command 'greet'" in done.stderr
         assert code.split()[1] in done.stderr
         assert with_lib("--help").returncode == 0
 

@@ -216,3 +216,26 @@ def test_a_url_that_libpq_does_not_understand_keeps_the_password(open_storage: O
         storage.now()
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_lost_connections_are_told_in_our_words_and_not_in_the_drivers(
+    open_storage: OpenStorage, database: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_storage()
+    worker = make_worker()
+    storage.register(worker)
+    job = make_job()
+    storage.enqueue([job])
+    claim(storage, worker.id)
+    ending = threading.Timer(0.2, database.execute, (END_ALL.encode(),))
+    ending.start()
+    storage.await_finished(job.id, 0.6)
+    ending.join()
+
+    # Calls that may not be made twice meet connections that are gone.
+    for call in (lambda: storage.enqueue([make_job()]), lambda: claim(storage, worker.id)):
+        with contextlib.suppress(StorageUnavailable):
+            call()
+
+    assert storage.counts()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("psycopg")] == []

@@ -21,6 +21,15 @@ def test_the_last_notification_is_sent_at_close() -> None:
     assert sorted(queue for queues in sent for queue in queues) == ["a", "b"]
 
 
+def test_who_has_waited_for_a_job_notifies_at_once() -> None:
+    notifier = Notifier(lambda queues: None)
+    notifier.notified()
+
+    notifier.waited()
+
+    assert notifier.may_notify() is True
+
+
 def test_a_notification_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
     sent: list[list[str]] = []
 
