@@ -14,6 +14,8 @@ from tools import postgres_engines
 
 #: Environment variable by which the programs of one test run are recognised wherever they end up.
 MARK = "TEST_RUN_MARK"
+#: What a worker that ended left to the one who adopts it: us, once a test has made this process a subreaper.
+_ADOPTED = (b"taskito: zygote", b"taskito: child[")
 _PATIENCE = 5.0  #: seconds something may take to go away
 
 
@@ -59,7 +61,10 @@ def _processes() -> dict[int, str]:
             with suppress(OSError):
                 stat = _read(f"/proc/{name}/stat")
                 fields = stat.rpartition(b")")[2].split()
-                if int(fields[1]) == me or mark in _environment(pid):
+                is_ours = int(fields[1]) == me
+                if is_ours and fields[0] == b"Z" and stat.partition(b"(")[2].startswith(_ADOPTED):
+                    os.waitpid(pid, os.WNOHANG)
+                elif is_ours or mark in _environment(pid):
                     found[pid] = _describe(pid, stat, fields)
     # Everything the server forks inherits its mark with its environment or is its child, not ours.
     return {pid: shown for pid, shown in found.items() if not _belongs_to_server(pid)}

@@ -132,7 +132,7 @@ def worker(
         raise click.UsageError(
             "no app: say --app module:queue, such as --app myapp:queue, or set TASKITO_APP"
         )
-    from taskito.client.import_guard import warnings_of
+    from taskito.config.import_guard import warnings_of
     from taskito.config.logging import configure
     from taskito.config.output import LOOP_PATIENCE, protect
     from taskito.worker.ipc.child_options import ChildOptions

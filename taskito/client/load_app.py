@@ -8,8 +8,8 @@ import inspect
 import os
 from types import ModuleType
 
-from taskito.client import import_guard
 from taskito.client.queue import Queue
+from taskito.config import import_guard
 from taskito_core.errors import ConfigError
 
 

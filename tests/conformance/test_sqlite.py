@@ -19,9 +19,9 @@ class TestSqlite(StorageConformance):
 
     @pytest.fixture
     def unreachable_url(self, tmp_path: Path) -> str:
-        # A directory where the file should be: nobody can open a database there.
-        (tmp_path / "a-directory.db").mkdir()
-        return f"sqlite:///{tmp_path}/a-directory.db"
+        # A link to itself where the file should be: nobody can open a database there, until it is gone.
+        (tmp_path / "a-loop.db").symlink_to("a-loop.db")
+        return f"sqlite:///{tmp_path}/a-loop.db"
 
     @pytest.fixture
     def raw_connect(self, storage: Storage, tmp_path: Path) -> Iterator[Callable[[], sqlite3.Connection]]:

@@ -6,6 +6,7 @@ import os
 import signal
 import textwrap
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -178,6 +179,15 @@ def test_a_slow_import_leaves_the_store_its_whole_boot_timeout(start_app, tmp_pa
     assert ended - float(imported.split()[-1]) >= 6
 
 
+@pytest.fixture
+def heeds_sighup() -> Iterator[None]:
+    """Whoever runs the tests may have been told to outlive a terminal, and programs inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeds_sighup")
 def test_a_terminal_that_goes_away_drains(app, backend_url, tmp_path):
     worker = Worker(backend_url, tmp_path, "--procs", "1")
     with worker.in_terminal(shows_output=False) as (process, terminal):

@@ -48,7 +48,7 @@ def test_inside_it_is_the_job_and_afterwards_what_was_before() -> None:
 def test_every_documented_field_is_there() -> None:
     assert {name for name in vars(CurrentJob) if not name.startswith("_")} == {
         *FIELDS,
-        *("context", "update_progress", "track", "log", "publish"),
+        *("context", "attempt", "update_progress", "track", "log", "publish"),
         *("check_cancelled", "check_timeout", "snooze", "complete_in", "keep_coroutines"),
     }
 

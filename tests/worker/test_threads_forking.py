@@ -16,6 +16,7 @@ from .conftest import LONG
 
 PROGRAM = """
 import concurrent.futures, multiprocessing, os, signal, subprocess, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Whoever runs the tests may ignore it.
 if sys.argv[2] == "asyncio":
     import asyncio
 from taskito import Queue, current_job

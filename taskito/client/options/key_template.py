@@ -6,10 +6,13 @@ import hashlib
 import inspect
 import string
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from taskito.serialization.serializers import Inputs
 from taskito_core.errors import ConfigError
 from taskito_core.job import clean_text
+
+if TYPE_CHECKING:
+    from taskito.serialization.serializers import Inputs
 
 #: Characters of a key; of a longer one the end is a hash.
 LONGEST_KEY = 500

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from taskito.client.aio import Wait
-from taskito.client.explain import Blocker, explain, running_by_queue
 from taskito.running_job import job_context, job_log
 from taskito.running_job.job_context import JobContext
 from taskito_core.errors import StorageError, not_found
 from taskito_core.job import Job, JobStatus
 from taskito_core.storage import Storage
+
+if TYPE_CHECKING:
+    from taskito.client.explain import Blocker
 
 log = logging.getLogger("taskito.worker")
 
@@ -67,6 +69,8 @@ def _in_its_way(storage: Storage, job: Job, waited: float | None) -> str:
     """Why the job that was waited for does not begin, as the end of a sentence; '' if that is not known."""
     if job.status is not JobStatus.PENDING:
         return ""
+    from taskito.client.explain import explain, running_by_queue  # only for those who waited in vain
+
     try:
         facts = storage.facts(job.id)
         found: tuple[Blocker, ...] = ()

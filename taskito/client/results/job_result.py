@@ -6,15 +6,13 @@ import functools
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
 from taskito.client.results.job_end import CHECK_INTERVAL, await_finished, is_over
-from taskito.client.results.shown import read_metadata, show_job
 from taskito.running_job.job_log import PUBLISHED
 from taskito.serialization.serializers import DEFAULT, Serializer, json_of
-from taskito.serialization.shown import Parameters
 from taskito_core import messages
 from taskito_core.errors import (
     JobNotFoundError,
@@ -29,6 +27,9 @@ from taskito_core.job import AttemptError, DeadReason, ErrorKind, Job, JobStatus
 from taskito_core.storage import Storage
 from taskito_core.storage_client import Edge, LogFilter
 from taskito_core.storage_worker import LogEntry
+
+if TYPE_CHECKING:
+    from taskito.serialization.shown import Parameters
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -125,6 +126,8 @@ class JobResult(Generic[R_co]):
     @property
     def metadata(self) -> dict[str, Any]:
         """What was given when the job was enqueued; it never changes."""
+        from taskito.client.results.shown import read_metadata
+
         return read_metadata(self._known())
 
     def refresh(self) -> JobResult[R_co]:
@@ -232,6 +235,8 @@ class JobResult(Generic[R_co]):
         ``args``, ``kwargs`` and ``result`` are to be looked at: cut short, with ``***`` for what has a name
         like password or token. A text in place of them says why they cannot be read here.
         """
+        from taskito.client.results.shown import show_job
+
         return show_job(self._reader, self._known())
 
     def _edges(self) -> list[Edge]:

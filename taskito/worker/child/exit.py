@@ -9,14 +9,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from taskito.worker.child import bootstrap
 from taskito.worker.ipc.wire import ResultKind, unpack_error
 
 if TYPE_CHECKING:
     from taskito.worker.child.app import App
-    from taskito.worker.child.runner import Runner
 
 log = logging.getLogger("taskito.worker")
 
@@ -24,6 +23,13 @@ log = logging.getLogger("taskito.worker")
 _THREAD_GRACE = 3.0
 #: Seconds that exit functions may take, all together.
 _EXIT_GRACE = 3.0
+
+
+class Loop(Protocol):
+    """What is left of running jobs: what the app made for this child, and event loops."""
+
+    def close_resources(self) -> None: ...
+    def close(self) -> None: ...
 
 
 def at_once(code: int, message: str = "") -> NoReturn:
@@ -47,12 +53,12 @@ def as_a_copy(kind: ResultKind, body: bytes) -> NoReturn:
     at_once(1, error.traceback or error.summary if error is not None else "")
 
 
-def in_good_order(app: App, runner: Runner) -> NoReturn:
+def in_good_order(app: App, loops: Loop) -> NoReturn:
     """Hooks, event loop, connections, threads, exit functions; then exit 0 whatever they did."""
     steps: tuple[Callable[[], object], ...] = (
-        runner.close_resources,
+        loops.close_resources,
         lambda: app.plugins.observe("taskito_child_stopping"),
-        runner.close,
+        loops.close,
         app.close,
     )
     for step in steps:

@@ -43,9 +43,9 @@ def test_as_long_as_all_goes_well_a_breaker_writes_nothing(
 def test_a_file_that_could_not_be_opened_is_opened_as_soon_as_it_can(
     sqlite_path: Path, breaker: SqliteCircuitBreaker
 ) -> None:
-    sqlite_path.mkdir()
+    sqlite_path.symlink_to(sqlite_path)
     with pytest.raises(StorageUnavailable):
         breaker.admit({"task": OPTIONS})
-    sqlite_path.rmdir()
+    sqlite_path.unlink()
 
     assert breaker.admit({"task": OPTIONS})["task"].admitted

@@ -72,9 +72,9 @@ def test_the_offer_is_found_by_name_and_scheme() -> None:
 
 
 def test_the_directory_of_the_database_is_made_when_it_is_first_used(tmp_path: Path) -> None:
-    storage = SqliteStorage(StorageConfig(db_path=str(tmp_path / "a" / "b" / "jobs.db")))
+    storage = SqliteStorage(StorageConfig(db_path=str(tmp_path / "a" / "jobs.db")))
 
     assert storage.counts().by_queue == {}
 
-    assert (tmp_path / "a" / "b" / "jobs.db").exists()
+    assert (tmp_path / "a" / "jobs.db").exists()
     storage.close()

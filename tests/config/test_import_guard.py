@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import importlib, pkgutil, sys
 import taskito.client.child_process, taskito.client.load_app
-from taskito.client.import_guard import LATE
+from taskito.config.import_guard import LATE
 
 for name in LATE:
     importlib.import_module(name)
