@@ -97,6 +97,13 @@ def pair() -> Iterator[Pair]:
         pytest.skip(str(exc))
 
 
+@pytest.fixture(scope="module")
+def restartable_server() -> Iterator[Server]:
+    """One that the tests of a module stop and start; ask for it with ``usefixtures`` there."""
+    with private_postgres(external=False) as server:
+        yield server
+
+
 @pytest.fixture
 def new_postgres_url(postgres_server: Server) -> Iterator[Callable[[], str]]:
     """Makes URLs of fresh empty databases; dropped after the test, when nobody may be connected any more."""

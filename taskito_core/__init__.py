@@ -65,7 +65,7 @@ from taskito_core.limits import (
     RateLimiter,
     Wants,
 )
-from taskito_core.metrics import METRICS_KEPT, Metrics, Sketch, Tallies, Tally
+from taskito_core.metrics import Metrics, Sketch, Tallies, Tally
 from taskito_core.redact import mask_url
 from taskito_core.storage import Capability, Storage, StorageConfig, StorageInfo
 from taskito_core.storage_client import (
@@ -100,7 +100,7 @@ from taskito_core.storage_worker import (
     WorkerInfo,
     WorkerStatus,
 )
-from taskito_core.token_bucket import CLOCK_PATIENCE, Bucket
+from taskito_core.token_bucket import CLOCK_PATIENCE, Bucket, QueueRoom
 
 __version__ = "0.1.0"
 
@@ -109,7 +109,6 @@ __all__ = [
     "COUNT_CAP",
     "FINISHED",
     "FOREVER",
-    "METRICS_KEPT",
     "MOVES",
     "Admission",
     "AttemptError",
@@ -166,6 +165,7 @@ __all__ = [
     "Pruned",
     "QueueFull",
     "QueueLimits",
+    "QueueRoom",
     "RateLimit",
     "RateLimiter",
     "Receipt",

@@ -6,6 +6,9 @@ it: those are BaseExceptions, so that a task's ``except Exception`` cannot swall
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class TaskitoError(Exception):
     """The root of everything taskito raises at its callers."""
@@ -78,3 +81,11 @@ class WorkerShutdown(BaseException):
 
 def not_found(job_id: str) -> JobNotFoundError:
     return JobNotFoundError(f"there is no job {job_id!r}: it never existed, or was pruned")
+
+
+def did_you_mean(name: object, known: Collection[str]) -> str:
+    """``; did you mean 'x'?`` with the known names that end alike, after their last dot; '' if none does."""
+    end, ends = str(name).rpartition(".")[2], {one: one.rpartition(".")[2] for one in sorted(known)}
+    close = [end] if end in ends.values() else difflib.get_close_matches(end, set(ends.values()), 3, 0.7)
+    meant = [one for like in close for one in ends if ends[one] == like][:3]
+    return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from math import ceil, inf, log
 from typing import Protocol
 
-#: Seconds a sink keeps what was recorded, unless the ``Retention`` of its store says otherwise.
-METRICS_KEPT = 7 * 24 * 3600
-
 #: Each bucket of a sketch ends this much higher than it begins: its middle is within 1 % of all in it.
 _GAMMA = 1.02
 _LOG_GAMMA = log(_GAMMA)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pluggy
 
-from taskito_core import coerce, hookspecs
-from taskito_core.errors import ConfigError
+from taskito_core import hookspecs
+from taskito_core.errors import ConfigError, did_you_mean
 from taskito_core.hookspecs import PROJECT
 
 GROUP = "taskito"
@@ -91,7 +91,7 @@ def _refuse_unmarked(found: Found, manager: pluggy.PluginManager) -> None:
         if not marked and not (name.startswith(PREFIX) and inspect.isroutine(member)):
             continue
         if name not in HOOKS:
-            advice = coerce.did_you_mean(name, HOOKS) or f"; the hooks are {', '.join(HOOKS)}"
+            advice = did_you_mean(name, HOOKS) or f"; the hooks are {', '.join(HOOKS)}"
             raise ConfigError(
                 f"plugin {found.label} implements {name!r}, which is no hook of taskito{advice}"
             )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pluggy
 
-from taskito_core import coerce, hookspecs
+from taskito_core import hookspecs
 from taskito_core.errors import ConfigError, TaskitoError
 from taskito_core.hookspecs import PROJECT, CommandGroup, Offer, OfferKind, Returned, hookimpl
 from taskito_core.limits import CircuitBreaker, RateLimiter
@@ -301,7 +301,8 @@ class Plugins:
             plugins.trace()
         wanted, asked_by = only, "the setting plugins"
         if (listed := environ.get("TASKITO_LOAD_PLUGINS")) is not None:
-            wanted, asked_by = coerce.names(listed), "TASKITO_LOAD_PLUGINS"
+            words = (word.strip() for word in listed.split(","))
+            wanted, asked_by = [word for word in words if word], "TASKITO_LOAD_PLUGINS"
         for found in find_plugins(wanted, asked_by):
             try:
                 if found.problem is not None:

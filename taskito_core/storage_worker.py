@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from taskito_core.job import Claim, Complete, NewJob, Outcome
-from taskito_core.metrics import METRICS_KEPT
 
 NO_CAPS: Mapping[str, int] = MappingProxyType({})
 
@@ -122,7 +121,7 @@ class Retention(NamedTuple):
     finished: float | None = 7 * 86_400.0  #: jobs that completed or were cancelled; counts from their end
     dead: float | None = 30 * 86_400.0  #: dead jobs, with their letters
     logs: float | None = 30 * 86_400.0  #: lines of job logs; with their job they go in any case
-    metrics: float | None = METRICS_KEPT  #: minutes of the metrics beside it
+    metrics: float | None = 7 * 86_400.0  #: minutes of the metrics beside it
 
 
 class Pruned(NamedTuple):

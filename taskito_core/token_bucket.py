@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from taskito_core.limits import Grant, RateLimit
+from taskito_core.limits import Grant, QueueLimits, RateLimit
 
 #: Milliseconds by which a clock may have been set back and is waited for.
 CLOCK_PATIENCE = 60_000
+#: Milliseconds after which a queue that has as many jobs running as it may is asked for more again. Who
+#: records an end wakes those that wait; this is the net.
+AGAIN_AFTER = 250
 
 
 class Bucket(NamedTuple):
@@ -53,3 +56,29 @@ class Bucket(NamedTuple):
         moment = max(now, self.refilled_at) if self.refilled_at - now <= CLOCK_PATIENCE else now
         passed = max(0, now - self.refilled_at) / 1000
         return Bucket(min(float(limit.burst), self.tokens + passed * limit.rate), moment)
+
+
+class QueueRoom:
+    """How many jobs of a queue may be claimed, by its limits. One of them is a concurrency or a rate."""
+
+    def __init__(self, limits: QueueLimits, running: int, bucket: Bucket | None, now: int) -> None:
+        """``running``: jobs of the queue; ``bucket``: of its rate, as it is stored, None: it is not."""
+        self._rate, self._bucket, self._now = limits.rate, bucket, now
+        self.again_at = now + AGAIN_AFTER  #: when there may be room again
+        rooms = [] if limits.concurrency is None else [max(0, limits.concurrency - running)]
+        if limits.rate is not None:
+            self._bucket = bucket or Bucket.full(limits.rate, now)
+            rooms.append(int(self._take(0, limits.rate).tokens))
+        self.count = min(rooms)
+
+    def take(self, claimed: int) -> Bucket | None:
+        """So many jobs were claimed. What is left in the bucket; None: nothing is to be stored."""
+        self.count -= claimed
+        return None if self._rate is None or not claimed else self._take(claimed, self._rate)
+
+    def _take(self, tokens: int, rate: RateLimit) -> Bucket:
+        assert self._bucket is not None
+        self._bucket, _ = self._bucket.take(tokens, rate, self._now)
+        if self._bucket.tokens < 1:
+            self.again_at = self._now + max(1, round(self._bucket.grant(0, 0, rate).retry_after * 1000))
+        return self._bucket

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 
-from taskito_core import Bucket, Claim, Facts, Job, JobStatus, QueueLimits, Want
+from taskito_core import Claim, Facts, Job, JobStatus, QueueLimits, QueueRoom, Want
 from taskito_kv import gates
-from taskito_kv.store import Store, in_order, milliseconds
+from taskito_kv.store import Store, in_order
 
 _AHEAD_CAP = 10_000
-#: Milliseconds after which a queue that has as many jobs running as it may is asked for more again.
-AGAIN_AFTER = 250
 
 
 def claim(store: Store, worker_id: str, want: Want, now: int) -> list[Claim]:
@@ -21,45 +19,40 @@ def claim(store: Store, worker_id: str, want: Want, now: int) -> list[Claim]:
     claims: list[Claim] = []
     taken: Counter[str] = Counter()
     from_queue: Counter[str] = Counter()
-    rooms = {queue: room(store, queue, now)[0] for queue in want.queues}
+    rooms = _rooms(store, want.queues, now)
     for job in due:
-        lane, left = store.lanes[job.id], rooms[job.queue]
-        if left is not None and from_queue[job.queue] >= left:
+        lane = store.lanes[job.id]
+        if job.queue in rooms and from_queue[job.queue] >= rooms[job.queue].count:
             continue
         if len(claims) < want.limit and taken[lane] < want.caps.get(lane, want.limit):
             taken[lane] += 1
             from_queue[job.queue] += 1
             claims.append(_claim_one(store, job, worker_id, want.token, now))
-    for queue, count in from_queue.items():
-        limits = store.limits.get(queue, QueueLimits())
-        if limits.rate is not None:
-            bucket = store.queue_buckets.get(queue) or Bucket.full(limits.rate, now)
-            store.queue_buckets[queue], _ = bucket.take(count, limits.rate, now)
+    for queue, room in rooms.items():
+        if (bucket := room.take(from_queue[queue])) is not None:
+            store.queue_buckets[queue] = bucket
     return claims
 
 
-def room(store: Store, queue: str, now: int) -> tuple[int | None, int]:
-    """How many jobs of the queue may be claimed now; and when to ask again if there are more."""
-    limits = store.limits.get(queue, QueueLimits())
-    rooms, again_at = [], now + AGAIN_AFTER
-    if limits.concurrency is not None:
-        running = sum(job.queue == queue for job in store.running())
-        rooms.append(max(limits.concurrency - running, 0))
-    if limits.rate is not None:
-        bucket = store.queue_buckets.get(queue) or Bucket.full(limits.rate, now)
-        filled, grant = bucket.take(0, limits.rate, now)
-        rooms.append(int(filled.tokens))
-        if filled.tokens < 1:
-            again_at = now + max(1, milliseconds(grant.retry_after))
-    return min(rooms, default=None), again_at
+def _rooms(store: Store, queues: Sequence[str], now: int) -> dict[str, QueueRoom]:
+    """The room in those of these queues that have limits."""
+    rooms = {}
+    for queue in queues:
+        limits = store.limits.get(queue, QueueLimits())
+        if limits.concurrency is not None or limits.rate is not None:
+            running = sum(job.queue == queue for job in store.running())
+            rooms[queue] = QueueRoom(limits, running, store.queue_buckets.get(queue), now)
+    return rooms
 
 
 def next_due(store: Store, want: Want, now: int) -> int | None:
     """When the earliest wanted job falls due; None if there is none, or one is due now."""
+    rooms = _rooms(store, want.queues, now)
     moments = []
     for job in _claimable(store, want.queues, _lanes(want), now):
-        left, again_at = room(store, job.queue, now)
-        moments.append(max(job.scheduled_at, again_at) if left == 0 else job.scheduled_at)
+        room = rooms.get(job.queue)
+        is_full = room is not None and room.count < 1
+        moments.append(max(job.scheduled_at, room.again_at) if room and is_full else job.scheduled_at)
     earliest = min(moments, default=None)
     return None if earliest is None or earliest <= now else earliest
 

@@ -168,7 +168,7 @@ class ClaimMixin(GatesMixin):
             for group in limits.served_together(want.queues, limited):
                 alone = limited.get(group[0])
                 room = want.limit - len(claims)
-                count = room if alone is None else min(room, alone.room)
+                count = room if alone is None else min(room, alone.count)
                 part = Wanted(
                     worker_id, want._replace(queues=group, limit=count, caps=left), self.clock_shift
                 )
@@ -181,11 +181,11 @@ class ClaimMixin(GatesMixin):
                 claims += [Claim._make(row[:CLAIM_FIELDS]) for row in rows]
                 if left:
                     left = {lane: cap - sum(row[-1] == lane for row in rows) for lane, cap in left.items()}
-                if alone is not None:
-                    alone.take(run, len(rows))
+                if alone is not None and (tokens := alone.take(len(rows))) is not None:
+                    run(sql.PUT_TOKENS, {"queue": group[0], **tokens._asdict()})
                 sweeps += [] if sweep_at is None else [sweep_at]
                 if due is not None:
-                    earliest.append(due if alone is None or alone.room > 0 else max(due, alone.again_at))
+                    earliest.append(due if alone is None or alone.count > 0 else max(due, alone.again_at))
             state = {"worker": worker_id, "shift": self.clock_shift, "lazily": True}
             [(now, alive, _, _, texts)] = run(sql.WORKER_STATE, state)
         next_due = min(earliest, default=None)

@@ -12,9 +12,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
-from taskito_core import Claim, Exchange, Outcome, Want
+from taskito_core import Claim, Exchange, Outcome, QueueRoom, Want
 from taskito_sqlite.gates import next_sweep
-from taskito_sqlite.queues.limits import LimitedQueue, paused_and_limited
+from taskito_sqlite.queues.limits import paused_and_limited
 from taskito_sqlite.settle import settle
 from taskito_sqlite.sql import admin
 from taskito_sqlite.sql import claim as sql
@@ -98,10 +98,10 @@ class Claiming:
         self._before = 0  #: claims before the present queue
         self._caps = dict(want.caps)  #: what is left of them
 
-    def begin(self, limited: LimitedQueue | None) -> None:
+    def begin(self, limited: QueueRoom | None) -> None:
         """Go on to another queue, from which perhaps not so many may be claimed."""
         self._before = len(self.claims)
-        self._queue_limit = self._limit if limited is None else min(self._limit, self._before + limited.room)
+        self._queue_limit = self._limit if limited is None else min(self._limit, self._before + limited.count)
 
     @property
     def is_full(self) -> bool:
@@ -153,7 +153,7 @@ def claim(
 
 
 def _claim_queue(
-    claiming: Claiming, queue: str, tasks: tuple[str, ...], limited: LimitedQueue | None
+    claiming: Claiming, queue: str, tasks: tuple[str, ...], limited: QueueRoom | None
 ) -> int | None:
     """Claim from one queue; when the first of the jobs left in it may be claimed, if there are any."""
     claiming.begin(limited)
@@ -178,7 +178,9 @@ def _claim_queue(
         if left is not None and (next_due is None or left < next_due):
             next_due = max(left, now)
     if limited is not None:
-        limited.take(claiming.connection, claiming.taken)
+        tokens = limited.take(claiming.taken)
+        if tokens is not None:
+            claiming.connection.execute(sql.PUT_TOKENS, {"queue": queue, **tokens._asdict()})
     if more:
         next_due = now if limited is None or claiming.is_full else limited.again_at
     return next_due

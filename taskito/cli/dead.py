@@ -10,7 +10,7 @@ from taskito.cli.exits import INTERNAL, Refusal
 from taskito.cli.names import full_id
 from taskito.cli.options.selection import Duration
 from taskito.cli.options.target import app_option, json_option, open_queue
-from taskito.cli.record import lines_of
+from taskito.cli.record import print_record
 from taskito.cli.table import aligned
 from taskito.client.results.shown import show_letter
 from taskito.config.text import moment, show_moments
@@ -69,11 +69,7 @@ def show(app: str | None, job_id: str, json: bool) -> None:
             raise Refusal(f"job {job_id!r} is not in the dead letter{again}", INTERNAL)
         errors = [show_moments(error._asdict()) for error in queue.job_errors(job_id)]
         found = show_letter(queue, letters[0]) | {"replays": replays, "errors": errors}
-    if json:
-        click.echo(dumps(found, indent=2))
-        return
-    for line in lines_of(found):
-        click.echo(line)
+    print_record(found, json)
 
 
 @dead.command()

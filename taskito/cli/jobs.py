@@ -13,7 +13,7 @@ from taskito.cli.exits import INTERNAL, Refusal
 from taskito.cli.names import full_id
 from taskito.cli.options.selection import Selection, act_options, filter_options
 from taskito.cli.options.target import app_option, json_option, open_queue
-from taskito.cli.record import lines_of
+from taskito.cli.record import print_record
 from taskito.cli.table import aligned
 from taskito.config.text import moment, show_moments
 from taskito_core.job import FINISHED, JobStatus
@@ -93,11 +93,7 @@ def show(app: str | None, job_id: str, json: bool) -> None:
             "replays": job.replays,
             "errors": [show_moments(error._asdict()) for error in job.errors],
         }
-    if json:
-        click.echo(dumps(found, indent=2))
-        return
-    for line in lines_of(found):
-        click.echo(line)
+    print_record(found, json)
 
 
 @jobs.command()

@@ -21,8 +21,7 @@ from taskito.cli.options import settings
 from taskito.cli.options.completion import join_split_words
 from taskito.cli.plugin_commands import PluginCommands
 from taskito.config.settings import project_table
-from taskito_core.coerce import did_you_mean
-from taskito_core.errors import TaskitoError
+from taskito_core.errors import TaskitoError, did_you_mean
 
 #: name -> where its click command is. The order is the order of ``taskito --help``.
 COMMANDS = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskito_core.coerce import did_you_mean
+from taskito_core.errors import did_you_mean
 from taskito_core.storage_worker import WorkerStatus
 
 if TYPE_CHECKING:

@@ -6,10 +6,21 @@ from collections.abc import Iterator, Mapping
 from json import dumps
 from typing import Any
 
+import click
+
 from taskito.config.text import moment, printable
 
 
-def lines_of(record: Mapping[str, Any]) -> Iterator[str]:
+def print_record(record: Mapping[str, Any], json: bool) -> None:
+    """As JSON, or as text."""
+    if json:
+        click.echo(dumps(record, indent=2))
+        return
+    for line in _lines_of(record):
+        click.echo(line)
+
+
+def _lines_of(record: Mapping[str, Any]) -> Iterator[str]:
     """What is said of it, a line for each, then the errors of its attempts. What is not said is left out."""
     for name, value in record.items():
         if name == "errors":

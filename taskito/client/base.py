@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from taskito.client.aio import EndListener
 from taskito.client.results.job_result import JobResult
 from taskito.config.settings import Settings
 from taskito.serialization.serializers import Serializer
-from taskito.serialization.shown import Parameters, parameters_in
 from taskito.worker.ipc.app_manifest import TaskPolicy
 from taskito_core.job import Job
 from taskito_core.limits import CircuitBreaker, RateLimiter
 from taskito_core.metrics import Metrics
 from taskito_core.storage import Storage
+
+if TYPE_CHECKING:
+    from taskito.serialization.shown import Parameters
 
 
 class Backends(Protocol):
@@ -92,5 +94,7 @@ class QueueBase(ABC):
 
     def parameters_of(self, task_name: str) -> Parameters:
         """What the function of this task calls its positional arguments; nothing of one of another app."""
+        from taskito.serialization.shown import NAMELESS, parameters_in
+
         task = self.tasks.get(task_name)
-        return Parameters() if task is None else parameters_in(task.function)
+        return NAMELESS if task is None else parameters_in(task.function)

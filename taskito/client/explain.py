@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from taskito.config.text import moment
 from taskito.worker.dispatch.lanes import is_unread
-from taskito_core.coerce import did_you_mean
+from taskito_core.errors import did_you_mean
 from taskito_core.job import Job, JobStatus
 from taskito_core.limits import BreakerRecord, BreakerState
 from taskito_core.storage import Storage

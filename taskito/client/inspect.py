@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from taskito.client import aio
 from taskito.client.base import QueueBase
-from taskito.client.explain import JobExplanation, Limits, explain, running_by_queue
 from taskito.client.job_query import MOST_PER_PAGE, JobQuery, page_size, read_query
 from taskito.client.metrics import TaskMetrics, summarise
 from taskito.client.options import job_options
 from taskito.client.results.job_result import JobResult
 from taskito.running_job import job_log
-from taskito.worker.dispatch.lanes import is_unread
 from taskito_core.errors import StorageUnavailable, not_found
 from taskito_core.job import AttemptError, DeadLetter, Job, JobStatus
 from taskito_core.limits import BreakerRecord, QueueLimits
 from taskito_core.storage import Storage
 from taskito_core.storage_client import Counts, LogFilter, Replay
 from taskito_core.storage_worker import LogEntry, Retention, WorkerInfo
+
+if TYPE_CHECKING:
+    from taskito.client.explain import JobExplanation, Limits
 
 T = TypeVar("T")
 
@@ -167,16 +168,21 @@ class Inspect(QueueBase):
 
         Of its rate limit only a process that has the task can tell. Raises JobNotFoundError.
         """
+        # Few ask, and every ``import taskito`` would pay.
+        from taskito.client.explain import explain, running_by_queue
+        from taskito.worker.dispatch.lanes import is_unread
+
         found = self.storage.facts(job_options.name("job_id", job_id))
         if found is None:
             raise not_found(job_id)
-        pending = found.job.status is JobStatus.PENDING
-        if pending and is_unread(found.lane):
-            return explain(found, self.storage.workers(), unreadable=self._unreadable(found.job.id))
-        limits = self._limits_of(found.lane) if found.lane and pending else None
-        running = running_by_queue(self.storage) if pending else None
-        full = self._full(found.job.queue)
-        return explain(found, self.storage.workers(), limits, full=full, running=running)
+        workers = self.storage.workers()
+        if found.job.status is not JobStatus.PENDING:
+            return explain(found, workers)
+        if is_unread(found.lane):
+            return explain(found, workers, unreadable=self._unreadable(found.job.id))
+        limits = self._limits_of(found.lane) if found.lane else None
+        running = running_by_queue(self.storage)
+        return explain(found, workers, limits, full=self._full(found.job.queue), running=running)
 
     def metrics(self, task_name: str | None = None, since: float | timedelta = 3600) -> list[TaskMetrics]:
         """What the attempts of the last ``since`` seconds took: one record per task, by name.
@@ -212,6 +218,8 @@ class Inspect(QueueBase):
         return ReplayRecord(*one[:-1], result)
 
     def _limits_of(self, task_name: str) -> Limits:
+        from taskito.client.explain import Limits
+
         # Workers start nothing of a task whose limits cannot be asked, so that is an answer too.
         try:
             breakers = {one.task_name: one for one in self.circuit_breakers()}

@@ -19,9 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from taskito import coerce
 from taskito.config.cpus import available_cpus
-from taskito.config.lifetime import lifetime
-from taskito_core import coerce
 from taskito_core.errors import ConfigError
 from taskito_core.redact import mask_text, mask_url
 from taskito_core.storage import StorageConfig
@@ -112,7 +111,7 @@ class Settings:
     #: seconds a finished job is kept; FOREVER: for ever; None: as the store's retention says
     result_ttl: float | None = _setting(
         None,
-        coerce.optional(lifetime),
+        coerce.optional(coerce.lifetime),
         "a number of seconds, 'forever', or None for what the store's retention says",
     )
     #: seconds for which a job whose arguments no worker can read is left to newer ones; 0: it is dead at once

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from taskito.coerce import duration
 from taskito.running_job import job_context, job_log
 from taskito.running_job.job_context import JobContext
 from taskito.serialization.serializers import json_of
 from taskito_core import messages
-from taskito_core.coerce import duration
 from taskito_core.errors import ConfigError, JobCancelled, SoftTimeoutError
 
 if TYPE_CHECKING:

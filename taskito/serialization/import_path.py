@@ -74,3 +74,8 @@ def _walk(module: ModuleType, qualname: str) -> object:
             return None
         found = vars(found).get(part)
     return found
+
+
+def type_name(kind: type) -> str:
+    """As a person would write it: without the module, if that is ``builtins``."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from datetime import datetime, time, timedelta, timezone, tzinfo
 from typing import Any
 
-from taskito.serialization.unfit_value import UnfitValue, type_name
+from taskito.serialization.import_path import type_name
 from taskito_core.errors import SerializationError
 
 
 def written(value: datetime | time) -> str | list[object]:
-    """ISO 8601 if that says all; else ``[ISO 8601, fold, key of its zone]``, and the name of its offset."""
+    """ISO 8601 if that says all; else ``[ISO 8601, fold, key of its zone]``, and the name of its offset.
+
+    Raises SerializationError for a zone of another kind.
+    """
     zone = value.tzinfo
     if type(zone) is timezone:
         name = zone.tzname(None)
@@ -31,7 +34,7 @@ def _zone_key(zone: tzinfo | None) -> str | None:
     zoneinfo = sys.modules.get("zoneinfo")
     if zoneinfo is not None and type(zone) is zoneinfo.ZoneInfo and (key := getattr(zone, "key", None)):
         return str(key)
-    raise UnfitValue(
+    raise SerializationError(
         f"its time zone is of type {type_name(type(zone))}; use zoneinfo.ZoneInfo(name) or datetime.timezone"
     )
 

@@ -18,16 +18,20 @@ from taskito.serialization.unfit_value import UnfitValue
 from taskito_core.errors import ConfigError, SerializationError, TaskitoError
 
 
+class Reader(Protocol):
+    """Makes values of bytes. Called in any thread of any process."""
+
+    def loads(self, data: bytes, /) -> Any:
+        """Raise SerializationError for bytes that are not this serializer's. Trust nothing in them."""
+        ...
+
+
 @runtime_checkable
-class Serializer(Protocol):
+class Serializer(Reader, Protocol):
     """Turns a value into bytes and back. Called in any thread of any process."""
 
     def dumps(self, value: object, /) -> bytes:
         """Raise SerializationError for a value that would not come back as it is."""
-        ...
-
-    def loads(self, data: bytes, /) -> Any:
-        """Raise SerializationError for bytes that are not this serializer's. Trust nothing in them."""
         ...
 
 
@@ -243,7 +247,7 @@ def dump_call(
     return payload
 
 
-def load_call(serializer: Serializer, payload: bytes) -> CallPayload:
+def load_call(serializer: Reader, payload: bytes) -> CallPayload:
     """What ``dump_call`` wrote. Raises SerializationError for bytes that do not say how to call something."""
     try:
         call = serializer.loads(payload)

@@ -44,12 +44,16 @@ class Parameters(NamedTuple):
         return chain(self.names, repeat(self.rest))
 
 
+#: Of a function that does not tell, or is not known here.
+NAMELESS = Parameters()
+
+
 def parameters_in(function: Callable[..., Any]) -> Parameters:
     """Those of a function; none of one that does not tell."""
     try:
         found = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return Parameters()
+        return NAMELESS
     names = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     return Parameters(names, next((one.name for one in found if one.kind is one.VAR_POSITIONAL), ""))
 
@@ -61,7 +65,7 @@ class ShownCall(NamedTuple):
     kwargs: dict[str, Any] | str
 
 
-def show_call(serializer: Serializer, payload: bytes, parameters: Parameters = Parameters()) -> ShownCall:  # noqa: B008
+def show_call(serializer: Serializer, payload: bytes, parameters: Parameters = NAMELESS) -> ShownCall:
     """The arguments that ``dump_call`` wrote. Never raises."""
     if len(payload) > MOST_READ:
         return ShownCall(*[_too_large(payload)] * 2)
@@ -103,9 +107,6 @@ def _is_text(serializer: Serializer) -> bool:
 
 class _Text:
     """Reads what a JsonSerializer wrote, and makes nothing of its tags."""
-
-    def dumps(self, value: object, /) -> bytes:
-        raise NotImplementedError
 
     def loads(self, data: bytes, /) -> Any:
         return json.loads(data)

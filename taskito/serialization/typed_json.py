@@ -21,8 +21,8 @@ from typing import Any
 from taskito.serialization import moments
 from taskito.serialization.custom_types import CustomType, CustomTypes
 from taskito.serialization.failed_member import FailedMember
-from taskito.serialization.import_path import class_path, find_class
-from taskito.serialization.unfit_value import UnfitValue, type_name
+from taskito.serialization.import_path import class_path, find_class, type_name
+from taskito.serialization.unfit_value import UnfitValue
 from taskito_core.errors import SerializationError
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
@@ -183,7 +183,10 @@ def _time(value: time, types: CustomTypes) -> object:
 
 
 def _moment(value: datetime | time, types: CustomTypes) -> object:
-    written = moments.written(value)
+    try:
+        written = moments.written(value)
+    except SerializationError as exc:
+        raise UnfitValue(str(exc)) from None
     return written if isinstance(written, str) else _elements(written, types)
 
 

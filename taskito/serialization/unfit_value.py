@@ -20,8 +20,3 @@ class UnfitValue(SerializationError):
 
     def __str__(self) -> str:
         return f"cannot serialise value{self.path}: {self.problem}"
-
-
-def type_name(kind: type) -> str:
-    """As a person would write it: without the module, if that is ``builtins``."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from taskito import Queue
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -62,3 +65,16 @@ def taskito(project: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def queue(backend_url: str) -> Iterator[Queue]:
+    """In this process, on each store in turn."""
+    with Queue(db_url=backend_url) as queue:
+        yield queue
+
+
+@pytest.fixture
+def ask(taskito: Run, backend_url: str) -> Run:
+    """``taskito`` on the store of ``queue``."""
+    return functools.partial(taskito, TASKITO_DB_URL=backend_url)

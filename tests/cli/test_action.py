@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from taskito import Queue
 from tests.cli.conftest import Run
-
-
-@pytest.fixture
-def queue(backend_url: str) -> Iterator[Queue]:
-    with Queue(db_url=backend_url) as queue:
-        yield queue
-
-
-@pytest.fixture
-def ask(taskito: Run, backend_url: str) -> Run:
-    return functools.partial(taskito, TASKITO_DB_URL=backend_url)
 
 
 def dead_jobs(queue: Queue, count: int) -> list[str]:
@@ -73,7 +60,9 @@ def test_what_a_selection_met_and_cannot_be_retried_is_left_out(ask: Run, queue:
     [new_id] = done.stdout.split()
     assert done.returncode == 0, done.stderr
     assert "retry: 1 job\n" in done.stderr
-    assert queue.get_job(new_id).replay_of == second  # type: ignore[union-attr]
+    replay = queue.get_job(new_id)
+    assert replay is not None
+    assert replay.replay_of == second
 
 
 @pytest.mark.parametrize("select", [True, False])
@@ -92,7 +81,9 @@ def test_a_retry_that_is_refused_in_the_end_is_an_error(ask: Run, queue: Queue, 
     done = ask("jobs", "retry", *(["--task", "broken", "--yes"] if select else [held.id, free.id]))
 
     [new_id] = done.stdout.split()
-    assert queue.get_job(new_id).replay_of == free.id  # type: ignore[union-attr]
+    replay = queue.get_job(new_id)
+    assert replay is not None
+    assert replay.replay_of == free.id
     assert f"{held.id}: " in done.stderr
     assert holder.id in done.stderr
     assert "retry: 1 job, 1 could not be" in done.stderr

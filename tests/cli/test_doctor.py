@@ -226,7 +226,8 @@ def test_a_long_log_and_a_full_disk_are_named_on_sqlite(
     monkeypatch.setattr(module, "LITTLE_ROOM", 2**60)
     with Queue(project / "jobs.db") as queue:
         queue.enqueue("myapp.add", (1, 2))
-        found = {one.what: one._asdict() for one in queue.storage.examine()}  # type: ignore[attr-defined]
+        assert isinstance(queue.storage, module.SqliteStorage)
+        found = {one.what: one._asdict() for one in queue.storage.examine()}
 
     assert matching(found, "^the write-ahead log .*jobs.db-wal has")["mend"].endswith("jobs.db-wal")
     assert matching(found, "MB are left on the disk of .*jobs.db$")
@@ -253,6 +254,7 @@ def test_the_versions_of_sqlite_that_reset_their_log_safely_are_known(
     monkeypatch.setattr(module.sqlite3, "sqlite_version_info", version)
     with Queue(project / "jobs.db") as queue:
         queue.enqueue("myapp.add", (1, 2))
-        found = [one.what for one in queue.storage.examine()]  # type: ignore[attr-defined]
+        assert isinstance(queue.storage, module.SqliteStorage)
+        found = [one.what for one in queue.storage.examine()]
 
     assert any("WAL-reset fault" in what for what in found) is not resets_safely

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +10,6 @@ import pytest
 from conftest import WaitUntil
 from taskito import Queue
 from tests.cli.conftest import Run
-
-
-@pytest.fixture
-def ask(taskito: Run, backend_url: str) -> Run:
-    return functools.partial(taskito, TASKITO_DB_URL=backend_url)
 
 
 @pytest.fixture

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from taskito import JobStatus, Queue, current_job
 from tests.cli.conftest import Run
-
-
-@pytest.fixture
-def queue(backend_url: str) -> Iterator[Queue]:
-    with Queue(db_url=backend_url) as queue:
-        yield queue
-
-
-@pytest.fixture
-def ask(taskito: Run, backend_url: str) -> Run:
-    return functools.partial(taskito, TASKITO_DB_URL=backend_url)
 
 
 def words(text: str) -> list[str]:

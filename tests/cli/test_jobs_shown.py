@@ -41,8 +41,8 @@ def queue(backend_url: str) -> Iterator[Queue]:
             yield queue
 
 
-def dead_login(queue: Queue, **options: object) -> str:
-    job = queue.enqueue("login", ("ann", "guessed"), max_retries=0, **options)  # type: ignore[arg-type]
+def dead_login(queue: Queue) -> str:
+    job = queue.enqueue("login", ("ann", "guessed"), max_retries=0)
     with pytest.raises(Exception, match="wrong"):
         job.result(30)
     return job.id

@@ -220,18 +220,12 @@ def test_a_worker_names_what_nothing_reads_and_where_a_setting_is_wrong(
     ]
 
 
-def test_a_worker_whose_app_has_a_wrong_setting_names_the_line_of_the_app(project: Path) -> None:
+def test_a_worker_whose_app_has_a_wrong_setting_names_the_line_of_the_app(
+    taskito: Run, project: Path
+) -> None:
     (project / "wrong.py").write_text("from taskito import Queue\n\nqueue = Queue(limiter='nothing')\n")
 
-    done = subprocess.run(
-        command("worker", "--app", "wrong:queue"),
-        cwd=project,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = taskito("worker", "--app", "wrong:queue")
 
     assert done.returncode == 3
     assert f"(limiter is from the argument limiter) ({project}/wrong.py:3)" in done.stderr

@@ -12,6 +12,7 @@ import subprocess
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -24,12 +25,6 @@ from tests.cli.conftest import Run, command, environment
 
 Show = Callable[..., list[str]]
 NASTY = "\x1b[31mred\x1b[0m \x1b]0;pwned\x07 bell\x07 \u202etxet"
-
-
-@pytest.fixture
-def queue(backend_url: str) -> Iterator[Queue]:
-    with Queue(db_url=backend_url) as queue:
-        yield queue
 
 
 @pytest.fixture
@@ -147,7 +142,7 @@ def test_beginnings_tell_ids_apart() -> None:
 def test_json_is_one_document_with_values(broken: str, taskito: Run, backend_url: str) -> None:
     """Of every command that has --json, and of moments in ISO 8601."""
 
-    def read(*arguments: str) -> object:
+    def read(*arguments: str) -> Any:
         return json.loads(taskito(*arguments, "--json", TASKITO_DB_URL=backend_url).stdout)
 
     logs, job = read("logs"), read("jobs", "show", broken)
@@ -157,8 +152,8 @@ def test_json_is_one_document_with_values(broken: str, taskito: Run, backend_url
     assert logs[0]["logged_at"].endswith("+00:00")
     assert job["created_at"].endswith("+00:00")
     assert job["errors"][0]["failed_at"].endswith("+00:00")
-    assert read("dead", "list")["letters"][0]["failed_at"].endswith("+00:00")  # type: ignore[index]
-    assert read("info")["workers"][0]["last_seen"].endswith("+00:00")  # type: ignore[index]
+    assert read("dead", "list")["letters"][0]["failed_at"].endswith("+00:00")
+    assert read("info")["workers"][0]["last_seen"].endswith("+00:00")
 
 
 def test_the_result_that_was_waited_for_is_json(queue: Queue, taskito: Run, backend_url: str) -> None:

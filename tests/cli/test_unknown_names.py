@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 
@@ -24,11 +23,6 @@ def served(backend_url: str) -> Iterator[Queue]:
         with queue.embedded_worker(threads=1):
             send.delay().result(30)
             yield queue
-
-
-@pytest.fixture
-def ask(taskito: Run, backend_url: str) -> Run:
-    return functools.partial(taskito, TASKITO_DB_URL=backend_url)
 
 
 def test_info_names_what_no_live_worker_takes(served: Queue, ask: Run, wait_until: WaitUntil) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pty
@@ -27,11 +26,6 @@ def queue(backend_url: str) -> Iterator[Queue]:
             return number / 2
 
         yield queue
-
-
-@pytest.fixture
-def ask(taskito: Run, backend_url: str) -> Run:
-    return functools.partial(taskito, TASKITO_DB_URL=backend_url)
 
 
 @pytest.mark.parametrize("by", ["queue", "tag", "group"])

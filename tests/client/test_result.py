@@ -273,7 +273,9 @@ def test_to_dict_says_of_what_another_app_pickled_that_it_cannot_be_read(queue: 
     job = queue.task(serializer=PickleSerializer(key="k"))(lambda: 1).delay()
 
     with Queue(db_url=queue.settings.db_url) as stranger:
-        shown = stranger.get_job(job.id).to_dict()  # type: ignore[union-attr]
+        found = stranger.get_job(job.id)
+        assert found is not None
+        shown = found.to_dict()
 
     assert "cannot be read here" in shown["args"]
     assert "cannot be read here" in shown["kwargs"]

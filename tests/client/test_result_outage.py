@@ -14,16 +14,10 @@ from pathlib import Path
 import pytest
 
 from taskito import Queue, StorageUnavailable, TaskFailedError, group
-from tools.private_postgres import Server, private_postgres
+from tools.private_postgres import Server
 
 # Made before any test looks for what it leaves behind.
 pytestmark = pytest.mark.usefixtures("restartable_server")
-
-
-@pytest.fixture(scope="module")
-def restartable_server() -> Iterator[Server]:
-    with private_postgres(external=False) as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskito_core.limits import RateLimit
-from taskito_core.token_bucket import Bucket
+from taskito_core.limits import QueueLimits, RateLimit
+from taskito_core.token_bucket import AGAIN_AFTER, Bucket, QueueRoom
 
 
 class Call(NamedTuple):
@@ -110,3 +111,44 @@ def test_taking_and_giving_back_less_than_nothing_does_nothing() -> None:
 
     assert bucket.take(-4, limit, 0)[0] == bucket
     assert bucket.put_back(-4, limit, 0) == bucket
+
+
+# ---- the room in a queue ----
+
+ONE_A_SECOND = RateLimit(1.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "running", "tokens", "count"),
+    [
+        (QueueLimits(concurrency=3), 1, None, 2),
+        (QueueLimits(concurrency=3), 5, None, 0),
+        (QueueLimits(rate=ONE_A_SECOND), 9, None, 5),
+        (QueueLimits(rate=ONE_A_SECOND), 9, 2.5, 2),
+        (QueueLimits(concurrency=3, rate=ONE_A_SECOND), 1, 1.0, 1),
+        (QueueLimits(concurrency=3, rate=ONE_A_SECOND), 2, 4.0, 1),
+    ],
+)
+def test_a_queue_has_room_for_what_all_of_its_limits_allow(
+    limits: QueueLimits, running: int, tokens: float | None, count: int
+) -> None:
+    room = QueueRoom(limits, running, None if tokens is None else Bucket(tokens, 1000), 1000)
+
+    assert room.count == count
+    room.take(count)
+    assert room.count == 0
+
+
+def test_what_a_claim_took_is_left_out_of_the_bucket_and_room_comes_with_the_next_token() -> None:
+    room = QueueRoom(QueueLimits(rate=ONE_A_SECOND), 0, Bucket(2.25, 1000), 1250)
+
+    assert room.take(0) is None
+    assert room.take(2) == Bucket(0.5, 1250)
+    assert room.again_at == 1750
+
+
+def test_a_queue_that_is_full_is_asked_for_more_again_soon() -> None:
+    room = QueueRoom(QueueLimits(concurrency=1), 1, None, 1000)
+
+    assert (room.count, room.again_at) == (0, 1000 + AGAIN_AFTER)
+    assert room.take(0) is None

@@ -15,17 +15,10 @@ from tests.acceptance.load import Load, fenced, nothing
 from tests.faults.harness import wait_until
 from tests.faults.outage import LockedSqlite, SmallDisk, StoppedPostgres, Store, postgres_on, sqlite_on
 from tests.faults.proxy import Wire
-from tools.private_postgres import Server, private_postgres
+from tools.private_postgres import Server
 
 # Made before any test looks for what it leaves behind.
 pytestmark = pytest.mark.usefixtures("restartable_server")
-
-
-@pytest.fixture(scope="module")
-def restartable_server() -> Iterator[Server]:
-    """A server that tests stop and start, one after another."""
-    with private_postgres(external=False) as server:
-        yield server
 
 
 @pytest.fixture

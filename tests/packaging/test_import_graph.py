@@ -16,7 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [ROOT / "taskito", ROOT / "taskito_core", *sorted(ROOT.glob("plugins/taskito_*"))]
 #: Modules in the longest chain of imports that begins with ``import taskito``.
-DEEPEST = 12
+DEEPEST = 11
 
 
 class Import(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import pytest
 
 from taskito_core.errors import StorageUnavailable
-from taskito_core.metrics import METRICS_KEPT, Metrics, Tally
+from taskito_core.metrics import Metrics, Tally
+from taskito_core.storage_worker import Retention
 from taskito_testing.conformance.processes import Actors
 from taskito_testing.conformance.suite import Suite
 from taskito_testing.opening import open_metrics, unreachable_variant
@@ -259,7 +260,9 @@ class MetricsConformance(Suite):
         younger.clock_shift = 3_600_000
         younger.record([tally("young")])
 
-        later.clock_shift = METRICS_KEPT * 1000 + 1_800_000
+        kept = Retention().metrics
+        assert kept is not None
+        later.clock_shift = round(kept * 1000) + 1_800_000
         later.record([tally("new")])
 
         assert [one.task_name for one in later.read(None, 30 * 86_400.0)] == ["new", "young"]

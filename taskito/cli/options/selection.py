@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from taskito.cli.options import completion
-from taskito_core.coerce import duration
+from taskito.coerce import duration
 from taskito_core.errors import ConfigError
 from taskito_core.job import JobStatus
 

@@ -13,8 +13,7 @@ from typing import Any
 import click
 
 from taskito.config.settings import ENV_PREFIX, RULES, VARIABLES, refuse_slip, set_variables
-from taskito_core.coerce import did_you_mean
-from taskito_core.errors import ConfigError
+from taskito_core.errors import ConfigError, did_you_mean
 
 Table = Mapping[str, Any]
 #: A command of this name, which is one of the names that came with it.

@@ -14,9 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol, Required, TypedDict
 
-from taskito.config.lifetime import lifetime as read_lifetime
+from taskito import coerce
 from taskito.serialization.typed_json import is_plain
-from taskito_core import coerce
 from taskito_core.errors import ConfigError, PayloadTooLarge
 from taskito_core.job import NewJob
 
@@ -205,7 +204,7 @@ def limit(what: str, value: object) -> float:
 
 def lifetime(what: str, value: object) -> float | None:
     """A duration, or ``forever``; None says nothing."""
-    read = read_lifetime if value in ("forever", math.inf) else lambda value: seconds(what, value)
+    read = coerce.lifetime if value in ("forever", math.inf) else lambda value: seconds(what, value)
     return None if value is None else read(value)
 
 

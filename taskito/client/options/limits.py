@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 
-from taskito_core import coerce
-from taskito_core.errors import ConfigError
+from taskito import coerce
+from taskito_core.errors import ConfigError, did_you_mean
 from taskito_core.limits import BreakerOptions, RateLimit
 
 _RATE = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{0,9})\s*([smhd])")
@@ -38,7 +38,7 @@ def parse_breaker(given: object) -> BreakerOptions:
     known = [field.name for field in fields(BreakerOptions)]
     for name in given:
         if name not in known:
-            hint = coerce.did_you_mean(name, known)
+            hint = did_you_mean(name, known)
             raise ConfigError(f"circuit_breaker has no {name!r}{hint} (it has: {', '.join(known)})")
     threshold = coerce.checked(
         "threshold of circuit_breaker",

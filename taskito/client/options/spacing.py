@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from taskito import coerce
 from taskito.client.options import job_options
 from taskito.client.options.key_template import KeyTemplate, key_of
 from taskito.serialization.serializers import Inputs
-from taskito_core import coerce
 from taskito_core.errors import ConfigError
 
 _KINDS = ("debounce", "throttle")

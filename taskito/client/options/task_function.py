@@ -57,7 +57,7 @@ def described(function: object) -> str:
 
 def _called(function: object) -> tuple[object, ...]:
     """What is run when it is called: the function itself, or an object's ``__call__``."""
-    return function, getattr(function, "__call__", None)  # noqa: B004  # not whether, but which
+    return (function, function.__call__) if callable(function) else (function,)
 
 
 def _is_method(function: Callable[..., Any]) -> bool:

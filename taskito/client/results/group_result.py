@@ -11,8 +11,6 @@ from taskito.client import aio
 from taskito.client.aio import EndListener, Wait
 from taskito.client.results.job_end import await_finished
 from taskito.client.results.job_result import JobReader, JobResult, value_of
-from taskito.client.results.progress import open_display
-from taskito.client.results.watched import WatchedJobs, follow
 from taskito.running_job.group_shape import filled, leaves
 from taskito_core.job import Job, JobStatus
 
@@ -85,6 +83,10 @@ class GroupResult:
             wait.abandoned.set()
 
     def _wait(self, wait: Wait, progress: bool) -> dict[JobStatus, int]:
+        # Few wait for a whole group, and every ``import taskito`` would pay.
+        from taskito.client.results.progress import open_display
+        from taskito.client.results.watched import WatchedJobs, follow
+
         if not self.ids:
             return {}
         storage = self._reader.storage

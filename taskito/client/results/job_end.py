@@ -10,10 +10,10 @@ from taskito.running_job import job_context, job_log
 from taskito.running_job.job_context import JobContext
 from taskito_core.errors import StorageError, not_found
 from taskito_core.job import Job, JobStatus
-from taskito_core.storage import Storage
 
 if TYPE_CHECKING:
     from taskito.client.explain import Blocker
+    from taskito_core.storage import Storage
 
 log = logging.getLogger("taskito.worker")
 

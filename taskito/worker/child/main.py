@@ -215,10 +215,6 @@ class Child:
         while not inbox.draining:
             if inbox.failure_events:
                 self.run_callbacks()
-            waiting = inbox.first()
-            if waiting is not None and waiting.company is not Company.ALONE:
-                self._run_concurrently()
-                continue
             job = inbox.take()
             if job is None:
                 inbox.flush()
@@ -227,14 +223,15 @@ class Child:
                 self._set_title("idle")
                 inbox.wait()
                 continue
+            if job.company is not Company.ALONE:
+                inbox.put_back(job)
+                self._run_concurrently()
+                continue
             slow = took.get(job.task_name, _SLOW) >= _SLOW
             if slow:
                 inbox.flush()
                 if inbox.frame_size == 1:
                     self._set_title(job.task_name)
-            if job.company is not Company.ALONE:
-                inbox.put_back(job)  # The other thread took the one that was waiting.
-                continue
             self._run(job, slow or self._done % _SAMPLED == 0)
             if self._lifespan.is_over(self._done):
                 self._retire()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from taskito.worker.dispatch.lanes import is_unread
-from taskito_core.coerce import did_you_mean
+from taskito_core.errors import did_you_mean
 from taskito_core.storage_worker import WorkerInfo, WorkerStatus
 
 log = logging.getLogger("taskito.worker")

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from taskito_core import ConfigError, coerce
+from taskito import coerce
+from taskito_core import ConfigError
+from taskito_core.errors import did_you_mean
 
 MEANT: list[tuple[Callable[[object], Any], object, object]] = [
     (coerce.integer(0), 5, 5),
@@ -57,8 +59,8 @@ def test_a_value_that_means_nothing_is_named(read: Callable[[object], Any], give
 
 
 def test_a_name_that_is_close_is_proposed() -> None:
-    assert coerce.did_you_mean("thresold", ["threshold", "window"]) == "; did you mean 'threshold'?"
-    assert coerce.did_you_mean(3, ["threshold"]) == ""
+    assert did_you_mean("thresold", ["threshold", "window"]) == "; did you mean 'threshold'?"
+    assert did_you_mean(3, ["threshold"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -77,4 +79,4 @@ def test_a_name_that_is_close_is_proposed() -> None:
 def test_the_same_function_by_another_path_and_a_misspelt_name_are_guessed(name: str, meant: str) -> None:
     known = ("scripts.job.f", "shop.mail.send", "shop.orders.ship", "shop.returns.ship", "shop.orders.refund")
 
-    assert coerce.did_you_mean(name, known) == (f"; did you mean {meant}?" if meant else "")
+    assert did_you_mean(name, known) == (f"; did you mean {meant}?" if meant else "")

@@ -6,15 +6,15 @@ ConfigError of that, with the name of the value.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
 from taskito_core.errors import ConfigError
+from taskito_core.job import FOREVER
 
 T = TypeVar("T")
 
@@ -32,14 +32,6 @@ def checked(what: str, expected: str, read: Callable[[object], T], value: object
         return read(value)
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{what} must be {expected}, got {value!r}") from None
-
-
-def did_you_mean(name: object, known: Collection[str]) -> str:
-    """``; did you mean 'x'?`` with the known names that end alike, after their last dot; '' if none does."""
-    end, ends = str(name).rpartition(".")[2], {one: one.rpartition(".")[2] for one in sorted(known)}
-    close = [end] if end in ends.values() else difflib.get_close_matches(end, set(ends.values()), 3, 0.7)
-    meant = [one for like in close for one in ends if ends[one] == like][:3]
-    return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
 
 
 def optional(convert: Callable[[object], T]) -> Callable[[object], T | None]:
@@ -100,6 +92,12 @@ def span(value: object) -> float:
     if not seconds:
         raise ValueError(value)
     return seconds
+
+
+def lifetime(value: object) -> float:
+    """A duration; infinity and the text ``forever`` are FOREVER."""
+    never_ends = value == math.inf or (isinstance(value, str) and value.strip().lower() == "forever")
+    return FOREVER if never_ends else duration(value)
 
 
 def limit(value: object) -> float:
