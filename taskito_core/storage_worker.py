@@ -235,8 +235,10 @@ class StorageWorker(Protocol):
         ...
 
     def peek(self, queues: Sequence[str], lanes: Sequence[str]) -> Mapping[str, int]:
-        """Which of these lanes have claimable jobs in these queues, unless paused, and when the earliest
-        falls due. Cheap, however many jobs there are."""
+        """Which of these lanes have claimable jobs in these queues, and when the earliest falls due.
+
+        Paused queues are left out. Cheap, however many jobs there are.
+        """
         ...
 
     def lanes(self) -> list[tuple[str, str]]:
