@@ -16,7 +16,7 @@ from taskito.cli.exits import INTERNAL
 from taskito.cli.options.target import Target, app_option, json_option, open_target
 from taskito.config.memory import memory_limit, memory_of_tree
 from taskito.config.text import moment
-from taskito.worker.store.unserved_lanes import unserved_lanes
+from taskito.worker.store.unserved_lanes import UnservedLane, unserved_lanes
 from taskito_core.hookspecs import Finding
 from taskito_core.storage_worker import WorkerStatus
 
@@ -87,13 +87,18 @@ def _examined_store(target: Target) -> Iterator[Finding]:
         yield Finding(
             f"jobs wait in vain: {lane}",
             "they wait until a worker comes that takes them, without an error",
-            f"start one that does: taskito worker --app MODULE:QUEUE --queues {lane.queue}",
+            f"if the name is right: taskito worker --app MODULE:QUEUE --queues {lane.queue}, with an app "
+            f"that has it; if not: taskito jobs cancel {_filter(lane)}, and enqueue them anew",
         )
     yield from _examined_queues(storage.paused(), counts, now)
     yield from _examined_periodic(storage.periodic(), now)
     yield from _examined_machine([worker for worker in alive if worker.host == socket.gethostname()])
     for findings in target.plugins.hook.taskito_examine(storage=storage):
         yield from findings
+
+
+def _filter(lane: UnservedLane) -> str:
+    return f"--task {lane.task_name}" if lane.task_name else f"--queue {lane.queue}"
 
 
 def _examined_clocks(store: float, host: float) -> Iterator[Finding]:

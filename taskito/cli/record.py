@@ -27,6 +27,8 @@ def _lines_of(record: Mapping[str, Any]) -> Iterator[str]:
             for error in value:
                 yield f"attempt {error['attempt']} ({moment(error['failed_at'])}): {error['kind']}"
                 yield printable(error["traceback"] or f"{error['type']}: {error['message']}").rstrip()
+        elif name == "traceback" and record.get("errors"):
+            continue  # It is that of the last attempt.
         elif value not in (None, [], {}) or (name == "result" and record["status"] == "complete"):
             yield f"{name:<16} {printable(_text(name, value))}"
 

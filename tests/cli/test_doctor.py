@@ -97,6 +97,7 @@ def test_jobs_that_wait_in_vain_are_named_with_what_mends_it(taskito: Run, proje
     unknown = matching(found, "knows task 'myapp.ad'")
     assert "did you mean 'myapp.add'" in unknown["what"]
     assert not unknown["is_note"]
+    assert "taskito jobs cancel --task myapp.ad," in unknown["mend"]
     paused = matching(found, "^queue 'mail' has been paused")
     assert (paused["mend"], paused["is_note"]) == ("taskito queues resume mail", True)
     assert not any("no worker is alive" in what for what in found)
